@@ -14,7 +14,7 @@ from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.tool_calls import MOST_CALLS, NOT_TOLD, STOPPED, ToolCallAssembler
+from voicechat.session.tool_calls import MOST_CALLS, NOT_TOLD, STOPPED, ToolCallAccumulator
 from voicechat.session.types import (
     ChatSettings,
     Message,
@@ -47,7 +47,7 @@ def roles(messages: tuple[Message, ...]) -> list[tuple[object, object]]:
 
 
 def gathered(*pieces: ToolCall) -> tuple[list[ToolCall | None], tuple[ToolCall, ...]]:
-    calls = ToolCallAssembler("made_up")
+    calls = ToolCallAccumulator("made_up")
     return [calls.add_piece(piece) for piece in pieces], calls.finish_calls("tool_calls")
 
 
@@ -314,7 +314,7 @@ def test_tools_that_worked_before_the_model_failed_are_remembered_beside_an_apol
 
 
 def joined(*pieces: ToolCall) -> list[tuple[str | None, str]]:
-    calls = ToolCallAssembler("c")
+    calls = ToolCallAccumulator("c")
     for piece in pieces:
         calls.add_piece(piece)
     return [(call.name, call.arguments) for call in calls.finish_calls("tool_calls")]

@@ -23,7 +23,7 @@ from voicechat.providers.lenient_json import (
 )
 from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.reasoning import ThoughtFilter
-from voicechat.session.tool_calls import UNMADE, ToolCallAssembler
+from voicechat.session.tool_calls import UNMADE, ToolCallAccumulator
 from voicechat.session.types import ToolCall
 
 DONE = "[DONE]"
@@ -69,7 +69,7 @@ class ChatStream:
         """
         self._provider = provider
         self._thoughts = ThoughtFilter(inside=starts_thinking)
-        self._calls = ToolCallAssembler(None)
+        self._calls = ToolCallAccumulator(None)
         self._index = 0
         """Index of the call that the last piece belonged to."""
         self._halves: defaultdict[str | int, SurrogateJoiner] = defaultdict(SurrogateJoiner)

@@ -19,7 +19,7 @@ from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.provider_deadlines import closing
 from voicechat.runtime.tool_function import Filler, ServerTool
 from voicechat.runtime.toolbox import NOT_THERE, Toolbox, ToolRun
-from voicechat.session.tool_calls import ToolCallAssembler, exchange_messages, options_after_calls
+from voicechat.session.tool_calls import ToolCallAccumulator, exchange_messages, options_after_calls
 from voicechat.session.types import Message, ToolCall, ToolExchange
 
 ROUNDS = 8
@@ -136,7 +136,7 @@ class _ModelAnswer:
         without one.
         """
         self._theirs = theirs
-        self._gathered = ToolCallAssembler(prefix)
+        self._gathered = ToolCallAccumulator(prefix)
         self._unnamed: dict[int, list[ToolCall]] = {}
         self.said = ""
         self.asks_client = False

@@ -38,7 +38,7 @@ class _Gathered:
         return is_json_object("".join(self.arguments))
 
 
-class ToolCallAssembler:
+class ToolCallAccumulator:
     """The calls of one answer of the model, while they come in pieces.
 
     Servers differ: some give no id, some give every call the index 0, some give each
@@ -210,8 +210,8 @@ class ReplyTools:
             messages.append({"role": "assistant", "content": text[begin:]})
         return messages
 
-    def _new(self) -> ToolCallAssembler:
-        return ToolCallAssembler(f"call_{self._reply}_{self.rounds}")
+    def _new(self) -> ToolCallAccumulator:
+        return ToolCallAccumulator(f"call_{self._reply}_{self.rounds}")
 
 
 def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dict[str, object]:

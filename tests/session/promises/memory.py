@@ -162,7 +162,7 @@ class Memory(Promise):
     def always(self) -> None:
         if not self.world.over:
             assert len(set(self._ids)) == len(self._ids)
-            assert list(self.world.session._replies.history.items) == self._items
+            assert list(self.world.session._core.replies.history.items) == self._items
 
 
 def said_in(items: tuple[Item, ...]) -> str:

@@ -17,7 +17,7 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
-from voicechat.session.tool_calls import ToolCallAssembler
+from voicechat.session.tool_calls import ToolCallAccumulator
 from voicechat.session.types import ToolCall, ToolExchange
 
 Json: TypeAlias = dict[str, Any]
@@ -42,7 +42,7 @@ class Completion:
         self._model = model
         self._with_nulls = with_nulls
         self._text: list[str] = []
-        self._gathered = ToolCallAssembler(f"call_{completion_id}")
+        self._gathered = ToolCallAccumulator(f"call_{completion_id}")
         self._calls: dict[int, Json] = {}
         self._extra_fields = ExtraFields()
         self._waiting: Json = {}

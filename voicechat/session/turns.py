@@ -1,0 +1,343 @@
+"""The turns of a conversation: how each begins, is transcribed, is answered and ends.
+
+A turn begins when the user has finished, when a client asks for a reply, or when the
+agent speaks by itself. Whatever happens in it, it ends in `Turns.end_turn`, with
+exactly one ``TurnCompleted``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from voicechat.errors import Fault
+from voicechat.session import commands as cmd
+from voicechat.session import events as ev
+from voicechat.session.agent_turns import Say
+from voicechat.session.effects import RecordMetric
+from voicechat.session.notices import (
+    Done,
+    Failed,
+    Interrupted,
+    Outcome,
+    TurnCommitted,
+    TurnCompleted,
+    Why,
+)
+from voicechat.session.session_core import SessionCore
+from voicechat.session.states import TURN, State, Step
+from voicechat.session.turn_times import TurnTimes
+from voicechat.session.types import Message, ReplyOverrides
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A committed turn whose last transcript is awaited."""
+
+    since_ms: int
+    respond: cmd.Respond | None
+    """How it is to be answered; None: it is only added to the history."""
+    insists: bool = False
+    """True: a ``Respond`` asked for the reply, which comes even if nothing was
+    understood.
+    """
+
+
+class Turns:
+    """The turn in progress, if there is one."""
+
+    def __init__(self, core: SessionCore, on_turn_over: Callable[[], None]) -> None:
+        """``on_turn_over`` is called after each turn; it may close the session."""
+        self._core = core
+        self._on_turn_over = on_turn_over
+        self._times = TurnTimes(0, 0)
+        self._awaited: _Awaited | None = None
+
+    @property
+    def transcript_due_ms(self) -> int | None:
+        """When the awaited last transcript of a turn is due; None: none is awaited."""
+        if self._awaited is None:
+            return None
+        return (
+            self._awaited.since_ms
+            + self._core.limits.transcript_ms
+            + self._core.transcription.grace_ms
+        )
+
+    def handle_cancel(self, command: cmd.Cancel) -> None:
+        """Stop the reply that the command names; without a number, the turn."""
+        number, replies = command.reply, self._core.replies
+        current = None if replies.preemptive else replies.current
+        if number is None or (current is not None and current.number == number):
+            self.interrupt_turn(Done(command.cause))
+            return
+        stopped = replies.stop_out_of_band(self._core.now_ms, number)
+        self._core.effects += stopped
+        if stopped:
+            self._core.notify(Done(command.cause))
+        else:
+            self._core.reject(command, Why.NO_REPLY, str(number))
+
+    def interrupt_turn(self, notice: Done | Interrupted) -> None:
+        """Stop the turn in progress and the last reply's playback; send ``notice``."""
+        if self._core.state in TURN:
+            self.stop_turn()
+            self._core.notify(notice)
+            self.end_turn(Outcome.CANCELED)
+            return
+        silenced = self._core.replies.stop_playback(self._core.now_ms)
+        if silenced:
+            # The user's turn begins when the reply is silenced.
+            self._core.idle_timeout.note_speech(self._core.now_ms)
+        self._core.effects += silenced
+        self._core.notify(notice)
+
+    def handle_commit(self, command: cmd.CommitTurn) -> None:
+        """The client ends the user's turn. During a reply its words can only be added
+        to the history.
+        """
+        respond = cmd.Respond(cause=command.cause) if command.respond else None
+        if self._core.state not in TURN:
+            self._core.notify(TurnCommitted(command.cause))
+            self.begin_turn(respond, command.text)
+        elif self._core.state is State.REPLYING and respond is None and command.text is None:
+            self._core.notify(TurnCommitted(command.cause))
+            self._note_aside()
+        else:
+            self._core.reject(command, Why.BUSY)
+
+    def handle_respond(self, command: cmd.Respond) -> None:
+        """The client asks for a reply, in the conversation or out of band."""
+        if command.overrides.out_of_band:
+            self._core.effects += self._core.replies.start_out_of_band(
+                self._core.settings, command, self._core.now_ms
+            )
+        elif self._awaited is not None and self._awaited.respond is None:
+            # The transcript that is to be answered is still awaited.
+            if self._core.state is State.REPLYING:
+                self._core.reject(command, Why.BUSY)
+                return
+            if self._core.state is not State.TRANSCRIBING:
+                self._core.move(Step.COMMIT)
+                self._note_turn(self._core.now_ms)
+            self._awaited.respond, self._awaited.insists = command, True
+        elif self._core.state in TURN:
+            self._core.reject(command, Why.BUSY)
+        else:
+            self._core.move(Step.RESPOND)
+            self._note_turn(self._core.now_ms)
+            self._times.understood_ms = self._core.now_ms
+            self._core.effects += self._core.replies.start_reply(
+                self._core.settings, command, self._times, self._core.now_ms
+            )
+            self.finish_if_spoken()
+
+    def begin_turn(self, respond: cmd.Respond | None, text: str | None = None) -> None:
+        """Begin a turn with what was recognised, or with ``text``. ``respond`` None:
+        its words are added to the history and not answered.
+        """
+        if text is not None:
+            self._core.agent.heard_user()
+        self._settle_aside()
+        silent_since_ms = self._core.turn_detector.silent_since_ms if text is None else None
+        self._core.move(Step.COMMIT)
+        self._note_turn(self._core.now_ms if silent_since_ms is None else silent_since_ms)
+        if text is not None:
+            self._understand(text, respond)
+            return
+        finish = self._core.transcription.finish_utterance()
+        self._core.effects += finish
+        if finish:
+            self._awaited = _Awaited(self._core.now_ms, respond)
+        else:
+            self._understand(self._core.transcription.take_awaited_text(), respond)
+
+    def _note_turn(self, spoken_ms: int) -> None:
+        self._times = TurnTimes(spoken_ms, self._core.now_ms)
+        self._core.replies.begin_turn()
+        self._core.turn_detector.end_turn()
+
+    def _understand(self, text: str, respond: cmd.Respond | None, *, insists: bool = False) -> None:
+        """The turn's transcript is complete: answer it. Without one, or without
+        ``respond``, the turn ends.
+        """
+        self._awaited = None
+        self._times.understood_ms = self._core.now_ms
+        if respond is not None and (text or insists):
+            self._core.move(Step.UNDERSTOOD)
+            replies, times, now_ms = self._core.replies, self._times, self._core.now_ms
+            if text:
+                self._core.effects += replies.answer_user(
+                    text, self._core.settings, respond, times, now_ms
+                )
+            else:
+                self._core.effects += replies.start_reply(
+                    self._core.settings, respond, times, now_ms
+                )
+            self.finish_if_spoken()
+            return
+        self._core.effects += self._core.replies.drop_preemptive()
+        if text:
+            self._core.effects += self._core.replies.add_user_message(text)
+        self.end_turn(Outcome.UNANSWERED if text else Outcome.EMPTY)
+
+    def _note_aside(self) -> None:
+        """The user's words during a reply are committed: add them to the history
+        without answering them.
+        """
+        self._settle_aside()
+        finish = self._core.transcription.finish_utterance()
+        self._core.effects += finish
+        if finish:
+            self._awaited = _Awaited(self._core.now_ms, None)
+        else:
+            self._remember_aside()
+
+    def _settle_aside(self) -> None:
+        """Stop awaiting the words of an earlier unanswered turn: keep what has come."""
+        if self._awaited is not None and self._core.state is not State.TRANSCRIBING:
+            self._remember_aside()
+
+    def _remember_aside(self) -> None:
+        self._awaited = None
+        awaited = self._core.transcription.awaited
+        text = awaited.text if awaited is not None else ""
+        self._core.effects += self._core.transcription.drop_awaited()
+        if text:
+            self._core.effects += self._core.replies.add_unanswered_message(text)
+
+    def handle_recognition(
+        self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed
+    ) -> None:
+        """A recogniser stream that still counts gave a result, ended or failed."""
+        awaited = self._core.transcription.is_awaited(event.stream)
+        match event:
+            case ev.Transcribed():
+                if event.transcript.text.strip():
+                    self._core.idle_timeout.note_speech(self._core.now_ms)
+                    self._core.agent.heard_user()
+                hold = self._core.state in TURN or self._core.turn_detector.contested
+                self._core.effects += self._core.transcription.add_result(
+                    event.stream, event.transcript, hold=hold
+                )
+                if not awaited:
+                    self._core.turn_detector.note_transcript(self._core.now_ms)
+            case ev.RecognitionEnded():
+                self._core.transcription.end_stream(event.stream)
+                if awaited:
+                    self._on_last_words()
+            case ev.RecognitionFailed():
+                self._on_recognition_failed(event, awaited=awaited)
+            case _:
+                assert_never(event)
+
+    def _on_last_words(self) -> None:
+        """The recogniser has given its last result for a committed turn."""
+        if self._awaited is None or self._core.state is not State.TRANSCRIBING:
+            self._remember_aside()
+            return
+        respond, insists = self._awaited.respond, self._awaited.insists
+        self._understand(self._core.transcription.take_awaited_text(), respond, insists=insists)
+
+    def _on_recognition_failed(self, event: ev.RecognitionFailed, *, awaited: bool) -> None:
+        if awaited:
+            again = self._core.transcription.replace_awaited(event, self._core.settings.input)
+            self._core.effects += again
+            if not again:
+                self.fail_recognition(event.fault, event.message)
+            return
+        self._core.notify(Failed(event.fault, event.message))
+        if event.fault is Fault.TOO_LARGE:
+            self.drop_gathering()
+        else:
+            self._core.effects += self._core.transcription.replace_gathering(
+                event, self._core.settings.input, self._core.now_ms
+            )
+
+    def fail_recognition(self, fault: Fault, message: str) -> None:
+        """The last transcript of a committed turn will not come."""
+        if self._core.state is State.TRANSCRIBING:
+            self.stop_turn()
+            self._core.notify(Failed(fault, message))
+            self.end_turn(Outcome.FAILED)
+        else:
+            self._core.notify(Failed(fault, message))
+            self._remember_aside()
+
+    def drop_gathering(self) -> None:
+        """Discard the audio and the words of the next turn."""
+        self._core.effects += self._core.transcription.drop_gathering()
+        self._core.effects += self._core.turn_detector.reset()
+
+    def handle_reply_failed(self, event: ev.ReplyFailed) -> None:
+        """The model or the synthesiser failed. If the model failed before anything was
+        spoken, the fallback message is spoken; otherwise the turn fails.
+        """
+        current = self._core.replies.current
+        if current is None or current.number != event.reply:
+            self._core.effects += self._core.replies.fail_out_of_band(event, self._core.now_ms)
+        elif self._core.replies.preemptive:
+            self._core.effects += self._core.replies.drop_preemptive()
+        elif self._core.replies.speaking_fallback:  # the error of the model was reported already
+            self.stop_turn(event)
+            self.end_turn(Outcome.FAILED)
+        elif event.fault is Fault.LLM_FAILED and (
+            apologising := self._core.replies.start_fallback_message()
+        ):
+            self._core.notify(Failed(event.fault, event.message))
+            self._core.effects += apologising
+        else:
+            self.stop_turn(event)
+            self._core.notify(Failed(event.fault, event.message))
+            self.end_turn(Outcome.FAILED)
+
+    def handle_playback(self, event: ev.AudioSent | cmd.Played) -> None:
+        """Audio of a reply was handed to the socket, or played by the client."""
+        if isinstance(event, ev.AudioSent):
+            self._core.turn_detector.note_reply_audible()
+        self._core.effects += self._core.replies.handle_playback(event, self._core.now_ms)
+        self.finish_if_spoken()
+
+    def finish_if_spoken(self) -> None:
+        """End the turn if its reply has been spoken to its end."""
+        if finished := self._core.replies.finish_spoken():
+            self._core.effects += finished
+            failed = self._core.replies.speaking_fallback
+            self.end_turn(Outcome.FAILED if failed else Outcome.SPOKEN, spoken=True)
+
+    def stop_turn(self, failed: ev.ReplyFailed | None = None) -> None:
+        """Stop the turn's recognition and reply; the history keeps what was heard."""
+        if self._core.state is State.TRANSCRIBING:
+            self._core.effects += self._core.transcription.drop_awaited()
+            self._awaited = None
+        self._core.effects += self._core.replies.stop_current(self._core.now_ms, failed)
+
+    def end_turn(self, outcome: Outcome, *, spoken: bool = False) -> None:
+        """The one place where a turn ends: exactly one ``TurnCompleted`` for each that
+        began.
+        """
+        reply_times = self._core.replies.end_turn(spoken=spoken)
+        self._core.notify(TurnCompleted(outcome))
+        self._core.effects.append(RecordMetric(self._times.ended(outcome, reply_times)))
+        self._core.move(Step.CANCEL if outcome is Outcome.CANCELED else Step.TURN_OVER)
+        self._core.idle_timeout.note_speech(self._core.now_ms)
+        if not self._core.turn_detector.contested:
+            self._core.effects += self._core.transcription.release_held()
+        self._on_turn_over()
+
+    def speak_for_agent(self, said: Say) -> None:
+        """Begin a turn in which the agent speaks without having been asked."""
+        self._settle_aside()
+        self._core.move(Step.RESPOND)
+        self._note_turn(self._core.now_ms)
+        self._times.understood_ms = self._core.now_ms
+        if said.prompt:
+            asked: Message = {"role": "user", "content": said.prompt}
+            overrides = ReplyOverrides(input=(*self._core.settings.chat.messages, asked))
+            self._core.effects += self._core.replies.start_reply(
+                self._core.settings, cmd.Respond(overrides), self._times, self._core.now_ms
+            )
+        else:
+            self._core.effects += self._core.replies.say_text(
+                said.text, self._core.settings, self._core.now_ms
+            )
+        self.finish_if_spoken()
