@@ -110,7 +110,9 @@ class Session:
             case ev.ReplyEvent():
                 return None if self._core.replies.in_progress(event.reply) else StaleKind.REPLY
             case ev.AudioSent() | cmd.Played():
-                return None if self._core.replies.is_playing(event.reply) else StaleKind.REPLY
+                return (
+                    None if self._core.replies.playback.is_playing(event.reply) else StaleKind.REPLY
+                )
             case ev.StreamEvent():
                 return (
                     None if self._core.transcription.is_current(event.stream) else StaleKind.STREAM
@@ -179,7 +181,7 @@ class Session:
             return None
         return earliest_ms(
             self._core.idle_timeout.deadline_ms(
-                must_speak=self._must_speak, heard_ms=self._core.replies.heard_ms or 0
+                must_speak=self._must_speak, heard_ms=self._core.replies.playback.heard_ms or 0
             ),
             self._closing.drain_at_ms,
             self._turns.transcript_due_ms,
@@ -192,7 +194,7 @@ class Session:
     def _on_tick(self) -> None:
         now_ms, transcript_due_ms = self._core.now_ms, self._turns.transcript_due_ms
         absent = self._core.idle_timeout.expired_reason(
-            now_ms, must_speak=self._must_speak, heard_ms=self._core.replies.heard_ms or 0
+            now_ms, must_speak=self._must_speak, heard_ms=self._core.replies.playback.heard_ms or 0
         )
         if absent:
             self._closing.end_session(Ended(Ending.ABSENT, absent, Fault.TIMEOUT))
@@ -211,7 +213,9 @@ class Session:
         """
         if self._core.state is not State.LISTENING or self._core.settings.input.silence_allowed:
             return False
-        return self._core.replies.heard_ms is not None and not self._core.agent.minds_silence
+        return (
+            self._core.replies.playback.heard_ms is not None and not self._core.agent.minds_silence
+        )
 
     # --- commands of the client -------------------------------------------------------
 
@@ -255,14 +259,16 @@ class Session:
             case cmd.AddItem() | cmd.DeleteItem():
                 self._change_history(command)
             case cmd.TruncateReply():
-                cut = self._core.replies.truncate_reply(command)
+                cut = self._core.replies.playback.truncate_reply(command)
                 self._core.notify(cut)
                 if isinstance(cut, ReplyCut):
                     self._core.notify(Done(command.cause))
             case cmd.Cancel():
                 self._turns.handle_cancel(command)
             case cmd.AnswerTool():
-                self._core.effects += self._core.replies.answer_tool(command, self._core.now_ms)
+                self._core.effects += self._core.replies.client_tools.answer_tool(
+                    command, self._core.now_ms
+                )
             case cmd.Finish():
                 self._closing.leave_when_idle(Ended(Ending.FINISHED))
             case cmd.Leave():
@@ -353,21 +359,23 @@ class Session:
             or self._core.transcription.gathering.text
         ):
             return None
-        heard_ms = self._core.replies.heard_ms
+        heard_ms = self._core.replies.playback.heard_ms
         return None if heard_ms is None else max(heard_ms, self._core.idle_timeout.last_speech_ms)
 
     @property
     def _agent_deadline_ms(self) -> int | None:
         if self._core.state in TURN:
             return None
-        return self._core.agent.deadline_ms(self._silent_since_ms, self._core.replies.heard_ms)
+        return self._core.agent.deadline_ms(
+            self._silent_since_ms, self._core.replies.playback.heard_ms
+        )
 
     def _settle_agent(self) -> None:
         """Speak a greeting, prompt or goodbye that is due, or end the conversation."""
         if self._core.state in TURN or self._core.state is State.CLOSED:
             return
         said = self._core.agent.due(
-            self._core.now_ms, self._silent_since_ms, self._core.replies.heard_ms
+            self._core.now_ms, self._silent_since_ms, self._core.replies.playback.heard_ms
         )
         if self._core.agent.leaves:
             self._closing.end_session(Ended(Ending.GOODBYE))

@@ -180,7 +180,9 @@ class TurnDetector:
         preemptive_at_ms = (
             turn_taking.preemptive_at_ms() if self._may_begin_preemptively(state, now_ms) else None
         )
-        return earliest_ms(turn_at_ms, self._replies.silent_at_ms(now_ms), preemptive_at_ms)
+        return earliest_ms(
+            turn_at_ms, self._replies.playback.silent_at_ms(now_ms), preemptive_at_ms
+        )
 
     def uncontested(self, state: State, now_ms: int) -> bool:
         """Whether the reply has been heard that a sound was contesting: nothing is left
@@ -203,7 +205,7 @@ class TurnDetector:
         """Whether the assistant has the floor: a turn is in progress, or its reply is
         still heard.
         """
-        return state in TURN or self._replies.audible(now_ms)
+        return state in TURN or self._replies.playback.audible(now_ms)
 
     @property
     def _may_interrupt(self) -> bool:

@@ -84,7 +84,7 @@ class Turns:
             self._core.notify(notice)
             self.end_turn(Outcome.CANCELED)
             return
-        silenced = self._core.replies.stop_playback(self._core.now_ms)
+        silenced = self._core.replies.playback.stop(self._core.now_ms)
         if silenced:
             # The user's turn begins when the reply is silenced.
             self._core.idle_timeout.note_speech(self._core.now_ms)

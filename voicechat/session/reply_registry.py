@@ -1,0 +1,142 @@
+"""The replies of a session by number, and what the chat model was asked for each."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from voicechat.session.effects import Effect, StartReply
+from voicechat.session.history import History
+from voicechat.session.reply import Reply
+from voicechat.session.types import (
+    ChatSettings,
+    Item,
+    Message,
+    ReplyOverrides,
+    Settings,
+    VoiceSettings,
+)
+from voicechat.text.words import bare_words
+
+RECENT_REPLIES = 8
+"""How many replies stay known, so that a client may still report how much of them was
+heard.
+"""
+
+
+@dataclass(slots=True)
+class Uncommitted:
+    """A preemptive reply that has not been adopted."""
+
+    text: str
+    """What the user is supposed to have said."""
+    began_ms: int
+    withheld: list[Effect] = field(default_factory=list)
+    """Notices that are sent once the reply is adopted."""
+
+    def answers(self, text: str) -> bool:
+        """Whether it answers these words, punctuation and case aside."""
+        return bare_words(self.text) == bare_words(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRequest:
+    """What the chat model is asked for one reply: the settings with the reply's
+    overrides applied.
+    """
+
+    chat: ChatSettings
+    voice: VoiceSettings
+    voiced: bool
+    input: tuple[Message, ...] | None
+    lead_ms: int | None
+    after: str = ""
+    """The item behind which the reply stands in the history; empty: it is the first."""
+
+    def messages(self, remembered: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Put together what the model reads."""
+        instructions = self.chat.instructions
+        system: tuple[Message, ...] = ()
+        if instructions:
+            system = ({"role": "system", "content": instructions},)
+        if self.input is not None:
+            return (*system, *self.input)
+        return (*system, *self.chat.messages, *remembered)
+
+
+def build_request(settings: Settings, overrides: ReplyOverrides) -> ReplyRequest:
+    """Apply the overrides of one reply to the settings."""
+    chat = settings.chat
+    if overrides.instructions is not None:
+        chat = replace(chat, instructions=overrides.instructions)
+    if overrides.options is not None:
+        chat = replace(chat, options={**chat.options, **overrides.options})
+    if overrides.answers_tools is not None:
+        chat = replace(chat, answers_tools=overrides.answers_tools)
+    voiced = settings.spoken if overrides.spoken is None else overrides.spoken
+    voice = settings.voice if overrides.voice is None else overrides.voice
+    return ReplyRequest(chat, voice, voiced, overrides.input, settings.effective_lead_ms)
+
+
+class ReplyRegistry:
+    """Numbers the replies and knows which are in progress."""
+
+    def __init__(self, history_messages: int) -> None:
+        """``history_messages`` bounds the history."""
+        self.history = History(history_messages)
+        self.current: Reply | None = None
+        """The reply that is being made, or whose paced audio is leaving."""
+        self.out_of_band: dict[int, Reply] = {}
+        """The out-of-band replies in progress, by number."""
+        self.uncommitted: Uncommitted | None = None
+        """Set while the current reply is preemptive and not adopted."""
+        self.requests: dict[int, ReplyRequest] = {}
+        """What was asked for the replies in progress, by number."""
+        self.recent: OrderedDict[int, Reply] = OrderedDict()
+        """The last ``RECENT_REPLIES`` replies, by number."""
+        self.history_cleared = False
+        """The history was cleared during the turn: nothing more of it is remembered."""
+        self._count = 0
+
+    def in_progress(self, number: int) -> Reply | None:
+        """The reply of that number, if it is being made: the current one, or one
+        apart.
+        """
+        if self.current is not None and self.current.number == number:
+            return self.current
+        return self.out_of_band.get(number)
+
+    def replies_in_progress(self) -> Iterator[Reply]:
+        """Yield the current reply, then the out-of-band ones."""
+        if self.current is not None:
+            yield self.current
+        yield from self.out_of_band.values()
+
+    def begin(
+        self, request: ReplyRequest, now_ms: int, unsaid: tuple[Message, ...] = ()
+    ) -> tuple[Reply, StartReply]:
+        """Number a reply and return it with the effect that starts it. The model reads
+        ``unsaid`` after the history, which does not get it.
+        """
+        self._count += 1
+        number = self._count
+        reply = Reply(
+            number,
+            now_ms,
+            request.lead_ms,
+            answers_tools=request.chat.answers_tools,
+            voiced=request.voiced,
+        )
+        self.requests[number] = replace(request, after=self.history.last_id)
+        self.recent[number] = reply
+        while len(self.recent) > RECENT_REPLIES:
+            self.recent.popitem(last=False)
+        messages = request.messages((*self.history.messages, *unsaid))
+        started = StartReply(number, messages, request.chat, request.voice, voiced=request.voiced)
+        return reply, started
+
+    def remember(self, reply: Reply, text: str) -> tuple[Item, ...]:
+        """Keep ``text`` of the current reply, and its tools, where the reply began."""
+        if self.history_cleared:
+            return ()
+        messages = reply.tools.messages(text)
+        return self.history.set_reply(reply.number, messages, self.requests[reply.number].after)
