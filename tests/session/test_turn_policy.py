@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from voicechat.session.turn_policy import AdaptiveSilence, usual_pause_ms
 from voicechat.session.turn_words import (
     TextEnding,
-    asks_for_the_floor,
     ending_of,
     is_backchannel,
+    is_interruption_request,
     words_of_substance,
 )
 
@@ -88,13 +88,13 @@ def test_words_of_substance(text: str, words: int) -> None:
     ],
 )
 def test_words_that_ask_for_the_floor(text: str, asks: bool) -> None:
-    assert asks_for_the_floor(text) is asks
+    assert is_interruption_request(text) is asks
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_classified(text: str) -> None:
     ending_of(text)
-    assert asks_for_the_floor(text) in (True, False)
+    assert is_interruption_request(text) in (True, False)
     assert not (is_backchannel(text) and words_of_substance(text))
 
 

@@ -1,14 +1,14 @@
-"""Whether the user, who makes a sound while the reply is heard, wants the floor. Pure;
-time is an argument.
+"""Barge-in: whether a sound of the user during a reply interrupts it. Pure; time is an
+argument.
 
-While it is being decided the reply goes on. A cough ends before it is decided; "mm-hm"
+Until that is decided the reply continues. A cough ends before it is decided; "mm-hm"
 is understood and let pass; "wait" is obeyed at once.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
-from voicechat.session.turn_words import asks_for_the_floor, is_backchannel, words_of_substance
+from voicechat.session.turn_words import is_backchannel, is_interruption_request, words_of_substance
 
 
 class Verdict(Enum):
@@ -25,7 +25,7 @@ class BargeInSettings:
     """What it takes to interrupt."""
 
     min_ms: int = 200
-    """Speech shorter than this does not interrupt, unless its words ask for the floor.
+    """Speech shorter than this does not interrupt, unless its words ask to stop.
     """
     min_words: int = 0
     """Words of substance that are needed, however long the sound lasts; a Han character
@@ -40,9 +40,7 @@ class BargeInSettings:
     goes on for this long after ``min_ms``. "Mm-hm" is over by then.
     """
     backchannel_ms: int = 900
-    """Speech that goes on for so long after words that only show attention is more than
-    those.
-    """
+    """Speech that continues this long after backchannel words interrupts."""
     more_words_ms: int = 400
     """How long after the sound more words of it may come from a recogniser that has
     said some.
@@ -116,7 +114,7 @@ class BargeIn:
         return None if patience_ms is None else self._began_ms + self._settings.min_ms + patience_ms
 
     def _judge(self, now_ms: int) -> Verdict:
-        if self._text and asks_for_the_floor(self._text):
+        if self._text and is_interruption_request(self._text):
             return Verdict.INTERRUPTION
         until_ms = now_ms if self._ended_ms is None else self._ended_ms
         patience_ms = self._patience_ms()

@@ -1,4 +1,4 @@
-"""What is to be done about an event, in the imperative. Performing an effect never
+"""What the runtime does about an event, in the imperative. Performing an effect never
 waits.
 """
 
@@ -21,7 +21,7 @@ from voicechat.session.types import (
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Tell the client's dialect a notice."""
+    """Send the client's dialect a notice."""
 
     notice: Notice
 
@@ -45,8 +45,8 @@ class Route(Enum):
     """Where the client's audio goes."""
 
     AWAIT = "await"
-    """Nowhere yet: the next frame is told as ``AudioStarted``, and then goes where that
-    event's effects say. So it is with a new connection.
+    """Nowhere yet: the next frame is reported as ``AudioStarted``, and goes where that
+    event's effects say. A new connection has this route.
     """
     RECOGNISE = "recognise"
     """To one recogniser stream."""
@@ -167,7 +167,7 @@ class StaleKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StaleDropped:
-    """Something of an older reply or stream arrived and was dropped."""
+    """An event of a reply or stream that was over arrived and was dropped."""
 
     kind: StaleKind
 

@@ -38,7 +38,7 @@ class AudioArrived:
     """Audio has come since the last event, the newest at ``at_ms``: the client is
     there.
 
-    Told before anything else that the client does, and before a deadline is looked at.
+    Posted before anything else that the client does, and before a deadline is checked.
     """
 
     at_ms: int
@@ -49,14 +49,12 @@ class Disconnected:
     """The connection is gone: nothing can be sent any more."""
 
 
-# --- from the ears (recognition) ------------------------------------------------------
+# --- recognition ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """Base of all that a recogniser stream says: void once the stream does not count
-    any more.
-    """
+    """Base of a recogniser stream's events: stale once the stream is over."""
 
     stream: int
 
@@ -72,7 +70,7 @@ class Transcribed(StreamEvent):
 
 @dataclass(frozen=True, slots=True)
 class RecognitionEnded(StreamEvent):
-    """The recogniser of ``stream`` has said everything."""
+    """``stream`` has given its last result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +128,7 @@ class TurnJudged:
 
 @dataclass(frozen=True, slots=True)
 class ReplyEvent:
-    """Base of all that is made for the reply with a number: void once that reply is
-    over.
-    """
+    """Base of what is generated for a reply: stale once that reply is over."""
 
     reply: int
 
@@ -198,8 +194,8 @@ class ReplyFailed(ReplyEvent):
     fault: Fault
     message: str
     cause: ProviderError | None = None
-    """What the service raised, for whoever asked for this one reply; a conversation is
-    told ``message``.
+    """What the service raised, for REST requests; a conversation gets
+    ``message``.
     """
 
 

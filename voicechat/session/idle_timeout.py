@@ -1,10 +1,10 @@
-"""Whether the client is still there, and whether its user still speaks."""
+"""Ends a session without messages, or without speech while it is the user's turn."""
 
 from voicechat.session.limits import SessionLimits
 
 
 class IdleTimeout:
-    """When the client was heard from last, and when its user last spoke."""
+    """Two timers: the client's last message, and the user's last speech."""
 
     def __init__(self, limits: SessionLimits) -> None:
         self._limits = limits
@@ -12,7 +12,7 @@ class IdleTimeout:
         self._last_speech_ms = 0
 
     def note_message(self, now_ms: int) -> None:
-        """The client has shown that it is there."""
+        """A message of the client, or a sign of life such as a pong, has arrived."""
         self._last_alive_ms = max(self._last_alive_ms, now_ms)
 
     @property
@@ -21,7 +21,7 @@ class IdleTimeout:
         return self._last_speech_ms
 
     def note_speech(self, now_ms: int) -> None:
-        """The user was heard to speak, or only now may be expected to."""
+        """The user spoke, or their turn begins now."""
         self._last_speech_ms = now_ms
 
     def deadline_ms(self, *, must_speak: bool, heard_ms: int = 0) -> int:

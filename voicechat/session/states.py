@@ -4,7 +4,7 @@ The law: a session is always in one state, and takes only the steps that its row
 ``TRANSCRIBING`` and ``REPLYING`` together are a turn: it begins when the user has
 finished and ends with exactly one ``TurnCompleted``. Waiting for the client's tools is
 no state but a part of ``REPLYING``, because what was said before may still be spoken;
-which answers are awaited ``ReplyState`` knows.
+``client_tools`` knows which answers are awaited.
 """
 
 from collections.abc import Mapping

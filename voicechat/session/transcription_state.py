@@ -1,5 +1,5 @@
-"""The recognition side of a session: which streams count, what they said, what is to be
-told and when.
+"""Speech recognition as the session sees it: which streams count, what they returned,
+and which results are held back.
 
 An ``Utterance`` is what one turn of the user gathers. It may need several recogniser
 streams, one after another, when a recogniser fails. Two utterances can be alive at
@@ -24,20 +24,19 @@ from voicechat.session.types import InputSettings, Transcript
 from voicechat.text.words import join
 
 FAILURES_IN_A_ROW = 3
-"""After so many failures without a result, a recogniser is left alone for
-``RETRY_AFTER_MS``.
+"""After this many failures in a row the recogniser is not asked for ``RETRY_AFTER_MS``.
 """
 RETRY_AFTER_MS = 1_000
 MAX_REPLACEMENTS = 3
-"""Of the stream whose last result is awaited, while there are recognisers that have not
-heard its audio yet. Whoever is asked after that would hardly answer within
-``transcript_ms``, which counts from the audio's end for all of them.
+"""Most retries of an awaited last result on recognisers that have not heard its audio.
+``transcript_ms`` counts from the end of the audio, so a later one would hardly finish
+in time.
 """
 
 
 @dataclass(slots=True)
 class Utterance:
-    """What one turn of the user has gathered."""
+    """The transcript of one turn of the user, as far as it has come."""
 
     stream: int | None = None
     """The recogniser stream that works for it now."""
@@ -68,13 +67,13 @@ class Utterance:
 
 
 class TranscriptionState:
-    """Numbers the recogniser streams and keeps their results apart."""
+    """Numbers the recogniser streams and assigns their results to turns."""
 
     def __init__(self) -> None:
         self.gathering = Utterance()
-        """What the user is saying now."""
+        """The utterance of the next turn, which the user is speaking now."""
         self.awaited: Utterance | None = None
-        """What the turn in progress waits for."""
+        """The utterance of the committed turn, whose last result is awaited."""
         self._streams = 0
         self._held: list[Transcript] = []
         self._failures = 0
@@ -100,8 +99,8 @@ class TranscriptionState:
     def route_audio(self, now_ms: int) -> tuple[Route, int]:
         """Where audio goes that the user is to be understood from, and to which stream.
 
-        A stream is opened when there is audio for it; while the recogniser is left
-        alone, audio is skipped.
+        A stream is opened when there is audio for it; during the pause after repeated
+        failures, audio is skipped.
         """
         if self.gathering.stream is not None:
             return Route.RECOGNISE, self.gathering.stream
@@ -109,12 +108,12 @@ class TranscriptionState:
 
     def deadline_ms(self, now_ms: int) -> int | None:
         """When ``route`` changes although nothing happens."""
-        left_alone = self.gathering.stream is None and now_ms < self._retry_at_ms
-        return self._retry_at_ms if left_alone else None
+        pausing = self.gathering.stream is None and now_ms < self._retry_at_ms
+        return self._retry_at_ms if pausing else None
 
     def open_stream(self, settings: InputSettings, now_ms: int) -> list[Effect]:
-        """Audio comes: open a stream, unless one is at work or the recogniser is left
-        alone.
+        """Open a stream for arriving audio, unless one is open or the recogniser pauses
+        after repeated failures.
         """
         if self.gathering.stream is not None or now_ms < self._retry_at_ms:
             return []
@@ -166,16 +165,14 @@ class TranscriptionState:
         return self.awaited.grace_ms if self.awaited is not None else 0
 
     def release_held(self) -> list[Effect]:
-        """The turn is over: tell what was held. Of each sentence only the newest result
-        was kept.
-        """
+        """The turn is over: send the held results, of each sentence the newest one."""
         effects: list[Effect] = [Send(Recognised(transcript)) for transcript in self._held]
         self._held.clear()
         return effects
 
     def finish_utterance(self) -> list[Effect]:
-        """The user's turn ends: what was gathered is awaited. Without a stream nothing
-        more will come.
+        """The user's turn ends: await its last result. Empty: no stream is open, and
+        the transcript is complete.
         """
         self.awaited, self.gathering = self.gathering, Utterance()
         if self.awaited.stream is None:
@@ -183,25 +180,25 @@ class TranscriptionState:
         return [FinishRecognition(self.awaited.stream)]
 
     def end_stream(self, stream: int) -> None:
-        """The recogniser of ``stream`` has said everything."""
+        """``stream`` has given its last result."""
         for utterance in (self.gathering, self.awaited):
             if utterance is not None and utterance.stream == stream:
                 utterance.stream = None
 
     def take_awaited_text(self) -> str:
-        """The awaited utterance is complete: give its text and forget it."""
+        """Return the text of the completed utterance, which is no longer awaited."""
         text = self.awaited.text if self.awaited is not None else ""
         self.awaited = None
         return text
 
     def drop_gathering(self) -> list[Effect]:
-        """Forget what the next turn has gathered."""
+        """Cancel recognition of the next turn and discard its results."""
         dropped, self.gathering = self.gathering, Utterance()
         self._held.clear()
         return [] if dropped.stream is None else [DropRecognition(dropped.stream)]
 
     def drop_awaited(self) -> list[Effect]:
-        """Forget what the turn in progress waits for."""
+        """Cancel recognition of the committed turn and discard its results."""
         dropped, self.awaited = self.awaited, None
         return (
             [] if dropped is None or dropped.stream is None else [DropRecognition(dropped.stream)]
@@ -213,7 +210,8 @@ class TranscriptionState:
         """The stream of the gathering utterance failed: let another hear the same
         audio, unless the audio is at fault.
 
-        A recogniser that fails again and again is left alone for a while.
+        After ``FAILURES_IN_A_ROW`` failures the recogniser pauses for
+        ``RETRY_AFTER_MS``.
         """
         self._failures += 1
         self.gathering.stream = None
@@ -227,7 +225,8 @@ class TranscriptionState:
         """The awaited stream failed: let another hear the same audio. Empty: there is
         no further try.
 
-        Once if that may help; again only while somebody is left who has not heard it.
+        One retry if the failure is retryable; more only while a recogniser of the chain
+        has not heard the audio.
         """
         most = MAX_REPLACEMENTS if failure.others_left else 1
         if self.awaited is None or self.awaited.replacements >= most or not failure.retryable:

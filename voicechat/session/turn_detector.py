@@ -1,5 +1,5 @@
-"""Hands-free: the floor, together with what is heard, what is said and what the client
-allows.
+"""Turn detection: turn taking, together with what is heard, what is said and what the
+client allows.
 
 ``TurnTaking`` knows sounds and words. Whether the assistant is heard meanwhile, and so
 whether a sound is contested and a turn may end, is known here. Without turn detection
@@ -43,7 +43,7 @@ class TurnDetector:
         listening too.
         """
         self.overloaded = False
-        """The process is busy: no reply is begun early."""
+        """The process is overloaded: no preemptive reply is started."""
         self._idle_timeout = presence
         self._transcription = hearing
         self._replies = speaking
@@ -53,7 +53,7 @@ class TurnDetector:
         self._turn_taking: TurnTaking | None = None
 
     def configure(self, detection: TurnDetection | None) -> None:
-        """Begin anew with ``detection``; None: turns end when the client says so."""
+        """Start over with ``detection``; None: the client ends each turn itself."""
         self._detection = detection
         self._turn_taking = (
             TurnTaking(detection, by_voice=self._by_voice) if detection is not None else None
@@ -146,22 +146,20 @@ class TurnDetector:
         return self._transcription.open_stream_from(settings, FROM_NOW_MS)
 
     def accept_sound(self, now_ms: int) -> Sequence[Effect]:
-        """The contested sound is the beginning of the user's turn: tell what was
-        understood of it.
-        """
+        """The contested sound begins the user's turn: send its held results."""
         if self._turn_taking is None:
             return ()
         self._turn_taking.accept_sound(now_ms)
         return self._transcription.release_held()
 
     def dismiss_sound(self) -> Sequence[Effect]:
-        """The contested sound was nothing: forget what was heard of it."""
+        """The contested sound was no interruption: discard what it brought."""
         if self._turn_taking is not None:
             self._turn_taking.reset()
         return self._transcription.drop_gathering()
 
     def reset(self) -> Sequence[Effect]:
-        """What was heard does not count, and no reply to it either."""
+        """Discard what was heard, and the preemptive reply to it."""
         if self._turn_taking is None:
             return ()
         self._turn_taking.reset()

@@ -1,5 +1,5 @@
-"""When the user's turn is over: speech, silence and words in, a deadline out. Pure;
-time is an argument.
+"""Endpointing: when the user's turn is over. Speech, silence and words in, a deadline
+out. Pure; time is an argument.
 
 All times are milliseconds on one line that does not go back. The speech detector's own
 delay is part of the silence: ``speech_stopped`` says where speech ended, and is told
@@ -14,8 +14,8 @@ from voicechat.session.turn_words import TextEnding, ending_of
 
 REMEMBERED_PAUSES = 12
 RESUMED_WITHIN_MS = 2_000
-"""Speech that goes on so soon after an end shows that the end was none: the gap was one
-of the speaker's pauses.
+"""If the user speaks again within 2 s, the turn was ended too early: the gap is
+recorded as a pause of this speaker.
 """
 
 
@@ -31,15 +31,15 @@ class SoundLimits:
     words_wait_ms: int = 350
     """How long after the sound a word of it may still arrive from the recogniser."""
     wordless_ms: int = 1_200
-    """A sound after the words that lasts so long without a word is none of the user's
+    """A sound after the words that brings no word within this time is not the user's
     speech.
     """
     unchanged_ms: int = 4_000
-    """Words that stay the same for so long were the last, whatever sounds. Recognisers
+    """Words unchanged for this long were the last, whatever sound goes on. Recognisers
     of whole utterances say something new every 3.5 s at the slowest.
     """
     unheard_ms: int = 30_000
-    """A turn in which nothing is recognised for so long ends, so that the recogniser
+    """A turn in which nothing is recognised for this long ends, so that the recogniser
     says what it has understood and the next words begin a turn of their own.
     """
 

@@ -1,5 +1,5 @@
-"""Hands-free: who has the floor. Speech and words in, decisions out. Pure; time is an
-argument.
+"""Turn taking without a button: endpointing and barge-in. Speech and words in,
+decisions out. Pure; time is an argument.
 
 A sound while the assistant has the floor is *contested*: the reply goes on until
 ``BargeIn`` has judged it. Any other sound belongs to the user's turn, whose end
@@ -17,22 +17,22 @@ from voicechat.session.turn_words import TextEnding, ending_of
 from voicechat.session.types import TurnDetection
 
 PREEMPTIVE_PART = 0.5
-"""Part of the silence after which a reply may be begun early: before it most pauses are
-over.
+"""Fraction of the endpointing silence after which a preemptive reply may start. Most
+pauses within a turn are shorter.
 """
 
 
 class Decision(Enum):
-    """What the session is to do."""
+    """What the session does next."""
 
     END_TURN = auto()
     """The user has finished: answer."""
     BEGIN_PREEMPTIVELY = auto()
-    """The user has probably finished: begin the answer, and keep it back."""
+    """The user has probably finished: start the reply, and withhold it."""
     INTERRUPT = auto()
-    """The user wants the floor: stop the reply."""
+    """The user interrupts: stop the reply."""
     DISMISS = auto()
-    """A sound during the reply was nothing: forget what was heard of it."""
+    """A sound during the reply was no interruption: discard what it brought."""
 
 
 class TurnTaking:
@@ -150,7 +150,7 @@ class TurnTaking:
             self._turn_end.speech_started(now_ms)
 
     def reset(self) -> None:
-        """What was heard does not count."""
+        """Discard what was heard."""
         self._sound = None
         self.end_turn()
 
@@ -182,8 +182,8 @@ class TurnTaking:
         return self._stopped_ms + int((end_ms - self._stopped_ms) * PREEMPTIVE_PART)
 
     def decide(self, now_ms: int, *, may_end: bool) -> Decision | None:
-        """What is to be done now, if anything; tell the floor with ``take``, ``forget``
-        or ``end_turn`` once done.
+        """What is to be done now, if anything; afterwards call ``accept_sound``,
+        ``reset`` or ``end_turn``.
         """
         if self._sound is not None:
             match self._sound.decide(now_ms):

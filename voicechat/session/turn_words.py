@@ -1,5 +1,5 @@
 """What recognised words say of a turn, in English and Chinese: that it goes on, that it
-asks for the floor.
+interrupts.
 
 Recognisers differ: some punctuate, some give bare lower-case words. Both are read.
 """
@@ -76,8 +76,8 @@ _BACKCHANNEL_HAN = frozenset(
     是 是的 是啊 是吗 行 没错 明白 明白了 知道了 懂了 可以 嗯对 嗯好 当然 真的 哇
     原来如此 这样啊 哦这样 有道理""".split()
 )
-_FLOOR_WORDS = frozenset("stop wait no hold quiet pause enough cancel hey shut excuse".split())
-_FLOOR_HAN = (
+_STOP_WORDS = frozenset("stop wait no hold quiet pause enough cancel hey shut excuse".split())
+_STOP_HAN = (
     "停",
     "等等",
     "等一下",
@@ -122,9 +122,9 @@ def is_backchannel(text: str) -> bool:
     return bool(words) and all(_is_backchannel_word(word) for word in words)
 
 
-def asks_for_the_floor(text: str) -> bool:
+def is_interruption_request(text: str) -> bool:
     """Whether this tells the speaker to stop, however short it is: "wait", "停"."""
-    return any(word in _FLOOR_WORDS or word.startswith(_FLOOR_HAN) for word in _words(text))
+    return any(word in _STOP_WORDS or word.startswith(_STOP_HAN) for word in _words(text))
 
 
 def words_of_substance(text: str) -> int:
