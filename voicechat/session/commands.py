@@ -94,7 +94,7 @@ class AddItem(Command):
 
 @dataclass(frozen=True, slots=True)
 class DeleteItem(Command):
-    """Take an item out of the history. ``Rejected`` when there is none of this id."""
+    """Take an item out of the history. ``Rejected`` when no item has this id."""
 
     id: str
 
@@ -141,7 +141,7 @@ class Played(Command):
 
 @dataclass(frozen=True, slots=True)
 class Finish(Command):
-    """The client says no more: tell what is still to be told, then end."""
+    """The client sends nothing more: send pending results, then end."""
 
 
 @dataclass(frozen=True, slots=True)

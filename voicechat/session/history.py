@@ -40,7 +40,7 @@ class History:
         return item
 
     def delete(self, item_id: str) -> bool:
-        """Take an item out; False: there is none."""
+        """Remove an item; False: no item has this id."""
         place = self._place_of(item_id)
         if place is not None:
             del self._items[place]
@@ -48,7 +48,7 @@ class History:
 
     @property
     def last_id(self) -> str:
-        """The id of the last item; empty: there is none."""
+        """The id of the last item; empty: the history is."""
         return self._items[-1].id if self._items else ""
 
     def set_reply(

@@ -1,4 +1,4 @@
-"""What a session tells the dialect of its client, in the terms of no protocol.
+"""What a session reports to its client's dialect, in the terms of no protocol.
 
 ``Done`` and ``Rejected`` answer commands; everything else happens by itself or because
 of a command.
@@ -120,9 +120,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class ReplyNotice:
-    """Base of all that is told of the reply with a number: void once that reply is
-    stopped.
-    """
+    """Base of a reply's notices: void once that reply is stopped."""
 
     reply: int
 
@@ -190,7 +188,7 @@ class ReplyAudio(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudioFinished(ReplyNotice):
-    """All audio of the reply has been told. ``spoken`` are its sentences, as they were
+    """All audio of the reply has been sent. ``spoken`` are its sentences, as they were
     to be spoken.
     """
 
@@ -216,7 +214,7 @@ class ReplyEnded:
     reply: int
     outcome: Outcome
     items: tuple[Item, ...] = ()
-    """What is remembered of it: its text and its tools. A later ``ReplyCut`` may tell
+    """What is remembered of it: its text and its tools. A later ``ReplyCut`` may report
     that less was heard.
     """
     usage: Usage | None = None

@@ -74,7 +74,7 @@ class Reply:
         self.begun_ms = begun_ms
         self.voiced = voiced
         self.text = ""
-        """What the client has been told."""
+        """The text sent to the client."""
         self.clock = PlaybackClock()
         self.tools = ReplyTools(number)
         self.times = ReplyTimes()

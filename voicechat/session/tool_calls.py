@@ -56,7 +56,7 @@ class ToolCallAccumulator:
         self._places: dict[int, int] = {}
 
     def add_piece(self, piece: ToolCall) -> ToolCall | None:
-        """Add a piece; give it as it is to be told.
+        """Add a piece; return it as it is sent.
 
         None: there are too many calls, or it says a whole call once more.
         """
@@ -216,7 +216,7 @@ class ReplyTools:
 
 def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dict[str, object]:
     """What the model is asked with once it has called tools: a choice that forces a
-    call would force one for ever.
+    call would force one every time.
     """
     after = {name: value for name, value in options.items() if name != "tool_choice"}
     if not may_call or options.get("tool_choice") == "none":

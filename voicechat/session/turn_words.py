@@ -123,7 +123,7 @@ def is_backchannel(text: str) -> bool:
 
 
 def is_interruption_request(text: str) -> bool:
-    """Whether this tells the speaker to stop, however short it is: "wait", "停"."""
+    """Whether this asks the speaker to stop, however short it is: "wait", "停"."""
     return any(word in _STOP_WORDS or word.startswith(_STOP_HAN) for word in _words(text))
 
 

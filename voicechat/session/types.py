@@ -211,7 +211,7 @@ class TurnDetection:
     silence_duration_ms: int = 500
     """Silence that ends a turn, as a policy may shorten or lengthen it."""
     create_response: bool = True
-    """False: the end of a turn is told, and not answered."""
+    """False: the end of a turn is reported, and not answered."""
     interrupt_response: bool = True
     """False: a reply is heard to its end whatever the user says."""
     min_interruption_ms: int = 200
