@@ -90,17 +90,24 @@ class Fleet:
             for sample in family.samples
         }
 
-    async def sessions(self) -> Counter[int]:
-        """How many sessions each worker has."""
-        samples = await self.metrics()
+    async def sessions(self, total: int) -> Counter[int]:
+        """How many sessions each worker has, once they are ``total``: each worker keeps
+        the text of its metrics for a while.
+        """
         prefix = "voicechat_worker_sessions worker="
-        return Counter(
-            {
-                int(name[len(prefix) :]): int(n)
-                for name, n in samples.items()
-                if name.startswith(prefix)
-            }
-        )
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                samples = await self.metrics()
+                held = Counter(
+                    {
+                        int(name[len(prefix) :]): int(n)
+                        for name, n in samples.items()
+                        if name.startswith(prefix)
+                    }
+                )
+                if held.total() == total:
+                    return held
+                await asyncio.sleep(0.05)
 
     async def holds(self, sessions: int) -> bool:
         return (await self.metrics())["voicechat_sessions"] == sessions
