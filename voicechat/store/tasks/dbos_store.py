@@ -42,6 +42,7 @@ from voicechat.store.tasks.interface import (
     may_see,
 )
 from voicechat.store.tasks.liveness import Liveness, LivenessUnknownError
+from voicechat.store.tasks.sqlite_clock import mend_sqlite_clock
 from voicechat.store.tasks.workflows import (
     STATUS,
     as_task,
@@ -247,6 +248,7 @@ class DbosTaskStore:
     def _launch(self) -> None:
         settings = self._settings
         self._liveness.hold()
+        mend_sqlite_clock()
         self._dbos = DBOS(
             config={
                 "name": "voicechat",
