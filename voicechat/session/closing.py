@@ -13,13 +13,11 @@ from voicechat.session.turns import Turns
 RESTARTS = Ended(Ending.RESTART, "the server restarts; connect again", Fault.AT_CAPACITY)
 
 
-class Closing:
-    """Draining, leaving and ending one session."""
+class EndableTurns(Turns):
+    """The turns of one session, and its end: leaving waits for the turn in progress."""
 
     def __init__(self, core: SessionCore) -> None:
-        self._core = core
-        self.turns = Turns(core, on_turn_over=self.leave_if_idle)
-        """The turns of the session; leaving waits for the one in progress."""
+        super().__init__(core)
         self.drain_at_ms: int | None = None
         """When a draining server ends the session although a turn is in progress."""
         self._leaving: Ended | None = None
@@ -47,18 +45,21 @@ class Closing:
     def leave_when_idle(self, ended: Ended) -> None:
         """End as soon as no turn is in progress."""
         self._leaving = ended
-        self.leave_if_idle()
+        self._leave_if_idle()
 
-    def leave_if_idle(self) -> None:
+    def _after_turn(self) -> None:
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
         """End if that was asked for and no turn is in progress."""
         if self._leaving is not None and self._core.state not in TURN:
             self.end_session(self._leaving)
 
     def _drop_everything(self) -> None:
-        self.turns.stop_turn()
+        self.stop_turn()
         self._core.effects += self._core.transcription.drop_awaited()
         self._core.effects += self._core.replies.stop_out_of_band(self._core.now_ms)
-        self.turns.drop_gathering()
+        self.drop_gathering()
 
     def end_session(self, ended: Ended) -> None:
         """End now: a turn in progress fails, everything is stopped, then ``ended`` is
@@ -66,8 +67,8 @@ class Closing:
         """
         self._leaving = None
         if self._core.state in TURN:
-            self.turns.stop_turn()
-            self.turns.end_turn(Outcome.FAILED)
+            self.stop_turn()
+            self.end_turn(Outcome.FAILED)
         self._drop_everything()
         self._core.notify(ended)
         self._core.effects += [Close(ended), RecordMetric(SessionClosed(ended.ending))]

@@ -15,7 +15,7 @@ from voicechat.session import commands as cmd
 from voicechat.session import events as ev
 from voicechat.session.agent import Agent
 from voicechat.session.audio_routing import AudioRouting
-from voicechat.session.closing import RESTARTS, Closing
+from voicechat.session.closing import RESTARTS, EndableTurns
 from voicechat.session.effects import Effect, RecordMetric, Route, StaleDropped, StaleKind
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits, earliest_ms
@@ -63,8 +63,7 @@ class Session:
             interrupt_by_voice=interrupt_by_voice,
         )
         self._audio_shows_life = audio_shows_life
-        self._closing = Closing(self._core)
-        self._turns = self._closing.turns
+        self._turns = EndableTurns(self._core)
         self._routing = AudioRouting(self._core)
 
     @property
@@ -169,7 +168,7 @@ class Session:
                 | ev.Faulted()
                 | ev.DrainRequested()
             ):
-                self._closing.handle_end(event)
+                self._turns.handle_end(event)
             case _:
                 assert_never(event)
 
@@ -183,7 +182,7 @@ class Session:
             self._core.idle_timeout.deadline_ms(
                 must_speak=self._must_speak, heard_ms=self._core.replies.playback.heard_ms or 0
             ),
-            self._closing.drain_at_ms,
+            self._turns.drain_at_ms,
             self._turns.transcript_due_ms,
             self._core.replies.deadline_ms(),
             self._core.turn_detector.deadline_ms(self._core.state, self._core.now_ms),
@@ -197,9 +196,9 @@ class Session:
             now_ms, must_speak=self._must_speak, heard_ms=self._core.replies.playback.heard_ms or 0
         )
         if absent:
-            self._closing.end_session(Ended(Ending.ABSENT, absent, Fault.TIMEOUT))
-        elif self._closing.drain_at_ms is not None and now_ms >= self._closing.drain_at_ms:
-            self._closing.end_session(RESTARTS)
+            self._turns.end_session(Ended(Ending.ABSENT, absent, Fault.TIMEOUT))
+        elif self._turns.drain_at_ms is not None and now_ms >= self._turns.drain_at_ms:
+            self._turns.end_session(RESTARTS)
         elif transcript_due_ms is not None and now_ms >= transcript_due_ms:
             self._turns.fail_recognition(Fault.ASR_FAILED, "the recogniser did not answer in time")
         else:
@@ -270,9 +269,9 @@ class Session:
                     command, self._core.now_ms
                 )
             case cmd.Finish():
-                self._closing.leave_when_idle(Ended(Ending.FINISHED))
+                self._turns.leave_when_idle(Ended(Ending.FINISHED))
             case cmd.Leave():
-                self._closing.end_session(
+                self._turns.end_session(
                     Ended(Ending.VIOLATION, command.message, cause=command.cause)
                 )
             case _:
@@ -378,6 +377,6 @@ class Session:
             self._core.now_ms, self._silent_since_ms, self._core.replies.playback.heard_ms
         )
         if self._core.agent.leaves:
-            self._closing.end_session(Ended(Ending.GOODBYE))
+            self._turns.end_session(Ended(Ending.GOODBYE))
         elif said is not None:
             self._turns.speak_for_agent(said)

@@ -5,7 +5,6 @@ agent speaks by itself. Whatever happens in it, it ends in `Turns.end_turn`, wit
 exactly one ``TurnCompleted``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -45,10 +44,8 @@ class _Awaited:
 class Turns:
     """The turn in progress, if there is one."""
 
-    def __init__(self, core: SessionCore, on_turn_over: Callable[[], None]) -> None:
-        """``on_turn_over`` is called after each turn; it may close the session."""
+    def __init__(self, core: SessionCore) -> None:
         self._core = core
-        self._on_turn_over = on_turn_over
         self._times = TurnTimes(0, 0)
         self._awaited: _Awaited | None = None
 
@@ -322,7 +319,14 @@ class Turns:
         self._core.idle_timeout.note_speech(self._core.now_ms)
         if not self._core.turn_detector.contested:
             self._core.effects += self._core.transcription.release_held()
-        self._on_turn_over()
+        self._after_turn()
+
+    def _after_turn(self) -> None:
+        """Called at the end of each turn: `EndableTurns` may end the session here.
+
+        A method and not a callback, because a session that refers to itself waits for
+        the garbage collector.
+        """
 
     def speak_for_agent(self, said: Say) -> None:
         """Begin a turn in which the agent speaks without having been asked."""
