@@ -128,8 +128,8 @@ def test_a_socket_is_held_from_the_page(open_page: OpenPage) -> None:
     article.get_by_role("button", name="Send", exact=True).click()
     article.locator(".answer", has_text="conversation.chat.completed").wait_for(timeout=20_000)
     article.get_by_role("button", name="Disconnect").click()
-    article.get_by_role("button", name="Connect").wait_for()
-    assert "1000" in article.locator(".answer-line").text_content()
+    article.get_by_role("button", name="Connect", exact=True).wait_for()
+    article.locator(".answer-line", has_text="1000").wait_for(timeout=10_000)
 
 
 def test_the_key_is_taken_out_of_the_address(open_page: OpenPage, server: tuple[str, str]) -> None:
