@@ -25,6 +25,7 @@ from voicechat.server.rest import uploads
 from voicechat.server.rest.uploads import DiskLimits, RecordingFolder
 from voicechat.session.types import Transcript
 from voicechat.store.quotas import QuotaExceededError
+from voicechat.store.tasks.interface import StoredTask, Submission
 
 pytestmark = pytest.mark.real_time
 
@@ -133,6 +134,24 @@ async def test_a_key_has_a_bounded_number_of_tasks(server: Server) -> None:
     assert (await submit())[0] == 200
     await server.transcriber.sweep()
     assert (await submit())[0] == 429
+
+
+@pytest.mark.parametrize("server", [Rules(key_tasks=2)], indirect=True)
+async def test_a_task_that_is_stored_while_tasks_are_counted_counts_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = server.transcriber.tasks
+    submit_task = tasks.submit_task
+
+    async def submit_and_sweep(submission: Submission) -> tuple[StoredTask, bool]:
+        submitted = await submit_task(submission)
+        await server.transcriber.sweep()
+        return submitted
+
+    monkeypatch.setattr(tasks, "submit_task", submit_and_sweep)
+    asked = DATA | {"audio_url": "http://a.example/"}
+    statuses = [(await server.ask("POST", TASKS, json=asked))[0] for _ in range(3)]
+    assert statuses == [200, 200, 429]
 
 
 class Untouched(dict[str, int]):

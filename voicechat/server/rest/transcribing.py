@@ -80,6 +80,10 @@ class Transcriber:
         self._tasks_of_key: Counter[str] = Counter()
         self._counted_since: dict[str, str] = {}
         """Tasks submitted since the last sweep began, by id, with their keys."""
+        self._counted_by_sweep: frozenset[str] = frozenset()
+        """Ids of tasks that the last sweep counted and whose submission may not have
+        returned yet.
+        """
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -156,7 +160,13 @@ class Transcriber:
             )
 
     def count_task(self, key_id: str, task_id: str) -> None:
-        """Count a new task of a key. Every ``sweep`` corrects the counts."""
+        """Count a new task of a key. Every ``sweep`` corrects the counts.
+
+        A task that a sweep found in the store before its submission returned is
+        counted already.
+        """
+        if task_id in self._counted_by_sweep:
+            return
         self._tasks_of_key[key_id] += 1
         self._counted_since[task_id] = key_id
 
@@ -175,6 +185,7 @@ class Transcriber:
             for task_id, key_id in self._counted_since.items()
             if task_id not in summary.recent
         ]
+        self._counted_by_sweep = frozenset(summary.recent)
         self._tasks_of_key = Counter(missed)
         for owner, tasks in summary.tasks_of.items():
             self._tasks_of_key[owner_key_id(owner)] += tasks

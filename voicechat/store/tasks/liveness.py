@@ -198,10 +198,14 @@ class PostgresLiveness:
             keepalives_interval=_KEEPALIVE_IDLE_S,
             keepalives_count=_KEEPALIVE_COUNT,
         )
-        connection.execute(f"SET lock_timeout = '{_CONNECT_TIMEOUT_S}s'")
-        connection.execute(f"SET tcp_keepalives_idle = {_KEEPALIVE_IDLE_S}")
-        connection.execute(f"SET tcp_keepalives_interval = {_KEEPALIVE_IDLE_S}")
-        connection.execute(f"SET tcp_keepalives_count = {_KEEPALIVE_COUNT}")
+        try:
+            connection.execute(f"SET lock_timeout = '{_CONNECT_TIMEOUT_S}s'")
+            connection.execute(f"SET tcp_keepalives_idle = {_KEEPALIVE_IDLE_S}")
+            connection.execute(f"SET tcp_keepalives_interval = {_KEEPALIVE_IDLE_S}")
+            connection.execute(f"SET tcp_keepalives_count = {_KEEPALIVE_COUNT}")
+        except self._psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     def _try_lock(self, connection: "psycopg.Connection[tuple[bool]]", key: int) -> bool:
