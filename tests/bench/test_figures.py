@@ -1,5 +1,6 @@
-import mmap
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -108,21 +109,41 @@ def test_the_timestamps_of_several_processes_are_put_together(
     assert all(moments[Moment.ASKED] and not moments[Moment.TOLD] for moments in found.values())
 
 
+BUSY_PROCESS = """
+import sys, time
+print("idle", flush=True)
+sys.stdin.readline()
+held = b"x" * (32 * 2**20)
+while time.process_time() < 0.2:
+    pass
+print("busy", flush=True)
+sys.stdin.readline()
+"""
+
+
 @pytest.mark.real_time
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_usage_grows_with_what_a_process_does() -> None:
-    before = usage_of(os.getpid())
-    if before is None:
-        pytest.skip("needs /proc")
-    # Pages of its own: the allocator may have free ones that count already.
-    held = mmap.mmap(-1, 32 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    held.write(b"x" * len(held))
-    spent = 0
-    while (after := usage_of(os.getpid())) is not None and after.cpu_s < before.cpu_s + 0.05:
-        spent += 1
+    # A process of its own: nothing else takes or gives back memory in it.
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", BUSY_PROCESS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"idle\n"
+        before = usage_of(process.pid)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"busy\n"
+        after = usage_of(process.pid)
+        process.stdin.write(b"\n")
+    assert before is not None
     assert after is not None
     assert after.anonymous_bytes - before.anonymous_bytes > 30 * 2**20
+    assert after.cpu_s > before.cpu_s
     assert after.machine_busy_s > before.machine_busy_s
-    assert len(held) == 32 * 2**20
 
 
 def test_there_is_no_usage_of_a_process_that_is_not() -> None:

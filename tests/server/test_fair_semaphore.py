@@ -36,6 +36,7 @@ class Crowd:
         for name in names:
             self.tasks[name].cancel()
         await settle()
+        assert all(self.tasks[name].cancelled() for name in names)
 
 
 async def test_one_key_may_have_all_common_places_and_another_still_gets_one() -> None:
@@ -69,6 +70,18 @@ async def test_who_gives_up_waiting_leaves_no_place_taken() -> None:
     crowd.tasks["b1"].cancel()
     crowd.tasks["a3"].cancel()
     await settle()
+    assert crowd.places.slots_in_use == 0
+    await crowd.come("c1")
+    assert crowd.inside == ["c1"]
+    await crowd.leave("c1")
+
+
+async def test_who_leaves_together_with_one_that_waits_lets_the_next_one_in() -> None:
+    crowd = Crowd(FairSemaphore(1, reserved=0))
+    await crowd.come("a1", "a2", "a3", "b1")
+    await crowd.leave("a2", "a1")
+    assert crowd.inside == ["a3"]
+    await crowd.leave("a3", "b1")
     assert crowd.places.slots_in_use == 0
     await crowd.come("c1")
     assert crowd.inside == ["c1"]

@@ -77,7 +77,11 @@ class FairSemaphore:
         for key in list(self._waiting):
             if self._may_have(key):
                 turns = self._waiting.pop(key)
-                turns.popleft().set_result(None)
-                self._held[key] += 1
+                # One that has been cancelled in this pass of the loop leaves by itself.
+                turn = next((turn for turn in turns if not turn.done()), None)
+                if turn is not None:
+                    turns.remove(turn)
+                    turn.set_result(None)
+                    self._held[key] += 1
                 if turns:
                     self._waiting[key] = turns  # behind the other keys

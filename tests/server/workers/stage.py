@@ -10,7 +10,7 @@ import time
 import wave
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from voicechat.client import (
     ClientConversation,
     PongMessage,
     ReplyAudioMessage,
+    ReplyTextMessage,
     ServerMessage,
     TurnCompletedMessage,
     connect,
@@ -119,6 +120,23 @@ class Fleet:
         """Whether two workers are ready, one of them in the place of a dead one."""
         return len(self.starts()) == 3 and await self.status("/readyz") == 200
 
+    async def spread_conversations(
+        self, open_ones: AsyncExitStack, workers: int, each: int
+    ) -> list[ClientConversation]:
+        """Open conversations until every worker has that many: one that is kept from
+        its core for a second is passed over meanwhile.
+        """
+        conversations: list[ClientConversation] = []
+        wanted = workers * each
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                while len(conversations) < wanted:
+                    conversations.append(await open_ones.enter_async_context(self.conversation()))
+                held = await self.sessions(len(conversations))
+                if all(held[number] >= each for number in range(workers)):
+                    return conversations
+                wanted += 1
+
     @asynccontextmanager
     async def conversation(self, key: str = "") -> AsyncIterator[ClientConversation]:
         async with connect(self.url, key=key or self.key) as conversation:
@@ -155,6 +173,7 @@ fault = "{fault}"
 [llm.default]
 provider = "worker_services:open_chat_model"
 delta_ms = {delta_ms}
+held = "{folder}/held"
 [tts.default]
 provider = "worker_services:open_synthesizer"
 """
@@ -264,15 +283,32 @@ def wav_of(pcm: bytes) -> bytes:
     return content.getvalue()
 
 
-async def turn(conversation: ClientConversation) -> list[ServerMessage]:
-    """Say something, and hear the answer to its end."""
+async def begin_turn(conversation: ClientConversation) -> list[ServerMessage]:
+    """Say something, and hear the answer begin."""
     await conversation.send_audio(bytes(32_000))
     await conversation.complete()
+    return await _hear(conversation, ReplyTextMessage)
+
+
+async def turn(conversation: ClientConversation) -> list[ServerMessage]:
+    """Say something, and hear the answer to its end."""
+    return await end_turn(conversation, await begin_turn(conversation))
+
+
+async def end_turn(
+    conversation: ClientConversation, begun: list[ServerMessage]
+) -> list[ServerMessage]:
+    """Hear an answer that has begun to its end; all messages of it."""
+    heard = begun + await _hear(conversation, TurnCompletedMessage)
+    assert any(isinstance(message, ReplyAudioMessage) for message in heard)
+    return heard
+
+
+async def _hear(conversation: ClientConversation, last: type[ServerMessage]) -> list[ServerMessage]:
     heard: list[ServerMessage] = []
     async with asyncio.timeout(PATIENCE_S):
-        while not heard or not isinstance(heard[-1], TurnCompletedMessage):
+        while not heard or not isinstance(heard[-1], last):
             heard.append(await conversation.receive())
-    assert any(isinstance(message, ReplyAudioMessage) for message in heard)
     return heard
 
 

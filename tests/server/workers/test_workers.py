@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-import time
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,8 @@ from websockets.asyncio.client import connect as connect_socket
 from tests.server.workers.stage import (
     PATIENCE_S,
     Fleet,
+    begin_turn,
+    end_turn,
     fleet,
     lives,
     ready_fleet,
@@ -32,6 +33,7 @@ from voicechat.client import (
     ClientConversation,
     ConnectionLostError,
     ReplyTextMessage,
+    ServerMessage,
     TurnCompletedMessage,
 )
 from voicechat.errors import AdmissionError, Status
@@ -48,12 +50,8 @@ pytestmark = [
 
 async def test_sessions_are_spread_and_the_metrics_are_those_of_all(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, workers=3) as server, AsyncExitStack() as open_ones:
-        for _ in range(9):
-            await open_ones.enter_async_context(server.conversation())
-        # One that was kept from its core for a second is passed over; what is exact is
-        # in the supervisor's tests.
-        held = await server.sessions(9)
-        assert min(held[number] for number in range(3)) >= 2
+        # What is exact of it is in the supervisor's tests.
+        silent = await server.spread_conversations(open_ones, workers=3, each=2)
         async with asyncio.TaskGroup() as turns:
             for _ in range(6):
                 turns.create_task(turn(await open_ones.enter_async_context(server.conversation())))
@@ -65,7 +63,7 @@ async def test_sessions_are_spread_and_the_metrics_are_those_of_all(tmp_path: Pa
             samples.clear()
             samples.update(await server.metrics())
             turns = samples.get("voicechat_turns_total outcome=spoken", 0)
-            return samples["voicechat_sessions"] == 15 and turns == 6
+            return samples["voicechat_sessions"] == len(silent) + 6 and turns == 6
 
         await until(all_is_told)
         assert samples["voicechat_first_audio_seconds_count"] == 6
@@ -95,24 +93,18 @@ async def test_places_that_get_free_are_given_to_the_next(tmp_path: Path) -> Non
 
 async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
-        conversations = [
-            await open_ones.enter_async_context(server.conversation()) for _ in range(4)
-        ]
-        before = (await server.metrics()).get("voicechat_turns_total outcome=spoken", 0.0)
+        conversations = await server.spread_conversations(open_ones, workers=2, each=2)
+        held = await server.sessions(len(conversations))
         await asyncio.gather(*(turn(conversation) for conversation in conversations))
-        # Requests count as connections too while they last, so this may be three and
-        # one as well as two and two.
-        held = await server.sessions(4)
-        assert min(held[0], held[1]) >= 1
-        busy = [asyncio.create_task(turn_or_loss(conversation)) for conversation in conversations]
-        await asyncio.sleep(0.1)
-        killed_s = time.monotonic()
+        replies_end = tmp_path / "held"
+        replies_end.touch()
+        begun = await asyncio.gather(*(begin_turn(conversation) for conversation in conversations))
         os.kill(server.pid(0), signal.SIGKILL)
         async with server.conversation() as newcomer:
-            took_s = time.monotonic() - killed_s
-            await turn(newcomer)
-        assert sorted(await asyncio.gather(*busy)) == [False] * held[0] + [True] * held[1]
-        assert took_s < 1.0
+            assert await lives(newcomer)
+        replies_end.unlink()
+        ends = await asyncio.gather(*map(end_or_loss, conversations, begun))
+        assert sorted(ends) == [False] * held[0] + [True] * held[1]
         await server.said("is replaced", among=server.errors)
         await until(server.is_whole)
         assert [number for number, _ in server.starts()].count(0) == 2
@@ -123,14 +115,15 @@ async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: 
 
         async def all_count() -> bool:  # what the dead one counted still counts
             samples = await server.metrics()
-            return samples["voicechat_turns_total outcome=spoken"] - before >= 4 + held[1]
+            turns = samples["voicechat_turns_total outcome=spoken"]
+            return turns >= len(conversations) + held[1]
 
         await until(all_count)
 
 
-async def turn_or_loss(conversation: ClientConversation) -> bool:
+async def end_or_loss(conversation: ClientConversation, begun: list[ServerMessage]) -> bool:
     try:
-        await turn(conversation)
+        await end_turn(conversation, begun)
     except ConnectionLostError:
         return False
     return True
@@ -171,17 +164,17 @@ async def test_a_signal_drains_all_workers_and_lets_turns_end(tmp_path: Path) ->
         conversations = [
             await open_ones.enter_async_context(server.conversation()) for _ in range(4)
         ]
-        busy = [asyncio.create_task(turn(conversation)) for conversation in conversations[:3]]
-        await asyncio.sleep(0.5)
+        *speaking, silent = conversations
+        begun = await asyncio.gather(*(begin_turn(conversation) for conversation in speaking))
         server.process.send_signal(signal.SIGTERM)
-        for heard in await asyncio.gather(*busy):
+        for heard in await asyncio.gather(*map(end_turn, speaking, begun)):
             assert isinstance(heard[-1], TurnCompletedMessage)
             assert (
                 "".join(part.content for part in heard if isinstance(part, ReplyTextMessage))
                 == "One. Two. Three."
             )
         with pytest.raises(ConnectionLostError):
-            await lives(conversations[3])
+            await lives(silent)
         assert await server.ended() == 0
         assert [line.split()[1].rstrip(":;") for line in server.lines] == [
             "warming",

@@ -8,7 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from voicechat.processes.machine_share import machine_share
-from voicechat.providers.interfaces import RecognitionOptions
+from voicechat.providers.interfaces import (
+    ChatRequest,
+    RecognitionOptions,
+    ReplyFinished,
+    ReplyPart,
+)
 from voicechat.session.types import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
@@ -52,8 +57,23 @@ def open_recognizer(*, folder: str, fault: str = "") -> Recognizer:
     return Recognizer(folder, fault)
 
 
-def open_chat_model(*, delta_ms: int) -> ScriptedModel:
-    return ScriptedModel((("One. ", "Two. ", "Three."),), delta_ms=delta_ms)
+class Model:
+    """Scripted; its replies end once the file ``held`` is not there."""
+
+    def __init__(self, delta_ms: int, held: Path) -> None:
+        self._script = ScriptedModel((("One. ", "Two. ", "Three."),), delta_ms=delta_ms)
+        self._held = held
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        async for part in self._script.reply(request):
+            if isinstance(part, ReplyFinished):
+                while self._held.exists():  # noqa: ASYNC110 - a file of another process
+                    await asyncio.sleep(0.02)
+            yield part
+
+
+def open_chat_model(*, delta_ms: int, held: str) -> Model:
+    return Model(delta_ms, Path(held))
 
 
 def open_synthesizer() -> ScriptedSynthesizer:
