@@ -142,10 +142,11 @@ def output_rows(repeats: int) -> Iterator[str]:
         def encode_all(name: str = name) -> int:
             encoder = open_encoder(parse_output_format(name))
             out = sum(
-                len(encoder.encode(pcm[at : at + size], SYNTHESISER_RATE_HZ))
+                len(packet)
                 for at in range(0, len(pcm), size)
+                for packet in encoder.encode(pcm[at : at + size], SYNTHESISER_RATE_HZ)
             )
-            return out + len(encoder.finish_stream())
+            return out + sum(map(len, encoder.finish_stream()))
 
         held_ms = open_encoder(parse_output_format(name)).held_back_ms
         yield _row(f"`{name}`", cpu_ms_per_s(encode_all, repeats), None, str(held_ms))

@@ -22,11 +22,15 @@ def tone(rate_hz: int, seconds: float) -> bytes:
 
 def encoded(encoder: Encoder, pcm: bytes, rate_hz: int, piece_ms: int = 40) -> bytes:
     piece_bytes = rate_hz * piece_ms // 1000 * 2
+    return b"".join(packets(encoder, pcm, rate_hz, piece_bytes))
+
+
+def packets(encoder: Encoder, pcm: bytes, rate_hz: int, piece_bytes: int) -> list[bytes]:
     pieces = [
         encoder.encode(pcm[start : start + piece_bytes], rate_hz)
         for start in range(0, len(pcm), piece_bytes)
     ]
-    return b"".join(pieces) + encoder.finish_stream()
+    return [packet for piece in (*pieces, encoder.finish_stream()) for packet in piece]
 
 
 def played(stream: bytes) -> tuple[int, NDArray[np.float64]]:
@@ -81,7 +85,7 @@ def test_no_audio_gives_no_bytes(kind: str) -> None:
     encoder = open_encoder(
         parse_output_format(f"{kind}_24000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}")
     )
-    assert encoder.encode(b"", 16000) + encoder.finish_stream() == b""
+    assert encoder.encode(b"", 16000) + encoder.finish_stream() == ()
 
 
 def test_samples_of_another_rate_are_converted() -> None:
@@ -167,8 +171,9 @@ def test_padding_by_what_is_held_back_brings_a_sentence_out_whole(
         fed = tone(24000, padded_ms / 1000)
         piece_bytes = 24 * piece_ms * 2
         stream = b"".join(
-            encoder.encode(fed[at : at + piece_bytes], 24000)
+            packet
             for at in range(0, len(fed), piece_bytes)
+            for packet in encoder.encode(fed[at : at + piece_bytes], 24000)
         )
         frame_samples = 1152 if rate_hz >= 32000 else 576
         out_samples = len(frame_headers(stream)) * frame_samples - MP3_DELAY_SAMPLES

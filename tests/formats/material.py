@@ -81,7 +81,7 @@ def encoded(name: str) -> bytes:
         return (ASSETS / {"speex": "speech.spx", "amr-wb": "speech.awb"}[name]).read_bytes()
     if name == "opus-ours":
         encoder = open_encoder(parse_output_format("OGG_OPUS_16KHZ_MONO_32KBPS"))
-        return encoder.encode(speech(), RATE_HZ) + encoder.finish_stream()
+        return b"".join(encoder.encode(speech(), RATE_HZ) + encoder.finish_stream())
     codec, container, rate_hz, channels, bit_rate = _ENCODINGS[name]
     options = _MUXER_OPTIONS.get(container, {})
     return through_av(speech(), codec, container, rate_hz, channels, bit_rate, **options)

@@ -44,8 +44,8 @@ def pieces(name: str, pcm: bytes, rate_hz: int = 22050) -> Iterator[bytes]:
     encoder = open_encoder(parse_output_format(name))
     size = rate_hz * PIECE_MS // 1000 * 2
     for at in range(0, len(pcm), size):
-        yield encoder.encode(pcm[at : at + size], rate_hz)
-    yield encoder.finish_stream()
+        yield b"".join(encoder.encode(pcm[at : at + size], rate_hz))
+    yield b"".join(encoder.finish_stream())
 
 
 def as_ffmpeg_hears(name: str, stream: bytes) -> tuple[int, NDArray[np.float64]]:
@@ -112,7 +112,7 @@ def test_opus_says_how_long_it_is_to_the_sample(rate_hz: int) -> None:
 
 def test_the_first_opus_audio_leaves_with_the_first_frame() -> None:
     encoder = open_encoder(parse_output_format("OGG_OPUS_16KHZ_MONO_32KBPS"))
-    first = encoder.encode(speech()[16000 : 16000 + 32 * 50], RATE_HZ)  # 50 ms
+    (first,) = encoder.encode(speech()[16000 : 16000 + 32 * 50], RATE_HZ)  # 50 ms
     demuxer = OggDemuxer()
     packets = [item for item in demuxer.push_bytes(first) if isinstance(item, bytes)]
     assert len(packets) == 2
@@ -127,7 +127,7 @@ def test_padding_by_what_is_held_back_brings_an_opus_sentence_out_whole(rate_hz:
         out = encoder.encode(tone(24000)[: 48 * speech_ms], 24000)
         out += encoder.encode(bytes(48 * encoder.held_back_ms), 24000)
         demuxer = OggDemuxer()
-        out_ms = 20 * sum(isinstance(item, bytes) for item in demuxer.push_bytes(out))
+        out_ms = 20 * sum(isinstance(item, bytes) for item in demuxer.push_bytes(b"".join(out)))
         assert out_ms - 7 >= speech_ms  # 7: what the encoder puts in front
 
 

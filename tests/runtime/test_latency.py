@@ -136,7 +136,7 @@ async def test_what_waits_is_encoded_together_but_for_the_first_piece(
         rate_hz: int,
         *,
         at_once: bool = False,
-    ) -> list[bytes]:
+    ) -> list[encode.Packets]:
         calls.append([len(pcm) // 32 for pcm in pieces])
         assert at_once is (len(calls) == 1)
         return [encoder.encode(pcm, rate_hz) for pcm in pieces]
@@ -173,7 +173,7 @@ async def test_a_compressed_reply_begins_with_what_its_codec_needs_and_the_rest_
         rate_hz: int,
         *,
         at_once: bool = False,
-    ) -> list[bytes]:
+    ) -> list[encode.Packets]:
         calls.append((len(pieces[0]) * 1000 // 44_100, at_once, len(stage.of(ReplyAudio))))
         return [encoder.encode(pcm, rate_hz) for pcm in pieces]
 

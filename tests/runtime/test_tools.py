@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from voicechat.audio.encode import Encoder
+from voicechat.audio.encode import Encoder, Packets
 from voicechat.providers.interfaces import ChatRequest, ReplyPart, TextDelta
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.hidden_text_filter import HiddenTextFilter
@@ -199,8 +199,8 @@ async def test_interrupting_a_reply_stops_its_tool() -> None:
 class BareSamples(EncodingThreads):
     async def encode(
         self, encoder: Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
-    ) -> list[bytes]:
-        return list(pieces)
+    ) -> list[Packets]:
+        return [(pcm,) for pcm in pieces]
 
 
 def a_turn(model: Any, posted: list[Event], *, preemptive: bool = False) -> ReplyTask:

@@ -100,7 +100,7 @@ def test_the_commands_read_wav_from_standard_input(tmp_path: Path, recordings: P
 
 def mp3() -> bytes:
     encoder = open_encoder(parse_output_format("MP3_22050HZ_MONO_128KBPS"))
-    return encoder.encode(bytes(44_100), 22_050) + encoder.finish_stream()
+    return b"".join(encoder.encode(bytes(44_100), 22_050) + encoder.finish_stream())
 
 
 def heard(server: Server, container: str, audio: bytes) -> list[dict[str, object]]:

@@ -1,11 +1,15 @@
-"""Encodes a synthesiser's samples as one continuous stream for each reply."""
+"""Encodes a synthesiser's samples for each reply: as one continuous stream, or as
+packets of one length.
+"""
 
 import math
 import struct
-from typing import Protocol, assert_never
+from functools import partial
+from typing import Protocol, TypeAlias, assert_never
 
 import av
 
+from voicechat.audio import g711
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Container, OutputFormat
 from voicechat.audio.ogg_pages import OggWriter
 from voicechat.audio.resample import RateConverter, resampling_delay_ms
@@ -29,6 +33,12 @@ _OPUS_TAGS = (
 )
 
 
+Packets: TypeAlias = tuple[bytes, ...]
+"""Encoded audio in order; no element is empty. Of a format with ``packet_ms`` each is
+one packet of that length; of any other they are pieces of a stream, cut anywhere.
+"""
+
+
 class Encoder(Protocol):
     """Encodes one reply. Calls must not overlap, but may come from any thread."""
 
@@ -40,11 +50,9 @@ class Encoder(Protocol):
 
     @property
     def held_back_ms(self) -> int:
-        """The maximum length of buffered audio. Before the first audio, the maximum
-        over all input rates.
-
-        To flush the end of a sentence before the next one exists, pad it with this much
-        silence.
+        """With how much silence the end of a sentence must be padded to be encoded
+        before the next one exists: at most the length of buffered audio, and of one
+        packet. Before the first audio, the maximum over all input rates.
         """
 
     @property
@@ -53,14 +61,16 @@ class Encoder(Protocol):
         any length is enough.
         """
 
-    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+    def encode(self, pcm: bytes, rate_hz: int) -> Packets:
         """Encode the next s16le mono samples. May return nothing yet.
 
         Raises ``ValueError`` for a rate outside 8000 to 192000 Hz.
         """
 
-    def finish_stream(self) -> bytes:
-        """Return the end of the stream. The encoder must not be used afterwards."""
+    def finish_stream(self) -> Packets:
+        """Return the end of the audio; silence fills the last packet. The encoder must
+        not be used afterwards.
+        """
 
 
 def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Encoder:
@@ -69,6 +79,8 @@ def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Enc
     ``usual_hz`` is the expected rate of the input. The resampler for it is opened now.
     """
     rates_hz = (audio_format.rate_hz, usual_hz or audio_format.rate_hz)
+    if audio_format.packet_ms is not None:
+        return PacketEncoder(audio_format, rates_hz[1])
     match audio_format.container:
         case Container.PCM:
             return SampleEncoder(*rates_hz)
@@ -80,6 +92,8 @@ def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Enc
         case Container.OGG_OPUS:
             assert audio_format.bitrate_bps is not None, "an Opus format has a bit rate"
             return OggOpusEncoder(*rates_hz, audio_format.bitrate_bps)
+        case Container.OPUS | Container.MU_LAW | Container.A_LAW:
+            raise ValueError(f"{audio_format.container.value} is made in packets only")
         case _:
             assert_never(audio_format.container)
 
@@ -96,21 +110,21 @@ class SampleEncoder:
         self._converter = RateConverter(rate_hz, usual_hz)
         self._header = header
 
-    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+    def encode(self, pcm: bytes, rate_hz: int) -> Packets:
         """Encode the next samples."""
         samples = self._converter.push_audio(pcm, rate_hz)
         self.held_back_ms = self._converter.delay_ms
         return self._headed(samples)
 
-    def finish_stream(self) -> bytes:
+    def finish_stream(self) -> Packets:
         """Return the end of the stream."""
         return self._headed(self._converter.finish_stream())
 
-    def _headed(self, samples: bytes) -> bytes:
-        if not self._header or not samples:
-            return samples
+    def _headed(self, samples: bytes) -> Packets:
+        if not samples:
+            return ()
         header, self._header = self._header, b""
-        return header + samples
+        return (header + samples,)
 
 
 class Mp3Encoder:
@@ -145,26 +159,25 @@ class Mp3Encoder:
         self._begun = False
         self._encode_samples(_SILENT_SAMPLE)
 
-    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+    def encode(self, pcm: bytes, rate_hz: int) -> Packets:
         """Encode the next samples."""
         self._begun = self._begun or bool(pcm)
         return self._encode_samples(self._converter.push_audio(pcm, rate_hz))
 
-    def finish_stream(self) -> bytes:
+    def finish_stream(self) -> Packets:
         """Return the last frames; none if there was no audio."""
         if not self._begun:
-            return b""
-        return self._encode_samples(self._converter.finish_stream()) + b"".join(
-            map(bytes, self._codec.encode(None))
-        )
+            return ()
+        tail = self._encode_samples(self._converter.finish_stream())
+        return tail + tuple(map(bytes, self._codec.encode(None)))
 
-    def _encode_samples(self, samples: bytes) -> bytes:
+    def _encode_samples(self, samples: bytes) -> Packets:
         if not samples:
-            return b""
+            return ()
         frame = av.AudioFrame("s16p", "mono", len(samples) // 2)
         frame.sample_rate = self._rate_hz
         frame.planes[0].update(samples)
-        return b"".join(map(bytes, self._codec.encode(frame)))
+        return tuple(map(bytes, self._codec.encode(frame)))
 
 
 class OggOpusEncoder:
@@ -179,16 +192,10 @@ class OggOpusEncoder:
     heavy = True
 
     def __init__(self, rate_hz: int, usual_hz: int, bitrate_bps: int) -> None:
-        codec = av.CodecContext.create("libopus", "w")
-        codec.sample_rate = rate_hz
-        codec.layout = "mono"
-        codec.format = "s16"
-        codec.bit_rate = bitrate_bps
-        codec.options = {"frame_duration": str(_OPUS_FRAME_MS), "compression_level": "5"}
-        codec.open()
+        codec = _open_opus(rate_hz, bitrate_bps, _OPUS_FRAME_MS)
         assert codec.extradata is not None, "libopus makes an OpusHead"
         self._head = bytes(codec.extradata)
-        self._skip_samples = int.from_bytes(self._head[10:12], "little")
+        self._skip_samples = _opus_skip_samples(codec)
         skip_ms = math.ceil(1000 * self._skip_samples / OPUS_RATE_HZ)
         self.held_back_ms = _conversion_delay_ms(rate_hz) + _OPUS_FRAME_MS + skip_ms
         self._codec = codec
@@ -200,15 +207,15 @@ class OggOpusEncoder:
         self._packed_samples = 0
         self.first_ms = self._converter.delay_ms + _OPUS_FRAME_MS
 
-    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+    def encode(self, pcm: bytes, rate_hz: int) -> Packets:
         """Encode the next samples."""
         return self._paged(self._packets(self._converter.push_audio(pcm, rate_hz)))
 
-    def finish_stream(self) -> bytes:
+    def finish_stream(self) -> Packets:
         """Return the last pages; nothing if there was no audio."""
         packets = self._packets(self._converter.finish_stream())
         if not self._taken_samples:
-            return b""
+            return ()
         packets += map(bytes, self._codec.encode(None))
         return self._paged(packets, last=True)
 
@@ -221,9 +228,9 @@ class OggOpusEncoder:
         frame.planes[0].update(samples)
         return [bytes(packet) for packet in self._codec.encode(frame)]
 
-    def _paged(self, packets: list[bytes], *, last: bool = False) -> bytes:
+    def _paged(self, packets: list[bytes], *, last: bool = False) -> Packets:
         if not packets and not last:
-            return b""
+            return ()
         headers = b""
         if not self._packed_samples:
             headers = self._ogg.pages([self._head], 0) + self._ogg.pages([_OPUS_TAGS], 0)
@@ -231,7 +238,108 @@ class OggOpusEncoder:
         position = self._packed_samples
         if last:
             position = self._skip_samples + self._taken_samples * OPUS_RATE_HZ // self._rate_hz
-        return headers + self._ogg.pages(packets, position, last=last)
+        return (headers + self._ogg.pages(packets, position, last=last),)
+
+
+class PacketEncoder:
+    """Packets of one length, without a container: Opus, G.711 or plain samples.
+
+    Silence fills the last packet; silence alone makes none at the end of the stream.
+
+    Measured at 22.05 kHz input: Opus takes as much CPU as in Ogg; the others 0.5 ms per
+    second of audio, most of it resampling.
+    """
+
+    def __init__(self, audio_format: OutputFormat, usual_hz: int) -> None:
+        """``audio_format`` has a ``packet_ms``. ``usual_hz``: see ``open_encoder``."""
+        rate_hz, packet_ms = audio_format.rate_hz, audio_format.packet_ms
+        assert packet_ms is not None, "it is a format of packets"
+        self.heavy = audio_format.container.compressed
+        self._rate_hz = rate_hz
+        self._packet_samples = rate_hz * packet_ms // 1000
+        self._skip_samples = 0
+        """By how much the decoder's output is later than the encoder's input."""
+        match audio_format.container:
+            case Container.OPUS:
+                assert audio_format.bitrate_bps is not None, "an Opus format has a bit rate"
+                codec = _open_opus(rate_hz, audio_format.bitrate_bps, packet_ms)
+                self._skip_samples = _opus_skip_samples(codec) * rate_hz // OPUS_RATE_HZ
+                self._pack = partial(_opus_packet, codec)
+            case Container.MU_LAW:
+                self._pack = partial(g711.encoded, codes=g711.MU_LAW_CODES)
+            case Container.A_LAW:
+                self._pack = partial(g711.encoded, codes=g711.A_LAW_CODES)
+            case _:
+                self._pack = partial(bytes)
+        self._converter = RateConverter(rate_hz, usual_hz)
+        self.first_ms = self._converter.delay_ms + packet_ms
+        self.held_back_ms = _conversion_delay_ms(rate_hz) + self._skip_ms + packet_ms
+        self._rest = b""
+        """Samples that do not fill a packet yet."""
+        self._packed_samples = 0
+        self._sound_samples = 0
+        """Position after the last sample that is not zero."""
+
+    @property
+    def _skip_ms(self) -> int:
+        return math.ceil(1000 * self._skip_samples / self._rate_hz)
+
+    def encode(self, pcm: bytes, rate_hz: int) -> Packets:
+        """Encode the next samples."""
+        packets = self._packets(self._converter.push_audio(pcm, rate_hz))
+        # The packet that the end of the sound reaches into has to be filled.
+        late_ms = self._converter.delay_ms + self._skip_ms
+        rest = len(self._rest) // 2
+        reached = rest + late_ms * self._rate_hz // 1000
+        filled = -(-reached // self._packet_samples) * self._packet_samples
+        self.held_back_ms = math.ceil(1000 * (filled - rest) / self._rate_hz)
+        return packets
+
+    def finish_stream(self) -> Packets:
+        """Return the last packets."""
+        packets = self._packets(self._converter.finish_stream())
+        end = self._sound_samples + self._skip_samples if self._sound_samples else 0
+        missing = -(-(end - self._packed_samples) // self._packet_samples)
+        if missing > 0:
+            whole_bytes = missing * self._packet_samples * 2
+            packets += self._packets(bytes(whole_bytes - len(self._rest)))
+        return packets
+
+    def _packets(self, samples: bytes) -> Packets:
+        samples = self._rest + samples
+        size = self._packet_samples * 2
+        whole = len(samples) // size
+        sound = len(samples.rstrip(b"\0"))
+        if sound:
+            self._sound_samples = self._packed_samples + -(-sound // 2)
+        self._rest = samples[whole * size :]
+        self._packed_samples += whole * self._packet_samples
+        return tuple(self._pack(samples[at * size : (at + 1) * size]) for at in range(whole))
+
+
+def _open_opus(rate_hz: int, bitrate_bps: int, packet_ms: int) -> av.AudioCodecContext:
+    codec = av.CodecContext.create("libopus", "w")
+    codec.sample_rate = rate_hz
+    codec.layout = "mono"
+    codec.format = "s16"
+    codec.bit_rate = bitrate_bps
+    codec.options = {"frame_duration": str(packet_ms), "compression_level": "5"}
+    codec.open()
+    return codec
+
+
+def _opus_skip_samples(codec: av.AudioCodecContext) -> int:
+    """Return how many samples at 48 kHz a decoder must skip (RFC 7845, section 5.1)."""
+    assert codec.extradata is not None, "libopus makes an OpusHead"
+    return int.from_bytes(codec.extradata[10:12], "little")
+
+
+def _opus_packet(codec: av.AudioCodecContext, samples: bytes) -> bytes:
+    frame = av.AudioFrame("s16", "mono", len(samples) // 2)
+    frame.sample_rate = codec.sample_rate
+    frame.planes[0].update(samples)
+    (packet,) = codec.encode(frame)
+    return bytes(packet)
 
 
 def _conversion_delay_ms(rate_hz: int) -> int:

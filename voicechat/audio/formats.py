@@ -17,6 +17,10 @@ OUTPUT_RATES_HZ = (8000, 16000, 22050, 24000, 44100, 48000)
 _OUTPUT_NAME = re.compile(
     r"(WAV|PCM|MP3|OGG_OPUS)_([0-9]{1,6})(HZ|KHZ)_MONO_([0-9]{1,4})(BIT|KBPS)"
 )
+_PACKET_NAME = re.compile(
+    r"(OPUS|PCM|MU_LAW|A_LAW)_([0-9]{4,6})HZ(?:_([0-9]{4,6})BPS)?_([0-9]{2,3})MS"
+)
+_SAMPLE_PACKET_MS = (20, 40, 60)
 OPUS_RATES_HZ = (8000, 16000, 24000, 48000)
 _OUTPUT_GRAMMAR = (
     "WAV_<rate>HZ_MONO_16BIT, PCM_<rate>HZ_MONO_16BIT or MP3_<rate>HZ_MONO_<n>KBPS, "
@@ -39,17 +43,23 @@ outside is clamped.
 
 
 class Container(Enum):
-    """The container of encoded speech."""
+    """The container of encoded speech, or its codec where it is bare packets."""
 
     WAV = "wav"
     PCM = "pcm"
+    """16-bit little-endian samples, as a stream or in packets."""
     MP3 = "mp3"
     OGG_OPUS = "ogg_opus"
+    OPUS = "opus"
+    """Bare Opus packets (RFC 6716)."""
+    MU_LAW = "mulaw"
+    """G.711 in packets."""
+    A_LAW = "alaw"
 
     @property
     def compressed(self) -> bool:
         """Whether a codec compresses the samples, which takes milliseconds."""
-        return self in (Container.MP3, Container.OGG_OPUS)
+        return self in (Container.MP3, Container.OGG_OPUS, Container.OPUS)
 
 
 _CONTENT_TYPES = {
@@ -57,19 +67,24 @@ _CONTENT_TYPES = {
     Container.PCM: "audio/pcm",
     Container.MP3: "audio/mpeg",
     Container.OGG_OPUS: "audio/ogg; codecs=opus",
+    Container.OPUS: "audio/opus",
+    Container.MU_LAW: "audio/pcmu",
+    Container.A_LAW: "audio/pcma",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The format of a reply's audio, always mono. ``bitrate_bps`` is None for 16-bit
-    samples.
+    """The format of a reply's audio, always mono. ``bitrate_bps`` is None for samples,
+    of 16 bits or of G.711.
     """
 
     name: str
     container: Container
     rate_hz: int
     bitrate_bps: int | None
+    packet_ms: int | None = None
+    """How long each packet is; None: the audio is a stream without borders."""
 
     @property
     def content_type(self) -> str:
@@ -161,9 +176,63 @@ def parse_output_format(name: str) -> OutputFormat:
             bitrate_bps = _mp3_kbps(rate_hz, depth) * 1000
         case Container.OGG_OPUS:
             bitrate_bps = min(max(depth, _OPUS_KBPS[0]), _OPUS_KBPS[1]) * 1000
-        case Container.PCM | Container.WAV:
+        case _:
             bitrate_bps = None
     return OutputFormat(name, container, rate_hz, bitrate_bps)
+
+
+def packet_format(
+    container: Container, rate_hz: int, packet_ms: int, bitrate_bps: int | None = None
+) -> OutputFormat:
+    """Return the format of audio that a dialect sends in packets of ``packet_ms``.
+
+    PCM, mu-law and A-law in packets of 20, 40 or 60 ms; Opus in those of 20, 40, 60 or
+    120 ms, at 8, 16, 24 or 48 kHz and ``bitrate_bps`` (6,000 to 256,000), which the
+    others do not take. The format's ``name`` is what ``VoiceSettings.format`` holds.
+
+    Raises ``ValueError`` for anything else.
+    """
+    match container:
+        case Container.OPUS:
+            possible = (
+                packet_ms in (*_SAMPLE_PACKET_MS, 120)
+                and rate_hz in OPUS_RATES_HZ
+                and bitrate_bps is not None
+                and _OPUS_KBPS[0] <= bitrate_bps / 1000 <= _OPUS_KBPS[1]
+            )
+        case Container.PCM | Container.MU_LAW | Container.A_LAW:
+            # At a multiple of 50 Hz, 20 ms are a whole number of samples.
+            possible = (
+                packet_ms in _SAMPLE_PACKET_MS
+                and LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
+                and rate_hz % 50 == 0
+                and bitrate_bps is None
+            )
+        case _:
+            possible = False
+    if not possible:
+        raise ValueError(
+            f"{container.value} of {rate_hz} Hz and {bitrate_bps} bit/s cannot be sent "
+            f"in packets of {packet_ms} ms"
+        )
+    bitrate = "" if bitrate_bps is None else f"_{bitrate_bps}BPS"
+    name = f"{container.name}_{rate_hz}HZ{bitrate}_{packet_ms}MS"
+    return OutputFormat(name, container, rate_hz, bitrate_bps, packet_ms)
+
+
+def parse_voice_format(name: str) -> OutputFormat:
+    """Parse what ``VoiceSettings.format`` may hold: a name that ``parse_output_format``
+    accepts, or that of a ``packet_format``.
+
+    Raises ``RemoteProtocolError`` as ``parse_output_format`` does, and ``ValueError``
+    as ``packet_format`` does.
+    """
+    packets = _PACKET_NAME.fullmatch(name)
+    if packets is None:
+        return parse_output_format(name)
+    kind, rate_text, bitrate_text, packet_text = packets.groups()
+    bitrate_bps = None if bitrate_text is None else int(bitrate_text)
+    return packet_format(Container[kind], int(rate_text), int(packet_text), bitrate_bps)
 
 
 def parse_input_format(name: str, sample_rate_hz: int) -> InputFormat:

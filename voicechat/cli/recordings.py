@@ -112,11 +112,11 @@ class SpeechFile:
 
     def add_audio(self, pcm: bytes, rate_hz: int) -> None:
         """Append s16le mono speech."""
-        self._pieces.append(self._encoder.encode(pcm, rate_hz))
+        self._pieces += self._encoder.encode(pcm, rate_hz)
 
     def content(self) -> bytes:
         """Finish the encoding and return the whole file."""
-        self._pieces.append(self._encoder.finish_stream())
+        self._pieces += self._encoder.finish_stream()
         return with_wav_sizes(b"".join(self._pieces))
 
 

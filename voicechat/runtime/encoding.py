@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from voicechat.audio.encode import Encoder, open_encoder
+from voicechat.audio.encode import Encoder, Packets, open_encoder
 from voicechat.audio.formats import OutputFormat
 
 
@@ -39,7 +39,7 @@ class EncodingThreads:
 
     async def encode(
         self, encoder: Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
-    ) -> list[bytes]:
+    ) -> list[Packets]:
         """Encode each of the ``pieces`` (s16le mono at ``rate_hz``), in order.
 
         ``at_once``: encode on the event loop, for pieces that delay the listener. 100
@@ -53,7 +53,7 @@ class EncodingThreads:
         work = partial(_encoded, encoder, pieces, rate_hz)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def finish_encoder(self, encoder: Encoder) -> bytes:
+    async def finish_encoder(self, encoder: Encoder) -> Packets:
         """Return the output that the encoder still holds back."""
         if not encoder.heavy:
             return encoder.finish_stream()
@@ -82,7 +82,7 @@ class EncodingThreads:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _encoded(encoder: Encoder, pieces: Sequence[bytes], rate_hz: int) -> list[bytes]:
+def _encoded(encoder: Encoder, pieces: Sequence[bytes], rate_hz: int) -> list[Packets]:
     return [encoder.encode(pcm, rate_hz) for pcm in pieces]
 
 

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias, assert_never
 
-from voicechat.audio.encode import Encoder
-from voicechat.audio.formats import parse_output_format
+from voicechat.audio.encode import Encoder, Packets
+from voicechat.audio.formats import parse_voice_format
 from voicechat.audio.gain import Gain
 from voicechat.errors import BrokenOffError, FailureKind, Fault, ProviderError
 from voicechat.providers.interfaces import (
@@ -158,7 +158,7 @@ class ReplyTask:
         post: Callable[[ReplyMade | ReplyFailed], None],
         room: Callable[[], Awaitable[None]],
     ) -> None:
-        """``start`` must name an audio format that ``parse_output_format`` accepts.
+        """``start`` must name an audio format that ``parse_voice_format`` accepts.
 
         ``room`` is awaited before each piece of audio; it returns when the send queue
         is short enough.
@@ -349,7 +349,7 @@ class ReplyTask:
         is available.
         """
         reply = self._start.reply
-        encoder = await self._threads.open(parse_output_format(self._start.voice.format))
+        encoder = await self._threads.open(parse_voice_format(self._start.voice.format))
         said, last = 0, 0
         while (sentence := await self._sentences.get()) is not None:
             await self._say(encoder, sentence)
@@ -403,15 +403,15 @@ class ReplyTask:
     ) -> None:
         await self._room()
         loudened = [self._gain.apply(pcm) for pcm in pieces]
-        payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
-        for pcm, payload in zip(pieces, payloads, strict=True):
+        encoded = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
+        for pcm, packets in zip(pieces, encoded, strict=True):
             await self._room()
             if not self._made_us:
                 self._heard_from_s = self._loop.time()
             self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
             if self.on_speech is not None:
                 self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
-            self._give_out(sentence, payload)
+            self._give_out(sentence, packets)
 
     @property
     def _awaited(self) -> bool:
@@ -419,8 +419,7 @@ class ReplyTask:
         heard_s = self._loop.time() - self._heard_from_s
         return self._made_us / 1_000_000 < heard_s + IN_HAND_S
 
-    def _give_out(self, sentence: int, payload: bytes) -> None:
-        packets = (payload,) if payload else ()
+    def _give_out(self, sentence: int, packets: Packets) -> None:
         self._post(SpeechSynthesized(self._start.reply, sentence, packets, self._made_us // 1000))
 
 

@@ -146,7 +146,7 @@ class VoiceSettings:
     """A synthesiser may have several; empty: its default, as with ``voice``."""
     voice: str = ""
     format: str = "PCM_16000HZ_MONO_16BIT"
-    """A name that ``parse_output_format`` accepts."""
+    """A name that ``parse_voice_format`` accepts."""
     piece_ms: int = PIECE_MS
     """Audio is given out in pieces of this length, but for a shorter first one: what an
     interruption can be late by, and what pacing can measure. 20 at least.

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from voicechat.audio.encode import Encoder, open_encoder
+from voicechat.audio.encode import Encoder, Packets, open_encoder
 from voicechat.audio.formats import OutputFormat, parse_output_format
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import (
@@ -123,13 +123,13 @@ class NoEncoding(EncodingThreads):
 
     async def encode(
         self, encoder: Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
-    ) -> list[bytes]:
+    ) -> list[Packets]:
         """Return the samples, without the zero padding that only encoders need."""
-        return [pcm if any(pcm) else b"" for pcm in pieces]
+        return [(pcm,) if any(pcm) else () for pcm in pieces]
 
-    async def finish(self, encoder: Encoder) -> bytes:
+    async def finish_encoder(self, encoder: Encoder) -> Packets:
         """Return nothing: no samples are buffered."""
-        return b""
+        return ()
 
 
 class SilentDetector:
