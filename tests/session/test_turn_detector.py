@@ -144,7 +144,7 @@ def test_a_pause_ends_the_turn_as_if_complete_had_been_sent() -> None:
     talk.says("what time is it")
     assert talk.commits == []
     talk.wait(800)
-    assert talk.commits == [nt.TurnCommitted(None, detected=True)]
+    assert talk.commits == [nt.TurnCommitted(None, detected=True, item_id="item_1")]
     assert talk.is_in(State.TRANSCRIBING)
     talk.finishes("what time is it")
     assert talk.is_in(State.REPLYING)
@@ -453,7 +453,7 @@ def test_push_to_talk_still_works_hands_free() -> None:
     talk.post(cmd.CommitTurn())
     talk.finishes("hello")
     assert talk.is_in(State.REPLYING)
-    assert talk.commits == [nt.TurnCommitted(None)]
+    assert talk.commits == [nt.TurnCommitted(None, item_id="item_1")]
 
 
 def test_a_user_who_interrupts_soon_is_not_taken_for_one_who_pauses_long() -> None:
@@ -529,7 +529,7 @@ def a_turn_that_ended_in_a_sound(detection: TurnDetection) -> Talk:
     talk.wait(500)
     talk.hears("what time is it")
     talk.wait(6_000)
-    assert talk.commits == [nt.TurnCommitted(None, detected=True)]
+    assert talk.commits == [nt.TurnCommitted(None, detected=True, item_id="item_1")]
     talk.post(ev.Transcribed(1, Transcript("what time is it", 0, talk.now_ms)))
     talk.post(ev.RecognitionEnded(1))
     talk.replies(1)

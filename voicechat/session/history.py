@@ -23,7 +23,7 @@ class History:
     @property
     def messages(self) -> tuple[Message, ...]:
         """The same, as a chat model reads it."""
-        return tuple(item.message for item in self._items)
+        return tuple(item.message for item in self._items if item.message)
 
     def __contains__(self, item_id: str) -> bool:
         return self._place_of(item_id) is not None
@@ -38,6 +38,28 @@ class History:
         self._items.insert(self._place_behind(after), item)
         self._forget_oldest()
         return item
+
+    def reserve(self) -> str:
+        """Keep a place behind all others for a message that is not known yet. Returns
+        its id.
+
+        Until ``fill`` the item has an empty message, which no chat model reads.
+        """
+        return self.add({}).id
+
+    def fill(self, item_id: str, message: Message) -> Item | None:
+        """Put the message into its reserved place; an empty one gives the place up.
+
+        None: there is no such item (any more), or the message is empty.
+        """
+        place = self._place_of(item_id)
+        if place is None:
+            return None
+        if not message:
+            del self._items[place]
+            return None
+        self._items[place] = Item(item_id, message)
+        return self._items[place]
 
     def delete(self, item_id: str) -> bool:
         """Remove an item; False: no item has this id."""
@@ -80,8 +102,8 @@ class History:
         return any(item.reply == reply for item in self._items)
 
     def clear(self, *, keep: str = "") -> None:
-        """Forget everything but the item ``keep``."""
-        self._items = [item for item in self._items if item.id == keep]
+        """Forget everything but the item ``keep`` and reserved places."""
+        self._items = [item for item in self._items if item.id == keep or not item.message]
 
     def _forget_oldest(self) -> None:
         """Forget in front, and never so that an answer stands without its question."""

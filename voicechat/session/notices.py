@@ -78,6 +78,10 @@ class TurnCommitted:
 
     cause: object
     detected: bool = False
+    item_id: str = ""
+    """The place in the history that its words get once they are known, or that is given
+    up when there are none.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,25 +102,36 @@ class ReplyState:
         self._registry.history_cleared = False
         self._question = ""
 
-    def add_user_message(self, text: str) -> list[Effect]:
-        """The user's turn was ``text``: remember it."""
-        item = self.history.add({"role": "user", "content": text})
-        self._asked, self._question = text, item.id
-        return [Send(UserSaid(item))]
+    def add_user_message(self, text: str, item_id: str) -> list[Effect]:
+        """The user's turn was ``text``: remember it in its reserved place ``item_id``,
+        unless that was deleted.
+        """
+        self._asked, self._question = text, item_id
+        return self.add_unanswered_message(text, item_id)
 
-    def add_unanswered_message(self, text: str) -> list[Effect]:
-        """The user said ``text`` while a reply was made, which goes on: remember it."""
-        return [Send(UserSaid(self.history.add({"role": "user", "content": text})))]
+    def add_unanswered_message(self, text: str, item_id: str) -> list[Effect]:
+        """The user said ``text`` while a reply was made, which goes on: remember it.
+        Without a text the place is given up.
+        """
+        message: Message = {"role": "user", "content": text} if text else {}
+        item = self.history.fill(item_id, message)
+        return [] if item is None else [Send(UserSaid(item))]
 
     def answer_user(
-        self, text: str, settings: Settings, asked: Respond, times: TurnTimes, now_ms: int
+        self,
+        text: str,
+        item_id: str,
+        settings: Settings,
+        asked: Respond,
+        times: TurnTimes,
+        now_ms: int,
     ) -> list[Effect]:
         """Remember what the user said and answer it; a preemptive reply to the same
         words becomes the answer.
         """
         adopts = asked.overrides == ReplyOverrides() and self._begun_for(text)
         dropped = [] if adopts else self.drop_preemptive()
-        heard = self.add_user_message(text)
+        heard = self.add_user_message(text, item_id)
         if adopts:
             effects = [*heard, *self._adopt(now_ms)]
         else:

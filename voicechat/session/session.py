@@ -328,8 +328,8 @@ class Session:
 
     def _end_users_turn(self) -> None:
         sounding = self._core.turn_detector.sounding
-        self._core.notify(TurnCommitted(None, detected=True))
-        self._turns.begin_turn(cmd.Respond() if self._core.turn_detector.answers else None)
+        respond = cmd.Respond() if self._core.turn_detector.answers else None
+        self._turns.begin_turn(None, respond, detected=True)
         if sounding:
             self._core.effects += self._core.turn_detector.continue_sound(
                 self._core.settings.input, self._core.now_ms

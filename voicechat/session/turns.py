@@ -33,6 +33,8 @@ class _Awaited:
     """A committed turn whose last transcript is awaited."""
 
     since_ms: int
+    item_id: str
+    """The place in the history that its words get."""
     respond: cmd.Respond | None
     """How it is to be answered; None: it is only added to the history."""
     insists: bool = False
@@ -94,11 +96,9 @@ class Turns:
         """
         respond = cmd.Respond(cause=command.cause) if command.respond else None
         if self._core.state not in TURN:
-            self._core.notify(TurnCommitted(command.cause))
-            self.begin_turn(respond, command.text)
+            self.begin_turn(command.cause, respond, command.text)
         elif self._core.state is State.REPLYING and respond is None and command.text is None:
-            self._core.notify(TurnCommitted(command.cause))
-            self._note_aside()
+            self._note_aside(command.cause)
         else:
             self._core.reject(command, Why.BUSY)
 
@@ -128,32 +128,45 @@ class Turns:
             )
             self.finish_if_spoken()
 
-    def begin_turn(self, respond: cmd.Respond | None, text: str | None = None) -> None:
+    def begin_turn(
+        self,
+        cause: object,
+        respond: cmd.Respond | None,
+        text: str | None = None,
+        *,
+        detected: bool = False,
+    ) -> None:
         """Begin a turn with what was recognised, or with ``text``. ``respond`` None:
         its words are added to the history and not answered.
+
+        ``cause`` is the command's; ``detected``: the turn was ended by silence.
         """
         if text is not None:
             self._core.agent.heard_user()
         self._settle_aside()
+        item_id = self._core.replies.history.reserve()
+        self._core.notify(TurnCommitted(cause, detected, item_id))
         silent_since_ms = self._core.turn_detector.silent_since_ms if text is None else None
         self._core.move(Step.COMMIT)
         self._note_turn(self._core.now_ms if silent_since_ms is None else silent_since_ms)
         if text is not None:
-            self._understand(text, respond)
+            self._understand(text, item_id, respond)
             return
         finish = self._core.transcription.finish_utterance()
         self._core.effects += finish
         if finish:
-            self._awaited = _Awaited(self._core.now_ms, respond)
+            self._awaited = _Awaited(self._core.now_ms, item_id, respond)
         else:
-            self._understand(self._core.transcription.take_awaited_text(), respond)
+            self._understand(self._core.transcription.take_awaited_text(), item_id, respond)
 
     def _note_turn(self, spoken_ms: int) -> None:
         self._times = TurnTimes(spoken_ms, self._core.now_ms)
         self._core.replies.begin_turn()
         self._core.turn_detector.end_turn()
 
-    def _understand(self, text: str, respond: cmd.Respond | None, *, insists: bool = False) -> None:
+    def _understand(
+        self, text: str, item_id: str, respond: cmd.Respond | None, *, insists: bool = False
+    ) -> None:
         """The turn's transcript is complete: answer it. Without one, or without
         ``respond``, the turn ends.
         """
@@ -164,43 +177,45 @@ class Turns:
             replies, times, now_ms = self._core.replies, self._times, self._core.now_ms
             if text:
                 self._core.effects += replies.answer_user(
-                    text, self._core.settings, respond, times, now_ms
+                    text, item_id, self._core.settings, respond, times, now_ms
                 )
             else:
+                replies.history.delete(item_id)
                 self._core.effects += replies.start_reply(
                     self._core.settings, respond, times, now_ms
                 )
             self.finish_if_spoken()
             return
         self._core.effects += self._core.replies.drop_preemptive()
-        if text:
-            self._core.effects += self._core.replies.add_user_message(text)
+        self._core.effects += self._core.replies.add_user_message(text, item_id)
         self.end_turn(Outcome.UNANSWERED if text else Outcome.EMPTY)
 
-    def _note_aside(self) -> None:
+    def _note_aside(self, cause: object) -> None:
         """The user's words during a reply are committed: add them to the history
         without answering them.
         """
         self._settle_aside()
+        item_id = self._core.replies.history.reserve()
+        self._core.notify(TurnCommitted(cause, item_id=item_id))
         finish = self._core.transcription.finish_utterance()
         self._core.effects += finish
-        if finish:
-            self._awaited = _Awaited(self._core.now_ms, None)
-        else:
+        self._awaited = _Awaited(self._core.now_ms, item_id, None)
+        if not finish:
             self._remember_aside()
 
     def _settle_aside(self) -> None:
         """Stop awaiting the words of an earlier unanswered turn: keep what has come."""
-        if self._awaited is not None and self._core.state is not State.TRANSCRIBING:
+        if self._core.state is not State.TRANSCRIBING:
             self._remember_aside()
 
     def _remember_aside(self) -> None:
-        self._awaited = None
+        aside, self._awaited = self._awaited, None
+        if aside is None:
+            return
         awaited = self._core.transcription.awaited
         text = awaited.text if awaited is not None else ""
         self._core.effects += self._core.transcription.drop_awaited()
-        if text:
-            self._core.effects += self._core.replies.add_unanswered_message(text)
+        self._core.effects += self._core.replies.add_unanswered_message(text, aside.item_id)
 
     def handle_recognition(
         self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed
@@ -232,8 +247,8 @@ class Turns:
         if self._awaited is None or self._core.state is not State.TRANSCRIBING:
             self._remember_aside()
             return
-        respond, insists = self._awaited.respond, self._awaited.insists
-        self._understand(self._core.transcription.take_awaited_text(), respond, insists=insists)
+        awaited, text = self._awaited, self._core.transcription.take_awaited_text()
+        self._understand(text, awaited.item_id, awaited.respond, insists=awaited.insists)
 
     def _on_recognition_failed(self, event: ev.RecognitionFailed, *, awaited: bool) -> None:
         if awaited:
@@ -305,6 +320,8 @@ class Turns:
         """Stop the turn's recognition and reply; the history keeps what was heard."""
         if self._core.state is State.TRANSCRIBING:
             self._core.effects += self._core.transcription.drop_awaited()
+            if self._awaited is not None:
+                self._core.replies.history.delete(self._awaited.item_id)
             self._awaited = None
         self._core.effects += self._core.replies.stop_current(self._core.now_ms, failed)
 

@@ -59,7 +59,9 @@ class Memory(Promise):
                 assert event.id not in self._ids
             case cmd.ClearHistory():
                 kept = self._question if self._replying else ""
-                self._items = [item for item in self._items if item.id == kept]
+                self._items = [
+                    item for item in self._items if item.id == kept or not item.message
+                ]
                 self._forgotten = before in (State.REPLYING, State.TRANSCRIBING)
                 self.world.reach("forgotten in a reply", self._replying)
             case cmd.TruncateReply():
@@ -87,7 +89,7 @@ class Memory(Promise):
             if asked.chat.instructions
             else ()
         )
-        remembered = tuple(item.message for item in self._items)
+        remembered = tuple(item.message for item in self._items if item.message)
         if messages == (*system, *remembered):
             self.world.reach("memory", any(m["role"] == "assistant" for m in messages))
             self.world.reach("tools remembered", any(m["role"] == "tool" for m in messages))
@@ -97,14 +99,19 @@ class Memory(Promise):
 
     def notice(self, notice: nt.Notice) -> None:
         match notice:
+            case nt.TurnCommitted(item_id=reserved):
+                assert reserved not in self._ids
+                self._items.append(Item(reserved, {}))
             case nt.UserSaid(item):
-                assert item.id not in self._ids
-                self._items.append(item)
+                place = self._ids.index(item.id)
+                assert not self._items[place].message, "the words get the place of their turn"
+                self._items[place] = item
                 self.world.reach("words during a reply are remembered", self._replying)
                 if not self._replying:
                     self._question = item.id
             case nt.ReplyBegun(reply) if not self.world.replies[reply].out_of_band:
-                self._began_after[reply] = self._items[-1].id if self._items else ""
+                said = [item.id for item in self._items if item.message]
+                self._began_after[reply] = said[-1] if said else ""
             case nt.ReplyEnded(reply, _, items) if self.world.replies[reply].out_of_band:
                 assert not items, "nothing of an out-of-band reply is remembered"
             case nt.ReplyEnded(reply, outcome, items):
@@ -162,7 +169,10 @@ class Memory(Promise):
     def always(self) -> None:
         if not self.world.over:
             assert len(set(self._ids)) == len(self._ids)
-            assert list(self.world.session._core.replies.history.items) == self._items
+            kept = self.world.session._core.replies.history.items
+            given_up = [item for item in self._items if not item.message and item not in kept]
+            self._items = [item for item in self._items if item not in given_up]
+            assert list(kept) == self._items
 
 
 def said_in(items: tuple[Item, ...]) -> str:
