@@ -25,7 +25,6 @@ from voicechat.session.notices import (
     Ending,
     Interrupted,
     ReplyCut,
-    TurnCommitted,
     Why,
 )
 from voicechat.session.session_core import SessionCore

@@ -59,9 +59,7 @@ class Memory(Promise):
                 assert event.id not in self._ids
             case cmd.ClearHistory():
                 kept = self._question if self._replying else ""
-                self._items = [
-                    item for item in self._items if item.id == kept or not item.message
-                ]
+                self._items = [item for item in self._items if item.id == kept or not item.message]
                 self._forgotten = before in (State.REPLYING, State.TRANSCRIBING)
                 self.world.reach("forgotten in a reply", self._replying)
             case cmd.TruncateReply():
