@@ -37,6 +37,12 @@ class EchoJob:
                 yield ",".join(sorted(os.listdir("/proc/self/fd"), key=int)).encode()
             case b"nice":
                 yield str(os.nice(0)).encode()
+            case b"count":
+                number = 0
+                while True:
+                    number += 1
+                    time.sleep(0.01)
+                    yield str(number).encode()
             case _ if payload.startswith(b"sleep "):
                 time.sleep(float(payload[6:]))
             case _:
@@ -53,6 +59,8 @@ class EchoJob:
 def load() -> Callable[[bytes], EchoJob]:
     if "--never-ready" in sys.argv:
         sys.exit(1)
+    if "--refuse" in sys.argv:
+        raise ValueError("no such model")
     if "--slow-start" in sys.argv:
         time.sleep(60)
     return EchoJob

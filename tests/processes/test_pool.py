@@ -300,6 +300,26 @@ async def test_children_that_never_get_ready_fail_the_start() -> None:
         await pool.aclose()
 
 
+async def test_a_child_that_cannot_load_says_why_at_once() -> None:
+    pool = WorkerPool([*COMMAND, "--refuse"], size=1, backoff=RestartBackoff(first_ms=60_000))
+    async with asyncio.timeout(30):
+        with pytest.raises(WorkerLostError, match="ValueError: no such model"):
+            await pool.start()
+        await pool.aclose()
+
+
+async def test_a_cancellation_ends_a_long_job_at_its_next_answer() -> None:
+    async with warm_pool() as pool:
+        channel = await pool.open_channel(wait_ms=SOON_MS)
+        async with asyncio.timeout(10):
+            await channel.send(b"count")
+            assert await anext(channel) == b"1"
+            channel.close()
+        # The child serves the next job, and the closed one is gone.
+        answers = await ask(await pool.open_channel(wait_ms=SOON_MS), b"open jobs")
+        assert answers[0] == b"1"
+
+
 @pytest.mark.parametrize(
     "ready_before", [False, True], ids=["while they still fail", "when they have got ready"]
 )

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from tests.providers.humming import silence, voice
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.utterances import EARLY_PASSES, SLOWING, Schedule, recognize_utterances
+from voicechat.providers.utterances import (
+    EARLY_PASSES,
+    SLOWING,
+    Recognized,
+    Schedule,
+    recognize_utterances,
+)
 from voicechat.session.types import Transcript, Word
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
@@ -38,7 +44,7 @@ class Decoder:
         self.failures: dict[int, ProviderError] = {}
         self.mute_finals = False
 
-    async def __call__(self, pcm: bytes, final: bool) -> tuple[Word, ...]:
+    async def __call__(self, pcm: bytes, final: bool) -> Recognized:
         number, length_ms = len(self.passes), len(pcm) // 32
         self.passes.append((length_ms, final))
         self.at_once += 1
@@ -53,8 +59,10 @@ class Decoder:
         if number in self.failures:
             raise self.failures[number]
         if final and self.mute_finals:
-            return ()
-        return tuple(Word(f"w{at}", at, at + 200) for at in range(0, length_ms - 199, 200))
+            return Recognized(())
+        return Recognized(
+            [Word(f"w{at}", at, at + 200) for at in range(0, length_ms - 199, 200)], "en"
+        )
 
     @property
     def partial_ms(self) -> list[int]:
@@ -132,8 +140,9 @@ async def test_the_pause_cancels_the_pass_that_is_under_way() -> None:
         final = await anext(results)
     assert decode.cancelled == 1
     assert final.final
-    # 2 s of speech, the pause and the last pass; nothing waited for the cancelled one.
-    assert loop.time() - began_s == pytest.approx(2.0 + 0.75 + 10.0, abs=0.3)
+    # 2 s of speech, the short silence after which the utterance may be complete, and the
+    # pass that becomes the final one; it did not wait for the cancelled one.
+    assert loop.time() - began_s == pytest.approx(2.0 + 0.35 + 10.0, abs=0.15)
 
 
 async def test_the_final_result_is_there_when_the_pause_is_long_enough() -> None:
@@ -371,6 +380,16 @@ async def test_cancelling_leaves_nothing_behind(after_s: float) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_partial_pass_gives_way_when_the_utterance_may_be_complete() -> None:
+    decode = Decoder(takes_ms=900)
+    results = await transcribe(microphone(voice(1400) + silence(1500)), decode)
+    # The pass over the first second, under way when the speaker fell silent, was given up.
+    assert decode.cancelled == 1
+    assert [final for _, final in decode.passes] == [False, True]
+    assert [result.final for result in results] == [True]
+    assert results[0].language == "en"
+
+
 async def test_closing_leaves_nothing_behind() -> None:
     decode = Decoder()
     results = recognize_utterances(microphone(voice(5000)), decode)
@@ -380,8 +399,8 @@ async def test_closing_leaves_nothing_behind() -> None:
 
 
 async def test_times_stay_within_the_utterance() -> None:
-    async def wild(pcm: bytes, final: bool) -> tuple[Word, ...]:
-        return (Word("one", -500, 90_000), Word("two", 0, 10))
+    async def wild(pcm: bytes, final: bool) -> Recognized:
+        return Recognized((Word("one", -500, 90_000), Word("two", 0, 10)))
 
     (final,) = [r async for r in recognize_utterances(file(silence(1000) + voice(1000)), wild)]
     assert final.begin_ms >= 500

@@ -33,7 +33,7 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
 _PREFIX = "VOICECHAT_"
 # Providers that look for models by name where "voicechat models pull" puts them.
-_MODELS_FOLDER_USERS = ("sherpa_onnx",)
+_MODELS_FOLDER_USERS = ("sherpa_onnx", "faster_whisper", "piper", "kokoro", "llama_cpp")
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 _MAX_FILE_BYTES = 1024 * 1024
 

@@ -18,12 +18,19 @@ from typing import BinaryIO, Protocol
 
 from voicechat.processes.frames import Frame, FrameKind, encode, encode_count, read_frame_blocking
 
+MAX_REASON_CHARACTERS = 500
+"""Of the reason why ``load`` failed."""
+
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
 class ChildJob(Protocol):
-    """Processes the payloads of one channel. An exception ends only this job."""
+    """Processes the payloads of one channel. An exception ends only this job.
+
+    Each answer is sent as soon as it is made. A job that computes for long returns a
+    generator: a cancellation then takes effect at its next answer.
+    """
 
     def feed_payload(self, payload: bytes) -> Iterable[bytes]:
         """Process a payload and return the answers that are ready."""
@@ -42,7 +49,7 @@ def serve(load: Callable[[], JobFactory], *, niceness: int = 0) -> None:
     """Call ``load``, send READY, and run jobs until the parent closes the pipe or dies.
 
     Call this before any slow start-up work: it detects the parent's exit during
-    ``load``.
+    ``load``. If ``load`` raises, the parent is told why, and the process exits.
     """
     _become_child(niceness)
     frames_out = _claim_stdout()
@@ -50,22 +57,31 @@ def serve(load: Callable[[], JobFactory], *, niceness: int = 0) -> None:
     threading.Thread(
         target=_read_until_parent_leaves, args=(sys.stdin.buffer, frames_in), daemon=True
     ).start()
-    jobs = _Jobs(load(), frames_out)
+    try:
+        open_job = load()
+    except Exception as error:  # noqa: BLE001 - a library that loads a model may raise anything
+        reason = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
+        frames_out.write(encode(Frame(FrameKind.FAILED, 0, reason.encode("utf-8", "replace"))))
+        frames_out.flush()
+        return
+    jobs = _Jobs(open_job, frames_in, frames_out)
     jobs.write_frame(FrameKind.READY, 0)
     while True:
         # If no job has work, block until the next frame; else only poll.
         if not jobs.busy:
             jobs.handle_frame(frames_in.get())
-        while not frames_in.empty():
-            jobs.handle_frame(frames_in.get())
+        jobs.handle_frames()
         jobs.work_one_round()
 
 
 class _Jobs:
     """The open jobs and their queues of unprocessed frames."""
 
-    def __init__(self, open_job: JobFactory, out: BinaryIO) -> None:
+    def __init__(
+        self, open_job: JobFactory, frames_in: "queue.SimpleQueue[Frame]", out: BinaryIO
+    ) -> None:
         self._open_job = open_job
+        self._frames_in = frames_in
         self._out = out
         self._jobs: dict[int, ChildJob] = {}
         self._pending: dict[int, deque[Frame]] = {}
@@ -89,10 +105,15 @@ class _Jobs:
         elif frame.channel in self._pending:
             self._pending[frame.channel].append(frame)
 
+    def handle_frames(self) -> None:
+        """Apply or queue all frames that have arrived."""
+        while not self._frames_in.empty():
+            self.handle_frame(self._frames_in.get())
+
     def work_one_round(self) -> None:
         """Process the next queued frame of each job."""
         for channel in list(self._pending):
-            if self._pending[channel]:
+            if self._pending.get(channel):  # another job's answers may have let it be dropped
                 self._work(channel, self._pending[channel].popleft())
 
     def _work(self, channel: int, frame: Frame) -> None:
@@ -100,10 +121,9 @@ class _Jobs:
             if frame.kind is FrameKind.OPEN:
                 self._jobs[channel] = self._open_job(frame.payload)
             elif frame.kind is FrameKind.DATA:
-                self._say_all(channel, self._jobs[channel].feed_payload(frame.payload))
-                self.write_frame(FrameKind.CONSUMED, channel, encode_count(len(frame.payload)))
-            else:
-                self._say_all(channel, self._jobs[channel].finish_input())
+                if self._say_all(channel, self._jobs[channel].feed_payload(frame.payload)):
+                    self.write_frame(FrameKind.CONSUMED, channel, encode_count(len(frame.payload)))
+            elif self._say_all(channel, self._jobs[channel].finish_input()):
                 self._drop(channel)
                 self.write_frame(FrameKind.ENDED, channel)
         except Exception as error:  # noqa: BLE001 - a job may raise anything; its neighbours go on
@@ -112,9 +132,16 @@ class _Jobs:
             self._drop(channel)
             self.write_frame(FrameKind.FAILED, channel, type(error).__name__.encode())
 
-    def _say_all(self, channel: int, messages: Iterable[bytes]) -> None:
+    def _say_all(self, channel: int, messages: Iterable[bytes]) -> bool:
+        """Send the answers while they are made. Returns False if the job was cancelled
+        meanwhile.
+        """
         for message in messages:
+            self.handle_frames()
+            if channel not in self._jobs:
+                return False
             self.write_frame(FrameKind.MESSAGE, channel, message)
+        return True
 
     def _drop(self, channel: int) -> None:
         self._pending.pop(channel, None)

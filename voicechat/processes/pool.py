@@ -159,9 +159,12 @@ class WorkerPool:
             self._workers[index] = worker
             was_ready = await self._live(worker)
             failures = 1 if was_ready else failures + 1
-            if failures >= MAX_STARTS and self._warm is not None and not self._warm.done():
+            given_up = failures >= MAX_STARTS or bool(worker.refusal)
+            if given_up and self._warm is not None and not self._warm.done():
                 self._fail_start(
-                    f"{failures} workers in a row did not become ready; see their output on stderr"
+                    worker.refusal
+                    or f"{failures} workers in a row did not become ready; "
+                    "see their output on stderr"
                 )
             await asyncio.sleep(self._backoff.delay_ms(failures) / 1000)
 

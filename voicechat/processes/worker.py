@@ -54,6 +54,8 @@ class PoolWorker:
         """Whether the child has sent READY and is alive."""
         self.was_ready = False
         """Whether the child ever became ready."""
+        self.refusal = ""
+        """Why the child could not load what it needs, as it said itself."""
 
     @property
     def pid(self) -> int | None:
@@ -126,6 +128,10 @@ class PoolWorker:
     async def _converse(self, stdout: asyncio.StreamReader) -> None:
         async with asyncio.timeout(self._limits.ready_ms / 1000):
             frame = await read_frame(stdout)
+        if frame.kind is FrameKind.FAILED:
+            self.refusal = frame.payload.decode(errors="replace")
+            logger.error("a worker could not start: %s", self.refusal)
+            return
         if frame.kind is not FrameKind.READY:
             raise LocalProtocolError(f"{frame.kind.name} before READY")
         self.ready = self.was_ready = True

@@ -2,7 +2,6 @@
 whole utterances.
 """
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 import aiohttp
@@ -14,29 +13,12 @@ from voicechat.providers.lenient_json import read_json, well_formed
 from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, read_whole
 from voicechat.providers.timed_words import TimedText, timed_words
-from voicechat.providers.utterances import Schedule, recognize_utterances
+from voicechat.providers.utterances import Recognized, Schedule, recognize_utterances
+from voicechat.providers.whisper_guards import is_sign_off, is_silence
 from voicechat.session.types import Transcript, Word
 
 MAX_ANSWER_BYTES = 256 * 1024
 """30 s of speech with times and tokens is about 20 KB."""
-NO_SPEECH, UNSURE = 0.6, -1.0
-"""A segment whose ``no_speech_prob`` is above the first and ``avg_logprob`` below the
-second is silence: Whisper's own ``no_speech_threshold`` and ``logprob_threshold``
-(openai/whisper, transcribe.py).
-"""
-
-NO_SPEECH_OF_SIGN_OFF = 0.1
-"""The ``no_speech_prob`` above which a sign-off ("thanks for watching") is silence.
-Whisper learned from films to write one for silence; for a spoken one the probability is
-near 0.
-"""
-_SIGN_OFF = re.compile(
-    r"\W*(?:(?:thanks|thank you)(?: (?:so|very) much)? for (?:watching|listening)(?: and .{0,40})?"
-    r"|(?:please )?(?:like and )?subscribe(?: to (?:my|our|the) channel)?"
-    r"|(?:感谢|感謝|谢谢|謝謝)(?:大家|您|你)?的?(?:观看|觀看|收看|收听)"
-    r"|ご視聴ありがとうございま(?:した|す)|시청해\s?주셔서 감사합니다)\W*",
-    re.IGNORECASE,
-)
 
 
 class OpenAIRecognizer(RecognizerProvider):
@@ -74,18 +56,18 @@ class OpenAIRecognizer(RecognizerProvider):
         """
         return recognize_utterances(audio, self._decode, self._schedule)
 
-    async def _decode(self, pcm: bytes, final: bool) -> Sequence[Word]:
+    async def _decode(self, pcm: bytes, final: bool) -> Recognized:
         if self._knows_times:
             try:
-                return await self._ask(pcm, times=True)
+                return Recognized(await self._ask(pcm, times=True))
             except ProviderError as error:
                 if error.kind is not FailureKind.REJECTED:
                     raise
             # Retry without word times: OpenAI's later models refuse them.
             words = await self._ask(pcm, times=False)
             self._knows_times = False
-            return words
-        return await self._ask(pcm, times=False)
+            return Recognized(words)
+        return Recognized(await self._ask(pcm, times=False))
 
     async def _ask(self, pcm: bytes, *, times: bool) -> Sequence[Word]:
         def form() -> aiohttp.FormData:
@@ -118,8 +100,8 @@ def read_answer(body: bytes, duration_ms: int) -> tuple[Word, ...]:
         raise ProviderError(PROVIDER, FailureKind.BROKEN, message)
     segments = _objects(answer.get("segments"))
     text = answer.get("text")
-    signs_off = isinstance(text, str) and _SIGN_OFF.fullmatch(text) is not None
-    if segments and all(_is_silent(segment, signs_off=signs_off) for segment in segments):
+    signs_off = isinstance(text, str) and is_sign_off(text)
+    if segments and all(_is_silent(segment, signs_off) for segment in segments):
         return ()
     pieces = _timed(_objects(answer.get("words")), "word") or _timed(segments, "text")
     if not isinstance(text, str):
@@ -142,14 +124,9 @@ def _timed(items: Sequence[Mapping[str, object]], key: str) -> list[TimedText]:
     ]
 
 
-def _is_silent(segment: Mapping[str, object], *, signs_off: bool) -> bool:
-    """Return whether Whisper itself would drop the segment, or is unsure and wrote only
-    a sign-off.
-    """
-    no_speech = _number(segment.get("no_speech_prob"))
-    if signs_off and no_speech > NO_SPEECH_OF_SIGN_OFF:
-        return True
-    return no_speech > NO_SPEECH and _number(segment.get("avg_logprob")) < UNSURE
+def _is_silent(segment: Mapping[str, object], signs_off: bool) -> bool:
+    no_speech, logprob = _number(segment.get("no_speech_prob")), _number(segment.get("avg_logprob"))
+    return is_silence(no_speech, logprob, sign_off=signs_off)
 
 
 def _number(value: object) -> float:

@@ -32,7 +32,15 @@ FACTORY_NAMES: dict[Kind, str] = {
     "tts": "open_synthesizer",
 }
 OURS: dict[Kind, tuple[str, ...]] = {
-    "asr": ("pocketsphinx", "sherpa_onnx", "openai", "dashscope", "funasr", "wyoming"),
+    "asr": (
+        "pocketsphinx",
+        "faster_whisper",
+        "sherpa_onnx",
+        "openai",
+        "dashscope",
+        "funasr",
+        "wyoming",
+    ),
     "llm": ("builtin", "openai"),
     "tts": ("espeak", "sherpa_onnx", "openai", "dashscope", "wyoming"),
 }

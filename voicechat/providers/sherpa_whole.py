@@ -12,7 +12,7 @@ from voicechat.providers.sherpa_loading import Punctuate, SherpaPlan, load_recog
 from voicechat.providers.sherpa_slots import ConcurrencySlots
 from voicechat.providers.sherpa_trial import try_plan
 from voicechat.providers.sherpa_words import DecodedWords, samples_of, words_of
-from voicechat.providers.utterances import Schedule, recognize_utterances
+from voicechat.providers.utterances import Recognized, Schedule, recognize_utterances
 from voicechat.session.types import Transcript, Word
 
 MAX_BATCH = 8
@@ -80,13 +80,13 @@ class SherpaWholeRecognizer(RecognizerProvider):
                 async for transcript in transcripts:
                     yield transcript
 
-    async def _words(self, pcm: bytes, complete: bool) -> Sequence[Word]:
+    async def _words(self, pcm: bytes, complete: bool) -> Recognized:
         if self.batching.closed:
             raise closed()
         utterance = _Utterance(pcm, complete)
         self.batching.wake_job(utterance)
         try:
-            return await utterance.words
+            return Recognized(await utterance.words, utterance.language)
         finally:
             self.batching.forget_job(utterance)
 
@@ -110,6 +110,8 @@ class _Utterance:
         self.pcm = pcm
         self._complete = complete
         self._found: tuple[Word, ...] = ()
+        self.language = ""
+        """As `Transcript.language`."""
         self.words: asyncio.Future[Sequence[Word]] = asyncio.get_running_loop().create_future()
 
     @property
@@ -137,5 +139,6 @@ class _Utterance:
         text = result.text.strip()
         if text and self._complete:
             text = punctuate(text)
+        self.language = result.lang.strip("<|>")  # SenseVoice: "<|zh|>"
         recognised = DecodedWords(text, result.tokens, result.timestamps)
         self._found = words_of(recognised, len(self.pcm) // _BYTES_PER_MS)

@@ -20,9 +20,21 @@ from voicechat.providers.timed_words import text_of
 from voicechat.providers.utterance_segmentation import SpeechSegment, UtteranceSegmenter
 from voicechat.session.types import Transcript, Word
 
-Decode: TypeAlias = Callable[[bytes, bool], Awaitable[Sequence[Word]]]
-"""Recognises one utterance (s16le mono 16 kHz): returns words with times from its
-beginning, none if nothing was understood.
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """What one call of a model understood."""
+
+    words: Sequence[Word]
+    """With times from the beginning of the utterance; none if nothing was
+    understood.
+    """
+    language: str = ""
+    """As `Transcript.language`."""
+
+
+Decode: TypeAlias = Callable[[bytes, bool], Awaitable[Recognized]]
+"""Recognises one utterance (s16le mono 16 kHz).
 
 The flag says that the utterance is complete, as far as is known: the result may become
 final. A call is cancelled as soon as its result is no longer wanted. Each stream has
@@ -115,7 +127,8 @@ class _Passes:
         self._early_left = EARLY_PASSES
         self._early_ms = 0
         """How much audio the last early pass received."""
-        self._early: Sequence[Word] | None = None
+        self._early: Recognized | None = None
+        self._language = ""
         self._agreement = LocalAgreement()
         self._agreed: Sequence[Word] = ()
         self._shown = 0
@@ -129,22 +142,25 @@ class _Passes:
         if not self._every_ms or not await self._stream.wait_until(self._utterance, self._wait_s):
             return False
         heard_ms = self._utterance.heard_ms
-        early = self._may_be_complete
+        early = self._may_be_complete()
         if early:
             self._early_left -= 1
             self._early, self._early_ms = None, heard_ms
         self._due_ms = heard_ms + max(self._every_ms, heard_ms // SLOWING)
         try:
-            words = await self._stream.unless_outdated(self._decode, self._utterance, early)
+            found = await self._stream.unless_outdated(
+                self._decode, self._utterance, early=early, may_be_complete=self._may_be_complete
+            )
         except ProviderError as error:
             if error.kind is not FailureKind.RATE_LIMIT:
                 raise
             self._every_ms *= 2  # a partial result is optional, and not worth the stream
             return True
-        if words is not None:
-            self._agreed = self._agreement.push_pass(words)
+        if found is not None:
+            self._agreed = self._agreement.push_pass(found.words)
+            self._language = found.language
             if early:
-                self._early = words
+                self._early = found
         return True
 
     def news(self) -> Transcript | None:
@@ -152,24 +168,24 @@ class _Passes:
         if len(self._agreed) == self._shown:
             return None
         self._shown = len(self._agreed)
-        return _transcript(self._utterance, self._agreed)
+        return _transcript(self._utterance, Recognized(self._agreed, self._language))
 
     async def final(self) -> Transcript | None:
         """Return the result of the closed utterance; None if nothing was understood.
 
         An utterance that was shown is closed even if the last pass finds no words.
         """
-        utterance, words = self._utterance, self._early
+        utterance, found = self._utterance, self._early
         # A cut may have removed audio that an early pass included.
-        if words is None or not utterance.voiced_ms <= self._early_ms <= utterance.heard_ms:
-            words = await self._decode(bytes(utterance.pcm), True)
-        best = _transcript(utterance, words) or _transcript(utterance, self._agreed[: self._shown])
+        if found is None or not utterance.voiced_ms <= self._early_ms <= utterance.heard_ms:
+            found = await self._decode(bytes(utterance.pcm), True)
+        shown = Recognized(self._agreed[: self._shown], self._language)
+        best = _transcript(utterance, found) or _transcript(utterance, shown)
         if best is None:
             return None
         fixed = tuple(replace(word, fixed=True) for word in best.words)
         return replace(best, words=fixed, end_ms=fixed[-1].end_ms)
 
-    @property
     def _may_be_complete(self) -> bool:
         voiced_ms = self._utterance.voiced_ms
         quiet = self._utterance.heard_ms - voiced_ms >= EARLY_QUIET_MS
@@ -181,21 +197,25 @@ class _Passes:
         A recording that arrives more than twice as fast as real time needs no partial
         results.
         """
-        if self._utterance.heard_ms < self._due_ms and not self._may_be_complete:
+        if self._utterance.heard_ms < self._due_ms and not self._may_be_complete():
             return None
         grown_ms = self._utterance.heard_ms - self._began_ms
         return max(0.0, self._began_s + grown_ms / 2000 - asyncio.get_running_loop().time())
 
 
-def _transcript(utterance: SpeechSegment, words: Sequence[Word]) -> Transcript | None:
+def _transcript(utterance: SpeechSegment, found: Recognized) -> Transcript | None:
     """Move words to the stream's time, within the utterance; None without words."""
     placed: list[Word] = []
     floor_ms, end_ms = utterance.begin_ms, utterance.begin_ms + utterance.heard_ms
-    for word in words:
+    for word in found.words:
         begin_ms = min(max(word.begin_ms + utterance.begin_ms, floor_ms), end_ms)
         floor_ms = min(max(word.end_ms + utterance.begin_ms, begin_ms), end_ms)
         placed.append(replace(word, begin_ms=begin_ms, end_ms=floor_ms))
-    return Transcript(text_of(placed), placed[0].begin_ms, None, tuple(placed)) if placed else None
+    if not placed:
+        return None
+    return Transcript(
+        text_of(placed), placed[0].begin_ms, None, tuple(placed), language=found.language
+    )
 
 
 class _AudioSegments:
@@ -206,7 +226,7 @@ class _AudioSegments:
         self._over = False
         self._heard = asyncio.Event()
         self._room = asyncio.Event()
-        self._pass: asyncio.Task[Sequence[Word]] | None = None
+        self._pass: asyncio.Task[Recognized] | None = None
         self._outdated: Callable[[], bool] = lambda: False
 
     async def listen(self, audio: AsyncIterator[bytes]) -> None:
@@ -255,15 +275,27 @@ class _AudioSegments:
         return utterance.closed
 
     async def unless_outdated(
-        self, decode: Decode, utterance: SpeechSegment, early: bool
-    ) -> Sequence[Word] | None:
+        self,
+        decode: Decode,
+        utterance: SpeechSegment,
+        *,
+        early: bool,
+        may_be_complete: Callable[[], bool],
+    ) -> Recognized | None:
         """Make a pass over the open utterance. Returns None if the utterance ends
         first, unless the pass may be the final one.
+
+        A pass for a partial result also ends, with None, as soon as the utterance may
+        be complete: the model is needed for the pass that may be the final one.
         """
         heard_ms = utterance.heard_ms
-        self._outdated = lambda: (
-            not (early and utterance.voiced_ms <= heard_ms <= utterance.heard_ms)
-        )
+
+        def outdated() -> bool:
+            if utterance.closed:
+                return not (early and utterance.voiced_ms <= heard_ms <= utterance.heard_ms)
+            return self._over or (not early and may_be_complete())
+
+        self._outdated = outdated
         self._pass = asyncio.get_running_loop().create_task(
             _pass(decode, bytes(utterance.pcm), early)
         )
@@ -282,9 +314,7 @@ class _AudioSegments:
         self._room.set()
 
     def _notify(self) -> None:
-        if self._pass is not None and (
-            self._outdated() if self._cutter.waiting[0].closed else self._over
-        ):
+        if self._pass is not None and self._outdated():
             self._pass.cancel()
         self._heard.set()
 
@@ -301,5 +331,5 @@ class _AudioSegments:
                 waking.cancel()
 
 
-async def _pass(decode: Decode, pcm: bytes, complete: bool) -> Sequence[Word]:
+async def _pass(decode: Decode, pcm: bytes, complete: bool) -> Recognized:
     return await decode(pcm, complete)

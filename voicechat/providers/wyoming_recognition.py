@@ -3,7 +3,7 @@ recognised as a whole.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from wyoming.asr import Transcribe, TranscriptChunk, TranscriptStop
@@ -14,7 +14,7 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.lookahead_audio import BYTES_PER_MS
 from voicechat.providers.timed_words import timed_words
-from voicechat.providers.utterances import Schedule, recognize_utterances
+from voicechat.providers.utterances import Recognized, Schedule, recognize_utterances
 from voicechat.providers.wyoming_link import (
     PROVIDER,
     WyomingLink,
@@ -23,7 +23,7 @@ from voicechat.providers.wyoming_link import (
     read_data,
     unless_away,
 )
-from voicechat.session.types import Transcript, Word
+from voicechat.session.types import Transcript
 
 PIECE_BYTES = 200 * BYTES_PER_MS
 WIDTH_BYTES = 2
@@ -87,7 +87,7 @@ class WyomingRecognizer(RecognizerProvider):
             async for transcript in transcripts:
                 yield transcript
 
-    async def _decode(self, pcm: bytes, _complete: bool) -> Sequence[Word]:
+    async def _decode(self, pcm: bytes, _complete: bool) -> Recognized:
         link = await self._service.connect()
         try:
             form = {"rate": PCM_RATE_HZ, "width": WIDTH_BYTES, "channels": 1}
@@ -97,7 +97,8 @@ class WyomingRecognizer(RecognizerProvider):
                 await link.send(AudioChunk(audio=pcm[start : start + PIECE_BYTES], **form))
                 await asyncio.sleep(0)  # 30 s of audio takes 10 ms; let other sessions run
             await link.send(AudioStop())
-            return timed_words(await _transcript(link), [], len(pcm) // BYTES_PER_MS)
+            text = await _transcript(link)
+            return Recognized(timed_words(text, [], len(pcm) // BYTES_PER_MS))
         finally:
             self._service.release(link)
 

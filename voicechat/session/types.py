@@ -54,6 +54,10 @@ class Transcript:
     begin_ms: int
     end_ms: int | None = None
     words: tuple[Word, ...] = ()
+    language: str = ""
+    """The language that the recogniser detected, as ISO 639-1 (``zh``, ``en``); "" if
+    it does not say.
+    """
 
     @property
     def final(self) -> bool:

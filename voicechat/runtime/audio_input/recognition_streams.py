@@ -255,4 +255,4 @@ def shifted(heard: Transcript, by_ms: int) -> Transcript:
         ]
     )
     end_ms = None if heard.end_ms is None else heard.end_ms + by_ms
-    return Transcript(heard.text, heard.begin_ms + by_ms, end_ms, words)
+    return Transcript(heard.text, heard.begin_ms + by_ms, end_ms, words, heard.language)

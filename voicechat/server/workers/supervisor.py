@@ -36,6 +36,10 @@ LOCAL_MODELS = frozenset({"pocketsphinx", "sherpa_onnx"})
 """Providers whose models compute on this machine, and take memory in each process that
 opens them.
 """
+ONE_MODEL = frozenset({"faster_whisper", "kokoro", "llama_cpp", "piper"})
+"""Providers that keep one model for all sessions: one process serves, so that there is
+one model, which uses every core by itself.
+"""
 MAX_AWAITING = 256
 """Most connections that wait for one worker to be replaced: passed-on connections,
 which no other worker can serve.
@@ -71,10 +75,11 @@ def workers_of(config: Config) -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    computes_here = any(
-        service.provider in LOCAL_MODELS for service in (*config.asr.values(), *config.tts.values())
-    )
-    return max(1, cores // CORES_PER_WORKER) if computes_here else cores
+    services = (*config.asr.values(), *config.llm.values(), *config.tts.values())
+    providers = {service.provider for service in services}
+    if providers & ONE_MODEL:
+        return 1
+    return max(1, cores // CORES_PER_WORKER) if providers & LOCAL_MODELS else cores
 
 
 def ready_line(
