@@ -99,8 +99,10 @@ def test_every_end_has_a_closing_code(dialect: Dialect) -> None:
 
 
 def test_a_text_no_socket_can_carry_is_still_sent(dialect: Dialect) -> None:
-    told = frames(list(dialect.notify(nt.Recognised(Transcript("half \ud83d of a pair", 0)), 0)))
-    assert [json.loads(frame)["text"] for frame in told] == ["half \ufffd of a pair"]
+    words = "half \ud83d of a pair"
+    notices = nt.Recognised(Transcript(words, 0)), nt.UserSaid(Item("item_1", {"content": words}))
+    told = [frame for notice in notices for frame in frames(list(dialect.notify(notice, 0)))]
+    assert {json.loads(frame)["text"] for frame in told} == {"half \ufffd of a pair"}
 
 
 def test_an_empty_binary_frame_is_no_audio(dialect: Dialect) -> None:

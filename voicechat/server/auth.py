@@ -30,7 +30,7 @@ DEFAULT_PROJECT = "default"
 others.
 """
 
-SECRET_PARAMETERS = ("token", "apikey")
+SECRET_PARAMETERS = ("token", "apikey", "authorization")
 """Query parameters that hold a key: they must never reach a dialect or a log."""
 
 _HOLDER_DIGITS = 32
