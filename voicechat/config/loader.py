@@ -24,6 +24,7 @@ from voicechat.errors import ConfigError
 from voicechat.names import ServiceNames
 from voicechat.session.limits import SessionLimits
 from voicechat.store.model_catalogue import MODELS_FOLDER
+from voicechat.store.package_registries import RegistrySettings
 
 Texts: TypeAlias = Mapping[tuple[str, ...], str]
 """The raw text of environment variables, by the path of the key."""
@@ -100,6 +101,19 @@ def load_config(
         data_dir=data_dir,
         api_key=environ.get(_PREFIX + "API_KEY", "").strip() or None,
         file=file,
+        registries=_registries(environ),
+    )
+
+
+def _registries(environ: Mapping[str, str]) -> RegistrySettings:
+    """Read the variables of pip, uv and npm that name a registry."""
+
+    def first_set(*names: str) -> str:
+        return next((environ[name].strip() for name in names if environ.get(name)), "")
+
+    return RegistrySettings(
+        python_index=first_set("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+        npm_registry=first_set("npm_config_registry", "NPM_CONFIG_REGISTRY"),
     )
 
 

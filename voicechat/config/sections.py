@@ -29,6 +29,7 @@ from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, refer
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.types import DETECTION_BOUNDS, TurnDetection
+from voicechat.store.package_registries import RegistrySettings
 
 _POLICY = ServicePolicy()
 _APOLOGY = FallbackMessage()
@@ -570,3 +571,5 @@ class Config:
     """The key of the environment, which opens everything."""
     file: Path | None = None
     """The file that was read; None without one."""
+    registries: RegistrySettings = field(default_factory=RegistrySettings, repr=False)
+    """Package registries that the environment names; their URLs may hold passwords."""

@@ -12,7 +12,10 @@ import gzip
 import io
 import lzma
 import shutil
+import stat
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -30,9 +33,16 @@ _OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
     ".tar.bz2": bz2.BZ2File,
     ".tar.gz": gzip.GzipFile,
     ".tar.xz": lzma.LZMAFile,
+    ".tgz": gzip.GzipFile,
     ".tar": lambda path: path.open("rb"),
 }
-ARCHIVE_SUFFIXES = tuple(_OPENERS)
+_ZIPPED = (".whl", ".zip")
+ARCHIVE_SUFFIXES = (*_OPENERS, *_ZIPPED)
+
+_DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    EOFError, ValueError, NotImplementedError, RecursionError,
+)  # fmt: skip
 
 _Place = tuple[str, ...]
 """A path in the archive: its parts below the root, without ``.`` and ``..``."""
@@ -66,19 +76,26 @@ def unpack(
     """
     folder.mkdir(parents=True)
     room_bytes = min(max_bytes, shutil.disk_usage(folder).free - spare_bytes)
-    opener = next(opener for suffix, opener in _OPENERS.items() if archive.name.endswith(suffix))
+    unpacked = _UnpackedFiles(folder, room_bytes)
     try:
-        with opener(archive) as stream:
-            reader = _ArchiveReader(stream)
-            with tarfile.open(fileobj=reader, mode="r:") as tar:
-                _Unpacking(tar, reader, folder, room_bytes).run()
+        if archive.name.endswith(_ZIPPED):
+            with zipfile.ZipFile(archive) as zipped:
+                _unpack_zip(zipped, unpacked)
+        else:
+            opener = next(
+                opener for suffix, opener in _OPENERS.items() if archive.name.endswith(suffix)
+            )
+            with opener(archive) as stream:
+                reader = _ArchiveReader(stream)
+                with tarfile.open(fileobj=reader, mode="r:") as tar:
+                    _TarUnpacking(tar, reader, unpacked).run()
     except _TooLargeError as error:
         raise ArchiveError(
             f"{archive.name} unpacks to more than the bound, or than the disk has room for"
         ) from error
     except _RefusedError as error:
         raise ArchiveError(f"{archive.name} holds what may not be unpacked: {error}") from error
-    except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError, RecursionError) as error:
+    except _DAMAGED as error:
         raise ArchiveError(f"{archive.name} is damaged: {error}") from error
     except OSError as error:
         # bz2 and gzip report damage as OSError.
@@ -120,18 +137,43 @@ class _ArchiveReader(io.BufferedIOBase):
         self.allowed_bytes -= size_bytes
 
 
-class _Unpacking:
-    """The unpacking of one archive."""
+class _UnpackedFiles:
+    """What has been written into the folder, within the room that there is."""
+
+    def __init__(self, folder: Path, room_bytes: int) -> None:
+        self._folder = folder
+        self._room_bytes = room_bytes
+        self.sizes: dict[_Place, int] = {}
+        """The written files and their sizes in bytes."""
+
+    def add_folder(self, place: _Place) -> None:
+        self._folder.joinpath(*place).mkdir(parents=True, exist_ok=True)
+
+    def add_file(self, place: _Place, content: IO[bytes], size_bytes: int) -> None:
+        self._room_bytes -= size_bytes
+        if self._room_bytes < 0 or size_bytes < 0:
+            raise _TooLargeError
+        target = self._folder.joinpath(*place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # "x": the target must not exist, not even as a link.
+        with target.open("xb") as file:
+            shutil.copyfileobj(content, file)
+        self.sizes[place] = size_bytes
+
+    def add_copy(self, place: _Place, source: _Place) -> None:
+        with self._folder.joinpath(*source).open("rb") as content:
+            self.add_file(place, content, self.sizes[source])
+
+
+class _TarUnpacking:
+    """The unpacking of one tar archive."""
 
     def __init__(
-        self, tar: tarfile.TarFile, reader: _ArchiveReader, folder: Path, room_bytes: int
+        self, tar: tarfile.TarFile, reader: _ArchiveReader, unpacked: _UnpackedFiles
     ) -> None:
         self._tar = tar
         self._reader = reader
-        self._folder = folder
-        self._room_bytes = room_bytes
-        self._files: dict[_Place, int] = {}
-        """The written files and their sizes."""
+        self._unpacked = unpacked
         self._links: dict[_Place, _Place] = {}
 
     def run(self) -> None:
@@ -144,8 +186,8 @@ class _Unpacking:
 
     def _take(self, member: tarfile.TarInfo, place: _Place) -> None:
         if member.isdir():
-            self._folder.joinpath(*place).mkdir(parents=True, exist_ok=True)
-        elif not place or place in self._files or place in self._links:
+            self._unpacked.add_folder(place)
+        elif not place or place in self._unpacked.sizes or place in self._links:
             raise _RefusedError(f"{member.name!r} twice")
         elif member.issym():
             self._links[place] = _place(member.linkname, place[:-1])
@@ -155,20 +197,9 @@ class _Unpacking:
             self._reader.allowed_bytes = member.size + tarfile.BLOCKSIZE
             content = self._tar.extractfile(member)
             assert content is not None
-            self._write(place, content, member.size)
+            self._unpacked.add_file(place, content, member.size)
         else:
             raise _RefusedError(f"{member.name!r}, which is no plain file, folder or link")
-
-    def _write(self, place: _Place, content: IO[bytes], size_bytes: int) -> None:
-        self._room_bytes -= size_bytes
-        if self._room_bytes < 0 or size_bytes < 0:
-            raise _TooLargeError
-        target = self._folder.joinpath(*place)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # "x": the target must not exist, not even as a link.
-        with target.open("xb") as file:
-            shutil.copyfileobj(content, file)
-        self._files[place] = size_bytes
 
     def _copy_links(self) -> None:
         """Copy the target of each link to its place. A link may point to another
@@ -176,16 +207,38 @@ class _Unpacking:
         """
         while self._links:
             ready = {
-                place: source for place, source in self._links.items() if source in self._files
+                place: source
+                for place, source in self._links.items()
+                if source in self._unpacked.sizes
             }
             if not ready:
                 raise _RefusedError(
                     f"the link {'/'.join(next(iter(self._links)))!r} to no file of the archive"
                 )
             for place, source in ready.items():
-                with self._folder.joinpath(*source).open("rb") as content:
-                    self._write(place, content, self._files[source])
+                self._unpacked.add_copy(place, source)
                 del self._links[place]
+
+
+def _unpack_zip(zipped: zipfile.ZipFile, unpacked: _UnpackedFiles) -> None:
+    """Unpack a zip archive. Python reads of a member at most the size that its entry
+    gives, and compares the checksum.
+    """
+    members = zipped.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise _TooLargeError
+    for member in members:
+        place = _place(member.filename)
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if member.is_dir():
+            unpacked.add_folder(place)
+        elif not place or place in unpacked.sizes:
+            raise _RefusedError(f"{member.filename!r} twice")
+        elif kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
+            raise _RefusedError(f"{member.filename!r}, which is no plain file or folder")
+        else:
+            with zipped.open(member) as content:
+                unpacked.add_file(place, content, member.file_size)
 
 
 def _place(name: str, folder: _Place = ()) -> _Place:

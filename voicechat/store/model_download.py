@@ -3,10 +3,12 @@ interrupted.
 
 Resuming is safe only if the file has not changed meanwhile: its ETag, or else its date,
 is stored beside the partial file and sent as If-Range (RFC 9110, 13.1.5). A server with
-another file, or without range support, sends all of it.
+another file, or without range support, sends all of it. Some mirrors send neither; such
+a download is resumed only if its content is compared with a known digest afterwards.
 """
 
 import asyncio
+import hashlib
 import json
 import re
 import shutil
@@ -14,13 +16,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, hdrs
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    hdrs,
+)
 
 from voicechat.errors import VoiceChatError
 
 PIECE_BYTES = 256 * 1024
 CONNECT_S = 15.0
 IDLE_S = 60.0
+_SECRET_PARTS = re.compile(
+    r"(?P<scheme>https?://)(?:[^/@\s]*@)?(?P<rest>[^\s?#'\")]*)(?:\?[^\s'\")]*)?"
+)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 OnProgress = Callable[[int, int], None]
@@ -29,6 +42,10 @@ OnProgress = Callable[[int, int], None]
 
 class DownloadError(VoiceChatError):
     """A file could not be downloaded. The message is one line for a person."""
+
+
+class UnreachableError(DownloadError):
+    """No connection to a server could be made."""
 
 
 class _CutOffError(Exception):
@@ -43,6 +60,9 @@ class DownloadLimits:
     spare_bytes: int = 200 * 1024**2
     """This much of the disk stays free."""
     attempts: int = 6
+    """Attempts without a byte of progress, one after the other."""
+    connect_attempts: int = 6
+    """Attempts after which a server counts as out of reach."""
     pause_s: float = 1.0
     """The pause before the second attempt; it doubles with each."""
 
@@ -61,12 +81,14 @@ async def download(
     cause: Exception = DownloadError("no attempt")
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=IDLE_S)
     headers = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "voicechat"}
+    failures, allowed = 0, limits.attempts
     async with ClientSession(
         timeout=timeout, trust_env=True, auto_decompress=False, headers=headers
     ) as session:
-        for attempt in range(limits.attempts):
-            if attempt:
-                await asyncio.sleep(limits.pause_s * 2 ** (attempt - 1))
+        while failures < allowed:
+            if failures:
+                await asyncio.sleep(limits.pause_s * 2 ** (failures - 1))
+            have_bytes, _ = part.state(url)
             try:
                 await _attempt(session, url, part, limits, on_progress)
                 return
@@ -74,10 +96,17 @@ async def download(
                 cause = error
             except OSError as error:
                 raise DownloadError(f"{part.path}: {error.strerror}") from error
-    reason = str(cause).partition("\n")[0] or type(cause).__name__
-    raise DownloadError(
-        f"{url} cannot be fetched ({reason}); what there is of it is kept, so pull again later"
+            failures = 1 if part.state(url)[0] > have_bytes else failures + 1
+            allowed = limits.connect_attempts if _is_unreachable(cause) else limits.attempts
+    reason = public(str(cause).partition("\n")[0]) or type(cause).__name__
+    raise (UnreachableError if _is_unreachable(cause) else DownloadError)(
+        f"{public(url)} cannot be fetched ({reason}); what there is of it is kept, so pull again "
+        "later"
     )
+
+
+def _is_unreachable(error: Exception) -> bool:
+    return isinstance(error, ClientConnectorError | ConnectionTimeoutError)
 
 
 async def _attempt(
@@ -88,13 +117,15 @@ async def _attempt(
     on_progress: OnProgress,
 ) -> None:
     have_bytes, validator = part.state(url)
-    wanted = {hdrs.RANGE: f"bytes={have_bytes}-", hdrs.IF_RANGE: validator} if have_bytes else {}
+    wanted = {hdrs.RANGE: f"bytes={have_bytes}-"} if have_bytes else {}
+    if have_bytes and validator:
+        wanted[hdrs.IF_RANGE] = validator
     async with session.get(url, headers=wanted) as response:
         # A redirect must not downgrade https to plain http.
         ways = [answer.url.scheme for answer in (*response.history, response)]
         if url.startswith("https:") and "http" in ways:
             raise DownloadError(
-                f"{url} leads to an address without encryption, which is not followed"
+                f"{public(url)} leads to an address without encryption, which is not followed"
             )
         if response.status == 416 and have_bytes:
             # Range not satisfiable: what was downloaded belongs to another file.
@@ -115,7 +146,7 @@ async def _attempt(
             async for piece in response.content.iter_chunked(PIECE_BYTES):
                 file.write(piece)
                 if file.tell() > limits.max_bytes:
-                    raise DownloadError(f"{url} has more than {limits.max_bytes} bytes")
+                    raise DownloadError(f"{public(url)} has more than {limits.max_bytes} bytes")
                 on_progress(file.tell(), total_bytes)
             # Without a known size an early end cannot be told from the real one.
             if total_bytes and file.tell() != total_bytes:
@@ -126,7 +157,7 @@ async def _attempt(
 def _refused(url: str, status: int) -> Exception:
     if status >= 500 or status == 429:
         return _CutOffError(f"HTTP status {status}")
-    return DownloadError(f"{url} cannot be fetched: HTTP status {status}")
+    return DownloadError(f"{public(url)} cannot be fetched: HTTP status {status}")
 
 
 def _extent(response: ClientResponse, have_bytes: int) -> tuple[int, int]:
@@ -150,21 +181,39 @@ def _check_room(path: Path, total_bytes: int, begin_bytes: int, limits: Download
         )
 
 
+def public(text: str) -> str:
+    """Return a URL, or a text with URLs, without user names, passwords and queries,
+    which may be secret.
+    """
+    return _SECRET_PARTS.sub(lambda match: match["scheme"] + match["rest"], text)
+
+
 class PartialDownload:
-    """A partially downloaded file, and beside it (in ``.json``) the URL and version it
-    belongs to.
+    """A partially downloaded file, and beside it (in ``.json``) the digest of its URL,
+    which may hold a password, and the version it belongs to.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, digest_known: bool = False) -> None:
+        """``digest_known``: the complete file will be compared with a known digest, so
+        that it may be resumed without a validator.
+        """
         self.path = path
+        self._digest_known = digest_known
         self._label = path.with_name(path.name + ".json")
 
+    def exists(self) -> bool:
+        """Return whether anything has been downloaded."""
+        return self.path.exists()
+
     def state(self, url: str) -> tuple[int, str]:
-        """Return how many bytes there are, and the validator for If-Range; 0 when the
-        validator is unknown.
+        """Return how many bytes there are that can be resumed, and the validator for
+        If-Range, which may be empty.
         """
-        validator = self._read(url).get("validator")
-        if not isinstance(validator, str) or not validator or not self.path.is_file():
+        label = self._read(url)
+        validator = label.get("validator")
+        if not isinstance(validator, str) or not self.path.is_file():
+            return 0, ""
+        if not validator and not self._digest_known:
             return 0, ""
         return self.path.stat().st_size, validator
 
@@ -178,11 +227,11 @@ class PartialDownload:
         """
         if not begin_bytes:
             strong = etag if etag and not etag.startswith("W/") else None
-            self._write({"url": url, "validator": strong or date or ""})
+            self._write({"url": _label(url), "validator": strong or date or ""})
 
     def write_completed(self, url: str) -> None:
         """Store that the file is complete."""
-        self._write({"url": url, "whole": True})
+        self._write({"url": _label(url), "whole": True})
 
     def discard_file(self) -> None:
         """Delete the file."""
@@ -194,7 +243,11 @@ class PartialDownload:
             label = json.loads(self._label.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return label if isinstance(label, dict) and label.get("url") == url else {}
+        return label if isinstance(label, dict) and label.get("url") == _label(url) else {}
 
     def _write(self, label: dict[str, object]) -> None:
         self._label.write_text(json.dumps(label), "utf-8")
+
+
+def _label(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
