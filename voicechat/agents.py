@@ -28,6 +28,10 @@ class Arrival:
     """The requested ``model``: an agent, or a chat model."""
     model_path: str = "model"
     """The protocol's name of that parameter, for error messages."""
+    any_model: bool = False
+    """Whether a ``model`` that is not known means none: a stock client has its vendor's
+    names compiled in.
+    """
     key_id: str = ""
     """The id of its key."""
     called: str = ""
@@ -98,7 +102,7 @@ class Agents:
                 return ChosenAgent(self._with_model(bound, arrival.model))
         if arrival.model in self.models:
             return ChosenAgent(self._with_model(DEFAULT, arrival.model))
-        if not arrival.model:
+        if not arrival.model or (arrival.any_model and ANY not in self.models.aliases):
             return ChosenAgent(self.agents[self.aliases.get(ANY, DEFAULT)])
         # The ``*`` alias, the only agent and model there is, or an error.
         resolved = self.names.resolve(arrival.model_path, arrival.model)

@@ -91,6 +91,15 @@ async def test_every_way_to_write_a_key_in_the_header_is_understood(port: int, h
     assert await ask(port, "/who", [("Authorization", header)]) == (200, "environment default")
 
 
+async def test_a_browser_hides_its_key_in_a_subprotocol(port: int) -> None:
+    offered = f"realtime, openai-insecure-api-key.{KEY}"
+    named = [("Sec-WebSocket-Protocol", offered)]
+    assert await ask(port, "/who", named) == (200, "environment default")
+    wrong = [("Sec-WebSocket-Protocol", "realtime, openai-insecure-api-key.x")]
+    assert (await ask(port, "/who", wrong))[0] == 401
+    assert (await ask(port, "/who", [("Sec-WebSocket-Protocol", KEY)]))[0] == 401
+
+
 async def test_a_key_that_begins_with_the_scheme_is_still_a_key(tmp_path: Path) -> None:
     request = make_mocked_request("GET", "/", {"Authorization": "Bearerly"})
     assert request_keys(request) == ["ly", "Bearerly"]

@@ -2,6 +2,7 @@
 
 from voicechat.config.sections import Config, DialectConfig
 from voicechat.dialects.base import Endpoint
+from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
 from voicechat.dialects.xiaozhi import XiaozhiEndpoint
@@ -18,7 +19,7 @@ def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
         strict_ping=config.compat.strict_ping,
         most_errors=config.limits.protocol_errors,
     )
-    own = (speech_chat, StreamSpeechEndpoint(), XiaozhiEndpoint())
+    own = (speech_chat, StreamSpeechEndpoint(), XiaozhiEndpoint(), OpenAIRealtimeEndpoint())
     others = (open_endpoint(name, section) for name, section in config.dialects.items())
     return _distinct((*own, *others))
 

@@ -32,6 +32,10 @@ class Tell:
     """A frame for the client."""
 
     frame: Frame
+    kept: bool = False
+    """True: a frame about a reply that is sent even if that reply is stopped while the
+    frame waits. For protocols in which what was begun must be ended in order.
+    """
 
 
 Reaction: TypeAlias = AnyCommand | AudioReceived | Tell

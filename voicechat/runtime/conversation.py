@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
-from voicechat.dialects.base import Dialect, Reaction, Tell
+from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
 from voicechat.errors import Fault
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
@@ -295,9 +295,15 @@ class Conversation:
         """Let the dialect write a notice. What it asks for because of that happens
         after this event.
         """
-        frames = []
+        reply = notice.reply if isinstance(notice, ReplyNotice) else 0
+        frames: list[Frame] = []
+        kept = False
         for reaction in self._dialect.notify(notice, self.now_ms):
             if isinstance(reaction, Tell):
+                if reaction.kept is not kept and frames:
+                    self._outbox.put_frames(frames, reply=0 if kept else reply)
+                    frames = []
+                kept = reaction.kept
                 frames.append(reaction.frame)
             elif not isinstance(reaction, AudioReceived):
                 self._events.append(reaction)
@@ -306,7 +312,7 @@ class Conversation:
             return
         self._outbox.put_frames(
             frames,
-            reply=notice.reply if isinstance(notice, ReplyNotice) else 0,
+            reply=reply if audio_until_ms is not None or not kept else 0,
             audio_until_ms=audio_until_ms,
             # Not the answer to a commit: it is the recogniser that must be told first.
             urgent=isinstance(notice, Done | Rejected | Interrupted),

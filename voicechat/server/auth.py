@@ -1,7 +1,8 @@
 """Authentication and authorisation of requests by key or token; `origins` checks pages.
 
 A key may be in the ``Authorization`` header or, since a browser's WebSocket cannot set
-one, in the query. Keys are never logged, not even in part.
+one, in the query or in the name of a subprotocol. Keys are never logged, not even in
+part.
 """
 
 import asyncio
@@ -32,6 +33,11 @@ others.
 
 SECRET_PARAMETERS = ("token", "apikey", "authorization")
 """Query parameters that hold a key: they must never reach a dialect or a log."""
+
+SECRET_PROTOCOL = "openai-insecure-api-key."
+"""What the name of a subprotocol begins with that holds a key: OpenAI's browser clients
+offer it. The server never selects it.
+"""
 
 _HOLDER_DIGITS = 32
 MAX_CANDIDATES = 8
@@ -291,6 +297,14 @@ def _project(request: web.Request, credential: _Credential, endpoint: ApiEndpoin
     return project
 
 
+def offered_protocols(request: web.Request) -> list[str]:
+    """Return the WebSocket subprotocols that a client offers, those that hold a key
+    among them.
+    """
+    offered = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, []))
+    return [name.strip() for name in offered.split(",") if name.strip()]
+
+
 def request_keys(request: web.Request) -> list[str]:
     """Return every text of a request that may be a key, each once, the headers' first.
 
@@ -301,6 +315,11 @@ def request_keys(request: web.Request) -> list[str]:
     """
     written = request.headers.getall(hdrs.AUTHORIZATION, [])
     written = [each for each in written if _SCHEME.match(each.strip()) or " " not in each.strip()]
+    written += [
+        name.removeprefix(SECRET_PROTOCOL)
+        for name in offered_protocols(request)
+        if name.startswith(SECRET_PROTOCOL)
+    ]
     for name in SECRET_PARAMETERS:
         written += request.rel_url.query.getall(name, [])
     candidates = (

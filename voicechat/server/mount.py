@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from voicechat.agents import Agents
 from voicechat.dialects.base import Caller, Connection, Dialect, Endpoint, Frame, Handshake, Kind
@@ -29,7 +29,12 @@ from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import local_time, unix_s
 from voicechat.server.admission import DRAIN_GRACE_S, Admission
-from voicechat.server.auth import SECRET_PARAMETERS, Principal
+from voicechat.server.auth import (
+    SECRET_PARAMETERS,
+    SECRET_PROTOCOL,
+    Principal,
+    offered_protocols,
+)
 from voicechat.server.auth_throttle import network_of
 from voicechat.server.listener import why_not
 from voicechat.server.metering import metered
@@ -57,7 +62,9 @@ MOST_GREETING = 256
 """Most connections that have not identified themselves yet."""
 GREETING_OF_ADDRESS = 32
 """Most of these from one address, so that it cannot use up the slots of the others."""
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+_SECRET_HEADERS = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "x-api-key"}
+)
 _ACCESS = {Kind.CONVERSATION: ApiEndpoint.CONVERSATION, Kind.RECOGNITION: ApiEndpoint.RECOGNITION}
 
 
@@ -489,7 +496,6 @@ async def _first_words(
 
 def _handshake_of(request: web.Request) -> Handshake:
     """Return what the request says, without secrets."""
-    offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
     return Handshake(
         variables=dict(request.match_info),
         query={key: value for key, value in request.query.items() if key not in SECRET_PARAMETERS},
@@ -498,7 +504,9 @@ def _handshake_of(request: web.Request) -> Handshake:
             for name, value in request.headers.items()
             if name.lower() not in _SECRET_HEADERS
         },
-        protocols=tuple(name.strip() for name in offered.split(",") if name.strip()),
+        protocols=tuple(
+            name for name in offered_protocols(request) if not name.startswith(SECRET_PROTOCOL)
+        ),
         peer=request.remote or "",
     )
 

@@ -48,15 +48,9 @@ class History:
         return self.add({}).id
 
     def fill(self, item_id: str, message: Message) -> Item | None:
-        """Put the message into its reserved place; an empty one gives the place up.
-
-        None: there is no such item (any more), or the message is empty.
-        """
+        """Put the message into its reserved place; None: the place was deleted."""
         place = self._place_of(item_id)
         if place is None:
-            return None
-        if not message:
-            del self._items[place]
             return None
         self._items[place] = Item(item_id, message)
         return self._items[place]

@@ -79,8 +79,8 @@ class TurnCommitted:
     cause: object
     detected: bool = False
     item_id: str = ""
-    """The place in the history that its words get once they are known, or that is given
-    up when there are none.
+    """The place in the history that its words get once they are known (``UserSaid``),
+    or that is given up (``NothingSaid``).
     """
 
 
@@ -89,6 +89,19 @@ class UserSaid:
     """The words of a committed turn are known, and remembered as ``item``."""
 
     item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class NothingSaid:
+    """No words of a committed turn are remembered; its place in the history is given
+    up.
+    """
+
+    item_id: str
+    message: str = ""
+    """Why recognition failed; empty: nothing was understood, or the turn was stopped
+    before.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +273,7 @@ Notice: TypeAlias = (
     | Rejected
     | TurnCommitted
     | UserSaid
+    | NothingSaid
     | TurnCompleted
     | Recognised
     | SpeechNoticed

@@ -26,6 +26,7 @@ from voicechat.session.history import History
 from voicechat.session.limits import SessionLimits, earliest_ms
 from voicechat.session.notices import (
     LatencyMeasured,
+    NothingSaid,
     Outcome,
     Rejected,
     ReplyBegun,
@@ -110,12 +111,18 @@ class ReplyState:
         return self.add_unanswered_message(text, item_id)
 
     def add_unanswered_message(self, text: str, item_id: str) -> list[Effect]:
-        """The user said ``text`` while a reply was made, which goes on: remember it.
-        Without a text the place is given up.
+        """The user said ``text`` while a reply was made, which goes on: remember it."""
+        item = self.history.fill(item_id, {"role": "user", "content": text}) if text else None
+        if item is None:
+            return self.give_up_place(item_id)
+        return [Send(UserSaid(item))]
+
+    def give_up_place(self, item_id: str, message: str = "") -> list[Effect]:
+        """Nothing was understood of a turn: no place is kept for its words.
+        ``message``: why recognition failed.
         """
-        message: Message = {"role": "user", "content": text} if text else {}
-        item = self.history.fill(item_id, message)
-        return [] if item is None else [Send(UserSaid(item))]
+        self.history.delete(item_id)
+        return [Send(NothingSaid(item_id, message))]
 
     def answer_user(
         self,

@@ -180,7 +180,7 @@ class Turns:
                     text, item_id, self._core.settings, respond, times, now_ms
                 )
             else:
-                replies.history.delete(item_id)
+                self._core.effects += replies.give_up_place(item_id)
                 self._core.effects += replies.start_reply(
                     self._core.settings, respond, times, now_ms
                 )
@@ -208,14 +208,17 @@ class Turns:
         if self._core.state is not State.TRANSCRIBING:
             self._remember_aside()
 
-    def _remember_aside(self) -> None:
+    def _remember_aside(self, failure: str = "") -> None:
         aside, self._awaited = self._awaited, None
         if aside is None:
             return
         awaited = self._core.transcription.awaited
         text = awaited.text if awaited is not None else ""
         self._core.effects += self._core.transcription.drop_awaited()
-        self._core.effects += self._core.replies.add_unanswered_message(text, aside.item_id)
+        if text:
+            self._core.effects += self._core.replies.add_unanswered_message(text, aside.item_id)
+        else:
+            self._core.effects += self._core.replies.give_up_place(aside.item_id, failure)
 
     def handle_recognition(
         self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed
@@ -268,12 +271,13 @@ class Turns:
     def fail_recognition(self, fault: Fault, message: str) -> None:
         """The last transcript of a committed turn will not come."""
         if self._core.state is State.TRANSCRIBING:
+            self._give_up_words(message)
             self.stop_turn()
             self._core.notify(Failed(fault, message))
             self.end_turn(Outcome.FAILED)
         else:
             self._core.notify(Failed(fault, message))
-            self._remember_aside()
+            self._remember_aside(message)
 
     def drop_gathering(self) -> None:
         """Discard the audio and the words of the next turn."""
@@ -320,10 +324,14 @@ class Turns:
         """Stop the turn's recognition and reply; the history keeps what was heard."""
         if self._core.state is State.TRANSCRIBING:
             self._core.effects += self._core.transcription.drop_awaited()
-            if self._awaited is not None:
-                self._core.replies.history.delete(self._awaited.item_id)
-            self._awaited = None
+            self._give_up_words()
         self._core.effects += self._core.replies.stop_current(self._core.now_ms, failed)
+
+    def _give_up_words(self, failure: str = "") -> None:
+        """The words of the committed turn are not awaited any more."""
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            self._core.effects += self._core.replies.give_up_place(awaited.item_id, failure)
 
     def end_turn(self, outcome: Outcome, *, spoken: bool = False) -> None:
         """The one place where a turn ends: exactly one ``TurnCompleted`` for each that

@@ -36,6 +36,8 @@ class Memory(Promise):
     def __init__(self, world: Any) -> None:
         super().__init__(world)
         self._items: list[Item] = []
+        self._awaited: list[str] = []
+        """The places of turns whose words are to come."""
         self._began_after: dict[int, str] = {}
         self._question = ""
         """The item of the turn in progress."""
@@ -100,7 +102,12 @@ class Memory(Promise):
             case nt.TurnCommitted(item_id=reserved):
                 assert reserved not in self._ids
                 self._items.append(Item(reserved, {}))
+                self._awaited.append(reserved)
+            case nt.NothingSaid(given_up):
+                self._awaited.remove(given_up)
+                self._items = [item for item in self._items if item.id != given_up]
             case nt.UserSaid(item):
+                self._awaited.remove(item.id)
                 place = self._ids.index(item.id)
                 assert not self._items[place].message, "the words get the place of their turn"
                 self._items[place] = item
@@ -167,10 +174,7 @@ class Memory(Promise):
     def always(self) -> None:
         if not self.world.over:
             assert len(set(self._ids)) == len(self._ids)
-            kept = self.world.session._core.replies.history.items
-            given_up = [item for item in self._items if not item.message and item not in kept]
-            self._items = [item for item in self._items if item not in given_up]
-            assert list(kept) == self._items
+            assert list(self.world.session._core.replies.history.items) == self._items
 
 
 def said_in(items: tuple[Item, ...]) -> str:

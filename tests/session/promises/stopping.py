@@ -32,7 +32,8 @@ class Stopping(Promise):
             completed = sum(isinstance(notice, nt.TurnCompleted) for notice in told)
             assert completed == (before in TURN)
             if before in TURN:
-                assert all(isinstance(n, nt.ReplyCut | nt.ReplyEnded) for n in told[:answer])
+                ends = (nt.ReplyCut, nt.ReplyEnded, nt.NothingSaid)
+                assert all(isinstance(n, ends) for n in told[:answer])
                 assert isinstance(told[answer + 1], nt.TurnCompleted)
         else:
             stopped = [e.reply for e in effects if isinstance(e, ef.StopReply)]

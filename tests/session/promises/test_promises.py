@@ -51,7 +51,7 @@ def test_every_promise_holds_and_every_corner_is_reached() -> None:
     chosen = settings(
         max_examples=250, stateful_step_count=50, deadline=None, suppress_health_check=everything
     )
-    for number in range(5):
+    for number in range(8):
         if number and not missed_corners():
             break
         run_state_machine_as_test(seed(number)(World), settings=chosen)

@@ -1,0 +1,1 @@
+"""OpenAI's Realtime protocol, in the form that its maker calls GA."""

@@ -1,0 +1,54 @@
+"""Where the Realtime protocol is served, who may call, and with what its sessions
+begin.
+"""
+
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from voicechat.agents import Arrival
+from voicechat.dialects.base import (
+    Caller,
+    Connection,
+    Endpoint,
+    Frame,
+    Handshake,
+    Opening,
+    Refused,
+)
+from voicechat.dialects.openai_realtime.events import EventWriter, code_of
+from voicechat.dialects.openai_realtime.rules import OpenAIRealtime
+from voicechat.dialects.openai_realtime.session import first_configuration
+from voicechat.errors import Status
+from voicechat.session.types import Settings
+
+PATHS = ("/v1/realtime", "/api/open-apis/v1/realtime")
+
+
+class OpenAIRealtimeEndpoint(Endpoint):
+    """See ``Endpoint``."""
+
+    paths = PATHS
+    protocols = ("realtime",)
+
+    @override
+    def identify(self, handshake: Handshake, frames: Sequence[Frame]) -> Caller:
+        model = handshake.query.get("model", "")
+        return Caller(arrival=Arrival(model=model, any_model=True))
+
+    @override
+    def open(self, connection: Connection) -> Opening:
+        transcription = connection.handshake.query.get("intent") == "transcription"
+        configuration = first_configuration(connection, transcription=transcription)
+        settings = configuration.settings(connection, connection.agent, Settings())
+        dialect = OpenAIRealtime(connection, configuration, settings)
+        return Opening(dialect=dialect, settings=settings)
+
+    @override
+    def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
+        # A browser cannot read what comes before the upgrade, so the refusal is told
+        # after it.
+        frame = EventWriter("").write_error(code_of(status), message)
+        if status is not Status.AT_CAPACITY:
+            return Refused((frame,), 1008)
+        return Refused((frame,), 1012 if restarting else 1013)

@@ -1,0 +1,275 @@
+"""The items of a conversation: how a client writes them, what a chat model reads of
+them, and their order.
+
+Items are the client's view of what the session calls its history. Not each of them has
+one message there: a turn in which nothing was understood has none, and a reply's text
+shares one with the calls that it makes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.json_text import shown
+from voicechat.session.tool_calls import is_json_object
+from voicechat.session.types import Message
+
+Content = dict[str, object]
+
+MOST_ITEMS = 1_000
+"""Items of one conversation. Older ones are forgotten, as the session's history forgets
+them.
+"""
+MOST_ITEM_BYTES = 8 * 1024 * 1024
+"""What all items that a client made may hold together: a model's server reads them with
+each turn, and pictures are large.
+"""
+MOST_ID_CHARACTERS = 64
+"""Of an id that the client chooses."""
+
+
+@dataclass(slots=True, eq=False)
+class RealtimeItem:
+    """One item of a conversation or of a response."""
+
+    id: str
+    content: Content
+    """All but its id and status, as the protocol writes it."""
+    status: str = "completed"
+    messages: tuple[Message, ...] = ()
+    """What a chat model reads of it."""
+    history: tuple[str, ...] = ()
+    """The ids of its messages in the session's history."""
+    reply: int = 0
+    """The reply that it is part of; 0: of none."""
+    audio_ms: int | None = None
+    """How much of its audio was told; None: it has none."""
+    size_bytes: int = 0
+    """Of an item that the client made."""
+
+    def written(self) -> Content:
+        """Write it as the protocol does."""
+        return {"id": self.id, "object": "realtime.item", "status": self.status, **self.content}
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it calls a function."""
+        return self.content["type"] == "function_call"
+
+
+def user_audio(item_id: str, history_id: str = "") -> RealtimeItem:
+    """Return the item of a turn that the user spoke: its words are not known yet."""
+    part = {"type": "input_audio", "transcript": None}
+    content: Content = {"type": "message", "role": "user", "content": [part]}
+    return RealtimeItem(item_id, content, history=(history_id,) if history_id else ())
+
+
+def hold_heard(item: RealtimeItem, heard: str) -> None:
+    """Only ``heard`` of a reply's text was heard: that is what its item holds."""
+    parts = item.content["content"]
+    assert isinstance(parts, list)
+    part = parts[0]
+    name = "transcript" if part["type"] == "output_audio" else "text"
+    item.content["content"] = [{**part, name: heard}]
+    item.messages = ({"role": "assistant", "content": heard},)
+
+
+@dataclass(slots=True)
+class RealtimeConversation:
+    """The items in their order, which is the order that the chat model reads."""
+
+    items: list[RealtimeItem] = field(default_factory=list)
+
+    def find(self, item_id: object) -> RealtimeItem | None:
+        """Return the item of that id; None: there is none."""
+        return next((item for item in self.items if item.id == item_id), None)
+
+    def previous_id(self, item: RealtimeItem) -> str | None:
+        """Return the id of the item before; None: it is the first."""
+        place = self.items.index(item)
+        return self.items[place - 1].id if place else None
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last item; None: there is none."""
+        return self.items[-1].id if self.items else None
+
+    def insert(self, item: RealtimeItem, after: str | None) -> None:
+        """Put an item behind the item ``after``; ``root``: before all others; None or
+        not there: behind them.
+        """
+        if after == "root":
+            self.items.insert(0, item)
+            return
+        behind = self.find(after)
+        place = len(self.items) if behind is None else self.items.index(behind) + 1
+        self.items.insert(place, item)
+        if len(self.items) > MOST_ITEMS:
+            del self.items[0]
+
+    def history_before(self, item: RealtimeItem) -> str | None:
+        """Return the last id in the session's history of what stands before ``item``;
+        empty: nothing does; None: nothing stands behind it, so that it is the last.
+        """
+        place = self.items.index(item)
+        if not any(later.history for later in self.items[place + 1 :]):
+            return None
+        earlier = (before.history for before in reversed(self.items[:place]) if before.history)
+        return next(earlier, ("",))[-1]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the items that the client made hold."""
+        return sum(item.size_bytes for item in self.items)
+
+
+# --- what a client writes -------------------------------------------------------------
+
+
+def read_item(value: object, path: str, new_id: Callable[[], str]) -> RealtimeItem:
+    """Read an item that a client made. Raises ``RemoteProtocolError``, whose message
+    begins with the path of the offending field.
+    """
+    item = _object(value, path)
+    kind = item.get("type")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        raise _wrong(f"{path}.type", kind, f"one of {', '.join(_READERS)}")
+    item_id = item.get("id")
+    if item_id is None:
+        item_id = new_id()
+    if not isinstance(item_id, str) or not 1 <= len(item_id) <= MOST_ID_CHARACTERS:
+        raise _wrong(f"{path}.id", item_id, f"a text of 1 to {MOST_ID_CHARACTERS} characters")
+    content, message = reader(item, path)
+    size_bytes = len(str(content))
+    return RealtimeItem(item_id, content, messages=(message,), size_bytes=size_bytes)
+
+
+def _read_message(item: Mapping[str, object], path: str) -> tuple[Content, Message]:
+    role = item.get("role")
+    if role not in _PART_KINDS:
+        raise _wrong(f"{path}.role", role, f"one of {', '.join(_PART_KINDS)}")
+    values = item.get("content")
+    if not isinstance(values, list) or not values:
+        raise _wrong(f"{path}.content", values, "an array of parts")
+    kinds = _PART_KINDS[str(role)]
+    parts: list[Content] = []
+    pieces: list[Content] = []
+    for place, value in enumerate(values):
+        at = f"{path}.content[{place}]"
+        part = _object(value, at)
+        kind = part.get("type")
+        if kind not in kinds:
+            raise _wrong(f"{at}.type", kind, f"one of {', '.join(kinds)}")
+        written, piece = _PART_READERS[str(kind)](part, at)
+        parts.append(written)
+        pieces.append(piece)
+    content: Content = {"type": "message", "role": role, "content": parts}
+    return content, {"role": role, "content": _joined(pieces)}
+
+
+def _joined(pieces: Iterable[Content]) -> object:
+    """Parts as a chat model reads them: one text where all are texts."""
+    pieces = list(pieces)
+    if all(piece["type"] == "text" for piece in pieces):
+        return "\n".join(str(piece["text"]) for piece in pieces)
+    return pieces
+
+
+def _read_text(part: Mapping[str, object], path: str) -> tuple[Content, Content]:
+    text = _text(part, "text", path)
+    return {"type": part["type"], "text": text}, {"type": "text", "text": text}
+
+
+def _read_audio(part: Mapping[str, object], path: str) -> tuple[Content, Content]:
+    """Audio that the client brings is known by its transcript."""
+    transcript = part.get("transcript")
+    if not isinstance(transcript, str):
+        message = (
+            f"{path}.transcript: must be present: audio in an item is not recognised; "
+            "send it with input_audio_buffer.append and commit it"
+        )
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, message)
+    written: Content = {"type": part["type"], "transcript": transcript}
+    return written, {"type": "text", "text": transcript}
+
+
+def _read_image(part: Mapping[str, object], path: str) -> tuple[Content, Content]:
+    url = _text(part, "image_url", path)
+    if not url.startswith(("data:image/", "https://", "http://")):
+        raise _wrong(f"{path}.image_url", url, "a data:image/ URL, or an http address")
+    detail = part.get("detail") or "auto"
+    if detail not in ("auto", "low", "high"):
+        raise _wrong(f"{path}.detail", detail, "one of auto, low, high")
+    written: Content = {"type": "input_image", "image_url": url, "detail": detail}
+    return written, {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+
+
+_PartReader = Callable[[Mapping[str, object], str], tuple[Content, Content]]
+_PART_READERS: Mapping[str, _PartReader] = {
+    "input_text": _read_text,
+    "output_text": _read_text,
+    "input_audio": _read_audio,
+    "output_audio": _read_audio,
+    "input_image": _read_image,
+}
+_PART_KINDS: Mapping[str, tuple[str, ...]] = {
+    "user": ("input_text", "input_audio", "input_image"),
+    "assistant": ("output_text", "output_audio"),
+    "system": ("input_text",),
+}
+
+
+def _read_call(item: Mapping[str, object], path: str) -> tuple[Content, Message]:
+    name, arguments = _text(item, "name", path), _text(item, "arguments", path)
+    call_id = _text(item, "call_id", path)
+    content: Content = {
+        "type": "function_call",
+        "name": name,
+        "call_id": call_id,
+        "arguments": arguments,
+    }
+    return content, call_message(call_id, name, arguments)
+
+
+def _read_output(item: Mapping[str, object], path: str) -> tuple[Content, Message]:
+    call_id, output = _text(item, "call_id", path), _text(item, "output", path)
+    content: Content = {"type": "function_call_output", "call_id": call_id, "output": output}
+    return content, {"role": "tool", "tool_call_id": call_id, "content": output}
+
+
+_ItemReader = Callable[[Mapping[str, object], str], tuple[Content, Message]]
+_READERS: Mapping[str, _ItemReader] = {
+    "message": _read_message,
+    "function_call": _read_call,
+    "function_call_output": _read_output,
+}
+
+
+def call_message(call_id: str, name: str, arguments: str) -> Message:
+    """Write a call as a chat model reads it."""
+    sane = arguments if is_json_object(arguments) else "{}"
+    function = {"name": name, "arguments": sane}
+    call = {"id": call_id, "type": "function", "function": function}
+    return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def _object(value: object, path: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _wrong(path, value, "an object")
+    return value
+
+
+def _text(value: Mapping[str, object], name: str, path: str) -> str:
+    text = value.get(name)
+    if not isinstance(text, str):
+        raise _wrong(f"{path}.{name}", text, "a text")
+    return text
+
+
+def _wrong(path: str, value: object, wanted: str) -> RemoteProtocolError:
+    if value is None:
+        message = f"{path}: must be present: {wanted}"
+    else:
+        message = f"{path}: {shown(value)} is not {wanted}"
+    return RemoteProtocolError(Status.INVALID_PARAMETER, message)

@@ -1,0 +1,142 @@
+"""Keeps the session's history as the client sees it: each item of the conversation at
+its place, with the messages that a chat model reads of it.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from voicechat.dialects.openai_realtime.events import EventError
+from voicechat.dialects.openai_realtime.items import RealtimeConversation, RealtimeItem
+from voicechat.dialects.openai_realtime.response import Response
+from voicechat.schema.json_text import shown
+from voicechat.session.commands import AddItem, DeleteItem
+from voicechat.session.types import Item, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Remembering:
+    """The cause of an ``AddItem``."""
+
+    command: AddItem
+
+    def again(self) -> AddItem:
+        """Return the command once more, for a history that has forgotten what stood
+        before the item: then it is the first.
+        """
+        return replace(self.command, after="")
+
+
+@dataclass(slots=True)
+class ItemMemory:
+    """Turns what happens to items into commands about the history."""
+
+    conversation: RealtimeConversation
+    _made: int = 0
+    _waiting: list[RealtimeItem] = field(default_factory=list)
+    """Outputs of calls that the session does not remember yet."""
+
+    def add(self, item: RealtimeItem) -> list[AddItem]:
+        """A client's item was put into the conversation.
+
+        The output of a call whose response goes on waits for the end of that.
+        """
+        if self._waits(item):
+            self._waiting.append(item)
+            return []
+        return self._remember(item)
+
+    def check_call(self, item: RealtimeItem) -> None:
+        """Raise ``EventError`` for the output of a call that nobody has made."""
+        if item.content["type"] == "function_call_output" and self._call_of(item) is None:
+            given = shown(item.content["call_id"])
+            message = f"item.call_id: no call of the conversation has the id {given}"
+            raise EventError("invalid_value", message, "item.call_id")
+
+    def delete(self, item: RealtimeItem) -> list[AddItem | DeleteItem]:
+        """An item was taken out of the conversation.
+
+        A reply's text and its calls are one message of the history: what was not
+        deleted of that becomes messages of its own.
+        """
+        if item in self._waiting:
+            self._waiting.remove(item)
+        commands: list[AddItem | DeleteItem] = list(map(DeleteItem, item.history))
+        for other in self.conversation.items:
+            if other.reply and set(other.history) & set(item.history):
+                other.audio_ms = None
+                commands += self._remember(other)
+        return commands
+
+    def settle(self, reply: int, remembered: tuple[Item, ...]) -> list[DeleteItem]:
+        """The session remembers ``remembered`` of a reply: note which items that is.
+
+        The session answers calls that the client carries out with a sentence of its
+        own. The client's answers come as items, so that sentence is deleted.
+        """
+        own = [item for item in self.conversation.items if item.reply == reply]
+        calls = {str(item.content["call_id"]): item for item in own if item.is_call}
+        text = next((item for item in own if not item.is_call), None)
+        for item in own:
+            item.history = ()
+        commands = []
+        for entry in remembered:
+            if entry.message["role"] == "tool" and entry.message["tool_call_id"] in calls:
+                commands.append(DeleteItem(entry.id))
+                continue
+            made = _call_ids(entry.message) & calls.keys()
+            for call_id in made:
+                calls[call_id].history = (entry.id,)
+            if text is not None and (entry.message["content"] or not made):
+                text.history += (entry.id,)
+        return commands
+
+    def settle_order(self, response: Response) -> list[AddItem | DeleteItem]:
+        """A response is over. What was put in front of it meanwhile stands behind it in
+        the history, and outputs of its calls are not there yet: put them in their
+        places.
+        """
+        items = self.conversation.items
+        first = next((place for place, item in enumerate(items) if item in response.output), 0)
+        anchor = self.conversation.find(response.anchor)
+        begin = 0 if response.anchor == "" else first
+        if anchor is not None:
+            begin = items.index(anchor) + 1
+        commands: list[AddItem | DeleteItem] = []
+        for item in items[begin:first]:
+            if item.history and item.messages and not item.reply:
+                commands += map(DeleteItem, item.history)
+                commands += self._remember(item)
+        for item in self._waiting:
+            commands += self._remember(item)
+        self._waiting.clear()
+        return commands
+
+    def _waits(self, item: RealtimeItem) -> bool:
+        call = self._call_of(item)
+        return call is not None and not call.history
+
+    def _call_of(self, item: RealtimeItem) -> RealtimeItem | None:
+        """Return the newest call that an output answers."""
+        if item.content["type"] != "function_call_output":
+            return None
+        call_id = item.content["call_id"]
+        calls = (each for each in reversed(self.conversation.items) if each.is_call)
+        return next((each for each in calls if each.content["call_id"] == call_id), None)
+
+    def _remember(self, item: RealtimeItem) -> list[AddItem]:
+        """Put an item's messages into the history, at its place."""
+        after = self.conversation.history_before(item)
+        commands: list[AddItem] = []
+        for message in item.messages:
+            self._made += 1
+            # The client's own ids could be those that the session makes.
+            command = AddItem(message, f"client-{self._made}", after)
+            commands.append(replace(command, cause=Remembering(command)))
+            after = None if after is None else command.id
+        item.history = tuple(command.id for command in commands)
+        return commands
+
+
+def _call_ids(message: Message) -> set[str]:
+    calls = message.get("tool_calls") or ()
+    assert isinstance(calls, list | tuple)
+    return {str(call["id"]) for call in calls}

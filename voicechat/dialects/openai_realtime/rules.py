@@ -1,0 +1,582 @@
+"""The rules of a Realtime connection: what each client event does, and what the client
+is told.
+
+Whatever is wrong is answered by an ``error`` that names the event at fault, and the
+connection goes on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from typing_extensions import override
+
+from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.openai_realtime.events import (
+    EventError,
+    EventWriter,
+    error_of,
+    read_audio,
+    read_event,
+    read_item_id,
+    read_number,
+)
+from voicechat.dialects.openai_realtime.items import (
+    MOST_ITEM_BYTES,
+    RealtimeConversation,
+    RealtimeItem,
+    hold_heard,
+    read_item,
+)
+from voicechat.dialects.openai_realtime.remembering import ItemMemory, Remembering
+from voicechat.dialects.openai_realtime.response import Response, ResponseForm
+from voicechat.dialects.openai_realtime.session import (
+    ResponseWishes,
+    SessionConfiguration,
+    read_wishes,
+    updated,
+)
+from voicechat.dialects.openai_realtime.user_turns import UserTurns
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.json_text import shown
+from voicechat.session import commands as cmd
+from voicechat.session import notices as nt
+from voicechat.session.events import AudioReceived
+from voicechat.session.types import Message, Settings
+
+_Event: TypeAlias = Mapping[str, object]
+
+MOST_INPUT_ITEMS = 256
+"""Items of a response's own ``input``."""
+CLOSE_CODES: Mapping[nt.Ending, int] = {
+    nt.Ending.FINISHED: 1000,
+    nt.Ending.GOODBYE: 1000,
+    nt.Ending.ABSENT: 1000,
+    nt.Ending.VIOLATION: 1008,
+    nt.Ending.ACCESS: 1008,
+    nt.Ending.FAULT: 1011,
+    nt.Ending.AUDIO: 1011,
+    nt.Ending.RESTART: 1012,
+    nt.Ending.NOT_READING: 1013,
+}
+
+
+@dataclass(slots=True)
+class _Create:
+    """The cause of a ``Respond``: a ``response.create``."""
+
+    event_id: str | None
+    wishes: ResponseWishes
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """The cause of a ``CommitTurn``."""
+
+    event_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Truncate:
+    """The cause of a ``TruncateReply`` that a client asked for."""
+
+    event_id: str | None
+    item_id: str
+    audio_end_ms: int
+
+
+class OpenAIRealtime(Dialect):
+    """One connection. See the module, and ``Dialect``."""
+
+    def __init__(
+        self, connection: Connection, configuration: SessionConfiguration, settings: Settings
+    ) -> None:
+        """``settings`` are those that the session begins with."""
+        self._connection = connection
+        self._configuration = configuration
+        self._settings = settings
+        self._writer = EventWriter(connection.session_id)
+        self._session_id = f"sess_{connection.session_id}"
+        self._conversation_id = f"conv_{connection.session_id}"
+        self._conversation = RealtimeConversation()
+        self._begun = False
+        self._memory = ItemMemory(self._conversation)
+        self._turns = UserTurns(self._writer, self._conversation)
+        self._apply()
+        self._answer_due = False
+        """A turn that was detected is to be answered once its words are known."""
+        # --- responses
+        self._responses: dict[int, Response] = {}
+        """In progress, by their reply."""
+        self._current: Response | None = None
+        """The one that is part of the conversation."""
+        self._asked: _Create | None = None
+        """A ``response.create`` that waits for the words of a turn."""
+        self._cancelled: set[int] = set()
+        """Replies that the client has cancelled."""
+        self._truncated: dict[int, int] = {}
+        """Of replies in progress, where the client has stopped to play them."""
+        self._playing_until_ms = 0
+        self._idle_at_ms: int | None = None
+
+    @override
+    def open(self, now_ms: int) -> Iterable[Reaction]:
+        conversation = {"id": self._conversation_id, "object": "realtime.conversation"}
+        created = self._tell("session.created", session=self._described())
+        if self._configuration.transcribes_only:
+            return [created]
+        return [created, self._tell("conversation.created", conversation=conversation)]
+
+    @override
+    def close_code(self, ended: nt.Ended) -> int:
+        return CLOSE_CODES[ended.ending]
+
+    @override
+    def pong(self, now_ms: int) -> Iterable[Reaction]:
+        return [cmd.Alive()]
+
+    # --- up ---------------------------------------------------------------------------
+
+    @override
+    def receive(self, frame: Frame, now_ms: int) -> Iterable[Reaction]:
+        if isinstance(frame, bytes):
+            if not frame:
+                return [cmd.Alive()]
+            message = "binary messages are not understood: audio comes in events"
+            return [cmd.Alive(), Tell(self._writer.write_error("invalid_event", message))]
+        event_id: str | None = None
+        try:
+            event = read_event(frame)
+            given = event.get("event_id")
+            event_id = given if isinstance(given, str) else None
+            kind = event.get("type")
+            reader = _READERS.get(kind) if isinstance(kind, str) else None
+            if reader is None:
+                message = f"type: {shown(kind)} is not one of {', '.join(_READERS)}"
+                raise EventError("invalid_event_type", message, "type")
+            reactions = list(reader(self, event, now_ms))
+        except RemoteProtocolError as exc:
+            return [cmd.Alive(), self._error(error_of(exc), event_id)]
+        except EventError as exc:
+            return [cmd.Alive(), self._error(exc, event_id)]
+        return [cmd.Alive(), *reactions, *self._begin()]
+
+    def _begin(self) -> Iterator[Reaction]:
+        """The client has said something: an agent that speaks first does so now."""
+        if not self._begun:
+            self._begun = True
+            yield cmd.Begin()
+
+    def _on_update(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        self._configuration = updated(self._configuration, event.get("session"), self._connection)
+        agent = self._connection.agent
+        self._settings = self._configuration.settings(self._connection, agent, self._settings)
+        self._apply()
+        self._set_idle_timer(now_ms)
+        return [
+            cmd.Configure(self._settings),
+            self._tell("session.updated", session=self._described()),
+        ]
+
+    def _apply(self) -> None:
+        """What the configuration says of the user's turns holds from now on."""
+        turns, configuration = self._turns, self._configuration
+        turns.input_format = configuration.input_format
+        turns.transcribed = configuration.tells_transcripts
+        turns.detected = configuration.audio.input.turn_detection is not None
+
+    # --- up: the user's audio ---------------------------------------------------------
+
+    def _on_append(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        audio = read_audio(event)
+        self._turns.append(audio)
+        return [AudioReceived(audio)] if audio else []
+
+    def _on_commit(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        self._turns.check_commit()
+        return [cmd.CommitTurn(respond=False, cause=_Commit(_id_of(event)))]
+
+    def _on_clear(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        self._turns.clear()
+        return [cmd.ClearInput(), self._tell("input_audio_buffer.cleared")]
+
+    # --- up: items --------------------------------------------------------------------
+
+    def _on_create_item(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        item = read_item(event.get("item"), "item", lambda: self._writer.new_id("item"))
+        after = event.get("previous_item_id")
+        if self._conversation.find(item.id) is not None:
+            raise EventError("item_id_taken", f"item.id: {shown(item.id)} exists", "item.id")
+        if after not in (None, "root") and self._conversation.find(after) is None:
+            raise _no_item("previous_item_id", after)
+        if self._conversation.size_bytes + item.size_bytes > MOST_ITEM_BYTES:
+            message = f"item: all items together may hold {MOST_ITEM_BYTES} bytes; delete some"
+            raise EventError("too_large", message, "item")
+        self._memory.check_call(item)
+        self._conversation.insert(item, str(after) if isinstance(after, str) else None)
+        return [
+            *self._memory.add(item),
+            self._item_event("conversation.item.added", item),
+            self._item_event("conversation.item.done", item),
+        ]
+
+    def _on_retrieve_item(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        item = self._find_item(event)
+        return [self._tell("conversation.item.retrieved", item=item.written())]
+
+    def _on_delete_item(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        item = self._find_item(event)
+        if item.status == "in_progress":
+            message = "item_id: the item is still being made; cancel its response first"
+            raise EventError("item_in_progress", message, "item_id")
+        self._conversation.items.remove(item)
+        for response in self._responses.values():
+            if response.anchor == item.id:
+                response.anchor = None
+        return [
+            *self._memory.delete(item),
+            self._tell("conversation.item.deleted", item_id=item.id),
+        ]
+
+    def _on_truncate_item(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        item = self._find_item(event)
+        index, end_ms = read_number(event, "content_index"), read_number(event, "audio_end_ms")
+        if item.audio_ms is None:
+            message = "item_id: only an assistant's message with audio can be truncated"
+            raise EventError("invalid_value", message, "item_id")
+        if index != 0:
+            message = f"content_index: {index} is not 0, the only part of the item"
+            raise EventError("invalid_value", message, "content_index")
+        if end_ms > item.audio_ms:
+            message = f"audio_end_ms: the audio is {item.audio_ms} ms long, not {end_ms}"
+            raise EventError("invalid_value", message, "audio_end_ms")
+        if item.reply in self._responses:
+            self._truncated[item.reply] = end_ms
+            return [cmd.Played(item.reply, end_ms), self._truncated_event(item.id, end_ms)]
+        cause = _Truncate(_id_of(event), item.id, end_ms)
+        return [cmd.TruncateReply(item.reply, end_ms, cause=cause)]
+
+    def _truncated_event(self, item_id: str, end_ms: int) -> Tell:
+        return self._tell(
+            "conversation.item.truncated",
+            item_id=item_id,
+            content_index=0,
+            audio_end_ms=end_ms,
+        )
+
+    def _find_item(self, event: _Event) -> RealtimeItem:
+        item_id = read_item_id(event)
+        item = self._conversation.find(item_id)
+        if item is None:
+            raise _no_item("item_id", item_id)
+        return item
+
+    # --- up: responses ----------------------------------------------------------------
+
+    def _on_create_response(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        if self._configuration.transcribes_only:
+            message = "response.create: a session of the type transcription makes no responses"
+            raise EventError("invalid_event_type", message)
+        wishes = read_wishes(event.get("response"))
+        if not wishes.out_of_band and (self._current or self._asked):
+            raise _busy()
+        messages = self._input_of(wishes)
+        overrides = wishes.overrides(self._connection, self._settings, messages)
+        asked = _Create(_id_of(event), wishes)
+        if not wishes.out_of_band:
+            self._asked = asked
+        return [cmd.Respond(overrides, cause=asked)]
+
+    def _input_of(self, wishes: ResponseWishes) -> tuple[Message, ...] | None:
+        """What the model reads in place of the conversation; None: the conversation."""
+        if wishes.input is None:
+            return None
+        if len(wishes.input) > MOST_INPUT_ITEMS:
+            message = f"response.input: {len(wishes.input)} items are more than {MOST_INPUT_ITEMS}"
+            raise EventError("invalid_value", message, "response.input")
+        messages: list[Message] = []
+        for place, value in enumerate(wishes.input):
+            path = f"response.input[{place}]"
+            if isinstance(value, dict) and value.get("type") == "item_reference":
+                found = self._conversation.find(value.get("id"))
+                if found is None:
+                    raise _no_item(f"{path}.id", value.get("id"))
+                messages += found.messages
+            else:
+                messages += read_item(value, path, lambda: "item").messages
+        return tuple(messages)
+
+    def _on_cancel_response(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        wanted = event.get("response_id")
+        if wanted is not None:
+            responses = self._responses.values()
+            response = next((each for each in responses if each.id == wanted), None)
+        else:
+            response = self._current
+        if response is not None:
+            self._cancelled.add(response.reply)
+            return [cmd.Cancel(response.reply)]
+        if wanted is None and (self._asked is not None or self._answer_due):
+            if self._asked is not None:
+                self._asked.cancelled = True
+            return [cmd.Cancel()]
+        message = "response.cancel: no response is in progress"
+        if wanted is not None:
+            message = f"response_id: {shown(wanted)} is no response in progress"
+        raise EventError("response_cancel_not_active", message)
+
+    def _on_clear_output(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
+        message = (
+            "output_audio_buffer.clear is for WebRTC and SIP; on a WebSocket stop playing, "
+            "then send response.cancel and conversation.item.truncate"
+        )
+        raise EventError("invalid_event_type", message, "type")
+
+    # --- down -------------------------------------------------------------------------
+
+    @override
+    def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
+        if isinstance(notice, nt.ReplyNotice):
+            return self._notify_of_reply(notice, now_ms)
+        match notice:
+            case nt.SpeechNoticed():
+                self._idle_at_ms = None if notice.started else self._idle_at_ms
+                return self._turns.notice_speech(notice)
+            case nt.Recognised():
+                return self._turns.recognise(notice.transcript)
+            case nt.TurnCommitted():
+                self._idle_at_ms = None
+                self._answer_due = notice.detected and self._configuration.answers_turns
+                return self._turns.commit(notice)
+            case nt.UserSaid():
+                return self._turns.note_words(notice)
+            case nt.NothingSaid():
+                return self._turns.note_nothing(notice)
+            case nt.TurnCompleted():
+                return self._on_turn_completed(notice, now_ms)
+            case nt.ReplyCut():
+                return self._on_cut(notice)
+            case nt.ReplyEnded():
+                return self._on_ended(notice, now_ms)
+            case nt.Rejected():
+                return self._on_rejected(notice)
+            case nt.Done(cause=_Truncate(item_id=item_id, audio_end_ms=end_ms)):
+                return [self._truncated_event(item_id, end_ms)]
+            case nt.Failed():
+                status = Status.of(notice.fault)
+                return [Tell(self._writer.write_failure(status, notice.message))]
+            case nt.Ended() if notice.fault is not None:
+                status = Status.of(notice.fault)
+                return [Tell(self._writer.write_failure(status, notice.message))]
+            case _:
+                return []
+
+    def _on_rejected(self, rejected: nt.Rejected) -> Iterable[Reaction]:
+        match rejected.cause:
+            case _Create(event_id) as asked:
+                if asked is self._asked:
+                    self._asked = None
+                error = _busy() if rejected.why is nt.Why.BUSY else None
+                error = error or EventError("too_many_responses", rejected.message)
+                return [self._error(error, event_id)]
+            case _Commit(event_id):
+                message = "the words of the turn before are still awaited; commit again later"
+                return [self._error(EventError("commit_too_early", message), event_id)]
+            case _Truncate(event_id):
+                message = f"item_id: {rejected.message}"
+                return [self._error(EventError("invalid_value", message, "item_id"), event_id)]
+            case Remembering() as remembering if rejected.why is nt.Why.NO_ITEM:
+                return [remembering.again()]
+            case _:
+                return []
+
+    def _on_turn_completed(self, turn: nt.TurnCompleted, now_ms: int) -> Iterable[Reaction]:
+        self._answer_due = False
+        asked, self._asked = self._asked, None
+        self._set_idle_timer(now_ms)
+        if asked is None:
+            return []
+        # The turn ended before its words were known: the response ends as it begins.
+        response = self._new_response(0, asked.wishes)
+        ended = nt.ReplyEnded(0, turn.outcome, message="the user's words are not known")
+        reason = "client_cancelled" if asked.cancelled else "turn_detected"
+        return [*response.begin(), *response.end(ended, reason)]
+
+    # --- down: responses --------------------------------------------------------------
+
+    def _notify_of_reply(self, notice: nt.ReplyNotice, now_ms: int) -> Iterable[Reaction]:
+        if isinstance(notice, nt.ReplyBegun):
+            return self._on_begun(notice)
+        response = self._responses.get(notice.reply)
+        if response is None:
+            return []
+        match notice:
+            case nt.ReplyText():
+                return response.add_text(notice.text)
+            case nt.ReplyAudio():
+                return self._on_audio(response, notice, now_ms)
+            case nt.ReplyToolCall():
+                return response.add_call(notice.call)
+            case nt.ReplyTextFinished():
+                return response.finish_text(notice.finish_reason)
+            case nt.SentenceBegun() if not response.text:
+                return response.add_text(notice.text)  # an apology, which is no text of the model
+            case nt.ReplyAudioFinished():
+                return response.finish_audio()
+            case _:
+                return []
+
+    def _on_begun(self, begun: nt.ReplyBegun) -> Iterable[Reaction]:
+        asked = begun.cause if isinstance(begun.cause, _Create) else None
+        response = self._new_response(
+            begun.reply, ResponseWishes() if asked is None else asked.wishes
+        )
+        self._responses[begun.reply] = response
+        if response.form.conversation_id is not None:
+            self._current, self._asked, self._answer_due = response, None, False
+            self._idle_at_ms = None
+            response.anchor = self._conversation.last_id or ""
+        return response.begin()
+
+    def _new_response(self, reply: int, wishes: ResponseWishes) -> Response:
+        settings = self._settings
+        voice = wishes.voice(self._connection, settings.voice) or settings.voice
+        spoken = settings.spoken
+        if wishes.output_modalities is not None:
+            spoken = wishes.output_modalities == ["audio"]
+        most = wishes.max_output_tokens or self._configuration.max_output_tokens
+        form = ResponseForm(
+            spoken=spoken,
+            voice=voice.voice,
+            audio_format=self._configuration.output_format(wishes),
+            max_output_tokens=most or "inf",
+            metadata=wishes.metadata,
+            conversation_id=None if wishes.out_of_band else self._conversation_id,
+        )
+        response_id = self._writer.new_id("resp")
+        return Response(response_id, form, self._writer, self._conversation, reply)
+
+    def _on_audio(
+        self, response: Response, audio: nt.ReplyAudio, now_ms: int
+    ) -> Iterable[Reaction]:
+        before_ms = response.sent_ms
+        told = response.add_audio(audio)
+        if response is self._current:
+            heard_from_ms = max(self._playing_until_ms, now_ms) if before_ms else now_ms
+            self._playing_until_ms = heard_from_ms + audio.end_ms - before_ms
+        return told
+
+    def _on_cut(self, cut: nt.ReplyCut) -> Iterable[Reaction]:
+        """Less was heard of a reply: of one that is over, its item holds only that from
+        now on. One in progress is still to be closed.
+        """
+        message = next(
+            (
+                item
+                for item in self._conversation.items
+                if item.reply == cut.reply and item.audio_ms is not None
+            ),
+            None,
+        )
+        if cut.reply in self._responses:
+            self._responses[cut.reply].heard = cut.heard
+            return []
+        if message is not None:
+            hold_heard(message, cut.heard)
+        return self._memory.settle(cut.reply, cut.items)
+
+    def _on_ended(self, ended: nt.ReplyEnded, now_ms: int) -> Iterable[Reaction]:
+        response = self._responses.pop(ended.reply, None)
+        if response is None:
+            return []
+        by_client = ended.reply in self._cancelled
+        self._cancelled.discard(ended.reply)
+        reactions: list[Reaction] = [
+            *response.end(ended, "client_cancelled" if by_client else "turn_detected")
+        ]
+        if response is not self._current:
+            return reactions
+        self._current = None
+        if response.heard is not None and response.message is not None:
+            hold_heard(response.message, response.heard)
+            self._playing_until_ms = now_ms
+        reactions += self._memory.settle(ended.reply, ended.items)
+        reactions += self._memory.settle_order(response)
+        truncated_ms = self._truncated.pop(ended.reply, None)
+        if truncated_ms is not None:
+            reactions.append(cmd.TruncateReply(ended.reply, truncated_ms))
+        return reactions
+
+    # --- silence ----------------------------------------------------------------------
+
+    def _set_idle_timer(self, now_ms: int) -> None:
+        timeout_ms = self._configuration.idle_timeout_ms
+        idle = self._current is None and self._asked is None and not self._answer_due
+        if timeout_ms is None or not idle or not self._playing_until_ms:
+            self._idle_at_ms = None
+        else:
+            self._idle_at_ms = max(now_ms, self._playing_until_ms) + timeout_ms
+
+    @override
+    def deadline_ms(self) -> int | None:
+        return self._idle_at_ms
+
+    @override
+    def wake(self, now_ms: int) -> Iterable[Reaction]:
+        timeout_ms = self._configuration.idle_timeout_ms
+        self._idle_at_ms = None
+        if timeout_ms is None or self._current is not None or self._asked is not None:
+            return []
+        self._asked = asked = _Create(None, ResponseWishes())
+        return [*self._turns.commit_silence(timeout_ms), cmd.Respond(cause=asked)]
+
+    # --- writing ----------------------------------------------------------------------
+
+    def _described(self) -> dict[str, object]:
+        return self._configuration.described(self._connection, self._session_id)
+
+    def _tell(self, event_type: str, **fields: object) -> Tell:
+        return Tell(self._writer.write(event_type, **fields))
+
+    def _item_event(self, event_type: str, item: RealtimeItem) -> Tell:
+        previous = self._conversation.previous_id(item)
+        return self._tell(event_type, previous_item_id=previous, item=item.written())
+
+    def _error(self, error: EventError, event_id: str | None) -> Tell:
+        written = self._writer.write_error(
+            error.code, error.message, cause=event_id, param=error.param
+        )
+        return Tell(written)
+
+
+_Reader: TypeAlias = Callable[[OpenAIRealtime, _Event, int], Iterable[Reaction]]
+_READERS: Mapping[str, _Reader] = {
+    "session.update": OpenAIRealtime._on_update,
+    "input_audio_buffer.append": OpenAIRealtime._on_append,
+    "input_audio_buffer.commit": OpenAIRealtime._on_commit,
+    "input_audio_buffer.clear": OpenAIRealtime._on_clear,
+    "conversation.item.create": OpenAIRealtime._on_create_item,
+    "conversation.item.retrieve": OpenAIRealtime._on_retrieve_item,
+    "conversation.item.truncate": OpenAIRealtime._on_truncate_item,
+    "conversation.item.delete": OpenAIRealtime._on_delete_item,
+    "response.create": OpenAIRealtime._on_create_response,
+    "response.cancel": OpenAIRealtime._on_cancel_response,
+    "output_audio_buffer.clear": OpenAIRealtime._on_clear_output,
+}
+"""What reads an event, by its type."""
+
+
+def _id_of(event: _Event) -> str | None:
+    event_id = event.get("event_id")
+    return event_id if isinstance(event_id, str) else None
+
+
+def _no_item(param: str, item_id: object) -> EventError:
+    message = f"{param}: {shown(item_id)} is no item of the conversation"
+    return EventError("item_not_found", message, param)
+
+
+def _busy() -> EventError:
+    message = "response.create: the conversation already has an active response"
+    return EventError("conversation_already_has_active_response", message)
