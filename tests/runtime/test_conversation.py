@@ -25,6 +25,7 @@ from voicechat.session.notices import (
     Ending,
     Failed,
     LatencyMeasured,
+    NothingSaid,
     Outcome,
     Recognised,
     ReplyAudio,
@@ -289,7 +290,7 @@ async def test_a_recogniser_that_dies_is_replaced_and_hears_the_same_audio_again
 async def test_nothing_understood_is_answered_by_completed_alone() -> None:
     async with ScriptedHarness(recognizer=ScriptedRecognizer(texts=())) as stage:
         await a_turn(stage)
-        assert kinds_of(stage)[-2:] == [TurnCommitted, TurnCompleted]
+        assert kinds_of(stage)[-3:] == [TurnCommitted, NothingSaid, TurnCompleted]
     assert stage.model.requests == []
     assert [f.outcome for f in stage.facts if isinstance(f, TurnEnded)] == [Outcome.EMPTY]
 

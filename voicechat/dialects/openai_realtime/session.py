@@ -52,7 +52,7 @@ _OUTPUT = {
 BYTES_PER_MS = {"audio/pcm": PCM_RATE_HZ * 2 / 1000, "audio/pcmu": 8.0, "audio/pcma": 8.0}
 
 
-class _Part(BaseModel):
+class _SessionPart(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
     @model_validator(mode="before")
@@ -63,7 +63,7 @@ class _Part(BaseModel):
         return value
 
 
-class _Format(_Part):
+class _Format(_SessionPart):
     type: Annotated[str, one_of(*_INPUT)] = "audio/pcm"
     rate: int | None = None
 
@@ -79,17 +79,17 @@ class _Format(_Part):
         return {"type": self.type, **rate}
 
 
-class _Transcription(_Part):
+class _InputTranscription(_SessionPart):
     model: str | None = None
     language: str | None = None
     prompt: str | None = None
 
 
-class _NoiseReduction(_Part):
+class _NoiseReduction(_SessionPart):
     type: Annotated[str, one_of("near_field", "far_field")] | None = None
 
 
-class _Detection(_Part):
+class _Detection(_SessionPart):
     type: Annotated[str, one_of("server_vad", "semantic_vad")] = "server_vad"
     threshold: Annotated[float, between(0, 1)] | None = None
     prefix_padding_ms: Annotated[int, between(0, 60_000)] | None = None
@@ -139,18 +139,18 @@ class _Detection(_Part):
         }
 
 
-class _Input(_Part):
+class _Input(_SessionPart):
     format: _Format = Field(default_factory=_Format)
     noise_reduction: _NoiseReduction | None = None
-    transcription: _Transcription | None = None
+    transcription: _InputTranscription | None = None
     turn_detection: _Detection | None = None
 
 
-class _VoiceId(_Part):
+class _VoiceId(_SessionPart):
     id: str
 
 
-class _Output(_Part):
+class _Speaking(_SessionPart):
     format: _Format = Field(default_factory=_Format)
     speed: Annotated[float, between(0.25, 1.5)] = 1.0
     voice: str | _VoiceId | None = None
@@ -169,12 +169,12 @@ class _Output(_Part):
         )
 
 
-class _Audio(_Part):
+class _Audio(_SessionPart):
     input: _Input = Field(default_factory=_Input)
-    output: _Output = Field(default_factory=_Output)
+    output: _Speaking = Field(default_factory=_Speaking)
 
 
-class _Tool(_Part):
+class _Tool(_SessionPart):
     type: Annotated[str, one_of("function")] = "function"
     name: str
     description: str | None = None
@@ -225,16 +225,16 @@ _Modalities = Annotated[list[str], Check(_check_modalities, {})]
 _Tokens = Annotated[Any, Check(_check_tokens, {})]
 
 
-class _Reasoning(_Part):
+class _Reasoning(_SessionPart):
     effort: str | None = None
 
 
-class _Prompt(_Part):
+class _Prompt(_SessionPart):
     id: str
     variables: dict[str, object] | None = None
 
 
-class _Answering(_Part):
+class _Answering(_SessionPart):
     """What a session and a single response both may set."""
 
     instructions: str | None = None
@@ -459,8 +459,8 @@ def _merged(before: Mapping[str, object], update: Mapping[str, object]) -> dict[
     return after
 
 
-class _ResponseVoice(_Part):
-    output: _Output | None = None
+class _ResponseVoice(_SessionPart):
+    output: _Speaking | None = None
 
 
 class ResponseWishes(_Answering):
