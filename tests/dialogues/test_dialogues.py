@@ -6,23 +6,27 @@ from functools import cache
 
 import pytest
 
-from tools.dialogues.evaluate import Comparison, compare, report, stage
+from tools.dialogues.evaluate import Comparison, Staged, compare, report, stage
 from tools.dialogues.script import Kind
 
 DIALOGUES = 200
 
 
 @cache
+def staged() -> Staged:
+    return stage(DIALOGUES)
+
+
+@cache
 def comparison() -> Comparison:
-    return compare(stage(DIALOGUES))
+    return compare(staged())
 
 
 def test_the_dialogues_hold_what_they_should() -> None:
-    staged = stage(DIALOGUES)
-    kinds = {sound.kind for dialogue, _ in staged for sound in dialogue.sounds}
+    kinds = {sound.kind for dialogue, _ in staged() for sound in dialogue.sounds}
     assert kinds == set(Kind)
-    assert {dialogue.chinese for dialogue, _ in staged} == {True, False}
-    assert any(overlap.interruption for dialogue, _ in staged for overlap in dialogue.overlaps)
+    assert {dialogue.chinese for dialogue, _ in staged()} == {True, False}
+    assert any(overlap.interruption for dialogue, _ in staged() for overlap in dialogue.overlaps)
 
 
 def test_a_dialogue_is_the_same_every_time() -> None:

@@ -66,11 +66,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 @pytest.fixture
-def tuned_collector_is_reset() -> Iterator[None]:
+def tuned_collector_is_reset(objects_are_frozen_again: None) -> Iterator[None]:
     thresholds = gc.get_threshold()
     yield
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
 
 
 def test_on_loopback_without_a_key_one_is_made_and_shown(config: Config) -> None:

@@ -40,14 +40,15 @@ async def with_an_unread_queue(visit: Visit) -> None:
 
 
 @pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+async def stage(
+    monkeypatch: pytest.MonkeyPatch, objects_are_frozen_again: None
+) -> AsyncIterator[Scene]:
     # pytest keeps every log record until the test's end, and with it the frames of its
     # traceback.
     monkeypatch.setattr(logging.getLogger("voicechat"), "propagate", False)
     async with scene(embedded=False) as made:
         gc.freeze()  # what is there already need not be looked at again and again
         yield made
-        gc.unfreeze()
 
 
 @pytest.mark.parametrize(

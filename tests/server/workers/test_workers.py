@@ -158,6 +158,7 @@ async def test_the_server_is_ready_when_all_workers_are(tmp_path: Path) -> None:
             assert await server.status("/readyz") == 200
 
 
+@pytest.mark.long
 async def test_a_signal_drains_all_workers_and_lets_turns_end(tmp_path: Path) -> None:
     """Turns longer than the grace that an end at once gives."""
     async with ready_fleet(tmp_path, delta_ms=2_000) as server, AsyncExitStack() as open_ones:
