@@ -28,6 +28,7 @@ ORDER = (
     sections.ToolConfig,
     sections.FillerConfig,
     sections.HandsFreeConfig,
+    sections.DevicesConfig,
     sections.RepliesConfig,
     sections.ApologyConfig,
     sections.TranscriptionConfig,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import voicechat
-from voicechat.cli import bench, doctor, keys, models, say, serve, talk, transcribe
+from voicechat.cli import bench, devices, doctor, keys, models, say, serve, talk, transcribe
 from voicechat.cli.command import EXIT_FAILED, EXIT_USAGE, CliCommand, CommandError
 from voicechat.errors import VoiceChatError
 
@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "doctor": doctor.COMMAND,
     "bench": bench.COMMAND,
     "keys": keys.COMMAND,
+    "devices": devices.COMMAND,
     "models": models.COMMAND,
 }
 

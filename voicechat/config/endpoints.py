@@ -5,7 +5,7 @@ from voicechat.dialects.base import Endpoint
 from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
-from voicechat.dialects.xiaozhi import XiaozhiEndpoint
+from voicechat.dialects.xiaozhi import DeviceOptions, XiaozhiEndpoint, plain_words
 from voicechat.errors import ConfigError
 from voicechat.providers.registry import load_factory
 
@@ -19,7 +19,14 @@ def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
         strict_ping=config.compat.strict_ping,
         most_errors=config.limits.protocol_errors,
     )
-    own = (speech_chat, StreamSpeechEndpoint(), XiaozhiEndpoint(), OpenAIRealtimeEndpoint())
+    devices = XiaozhiEndpoint(
+        DeviceOptions(
+            wake_words=frozenset(map(plain_words, config.devices.wake_words)),
+            answer_wake_word=config.devices.answer_wake_word,
+            alerts=config.devices.show_failures,
+        )
+    )
+    own = (speech_chat, StreamSpeechEndpoint(), devices, OpenAIRealtimeEndpoint())
     others = (open_endpoint(name, section) for name, section in config.dialects.items())
     return _distinct((*own, *others))
 

@@ -91,6 +91,7 @@ def load_config(
         apology=checked.apology,
         transcription=checked.transcription,
         hands_free=checked.hands_free,
+        devices=checked.devices,
         admission=checked.admission,
         llm=checked.llm,
         asr=checked.asr,

@@ -171,6 +171,34 @@ class HandsFreeConfig(ConfigSection):
     """
 
 
+class DevicesConfig(ConfigSection):
+    """``[devices]``: devices with the xiaozhi firmware."""
+
+    accept: Literal["code", "local"] = "code"
+    """How a device that the server does not know gets in. ``code``: it says six digits,
+    and `voicechat devices pair` lets it in. ``local``: also without, from a private
+    network address (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7, this machine).
+    """
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^/?#\s]+)?$")] = ""
+    """How devices reach the server, such as `https://voice.example`; empty: as they
+    have reached it when they asked.
+    """
+    frame_version: Literal[1, 2, 3] = 1
+    """The version of the audio frames that devices are told to use. 2 has time stamps,
+    with which a device can leave its echo to the server.
+    """
+    wake_words: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], BeforeValidator(_as_tuple)
+    ] = ()
+    """Wake words besides the firmware's usual ones."""
+    answer_wake_word: bool = False
+    """True: the chat model answers the wake word; else the device just listens."""
+    show_failures: bool = True
+    """True: a failure of a service is shown on the display."""
+    vision: str = ""
+    """The chat model that looks at a device's photos; empty: the default one."""
+
+
 class RepliesConfig(ConfigSection):
     """``[replies]``: what of a chat model's text is the reply."""
 
@@ -539,6 +567,7 @@ class ConfigFile(ConfigSection):
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
     tools: dict[str, ToolConfig] = {}
+    devices: DevicesConfig = DevicesConfig()
     agents: dict[str, AgentConfig] = {}
     dialects: dict[str, DialectConfig] = {}
 
@@ -563,6 +592,7 @@ class Config:
     tools: Mapping[str, ToolConfig]
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     dialects: Mapping[str, DialectConfig] = field(default_factory=dict)
     """Protocols besides the built-in ones."""
     data_dir: Path

@@ -26,6 +26,7 @@ from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
+from voicechat.server.devices.ota import OtaEndpoint
 from voicechat.server.gc_tuning import tune_garbage_collector
 from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
@@ -47,6 +48,7 @@ from voicechat.server.worker_context import WorkerContext, single_process
 from voicechat.server.workers.supervisor import ready_line, supervise, workers_of
 from voicechat.session.effects import TurnTimed
 from voicechat.store.access import ApiEndpoint
+from voicechat.store.devices import DeviceStore
 from voicechat.voice.detector import OnTick, VoiceDetector
 from voicechat.voice.silero import find_model
 from voicechat.voice.silero_network import open_silero
@@ -123,6 +125,7 @@ async def serving(
         *mount.routes(),
         *rest,
         *health.routes(),
+        *parts.ota.routes(),
         *parts.metrics.routes(parts.may_scrape),
         *pages.routes(),
     ]
@@ -182,6 +185,7 @@ class _Parts:
     mount: Mount
     backend: Backend
     transcriber: Transcriber
+    ota: OtaEndpoint
 
 
 def _build_parts(
@@ -192,6 +196,7 @@ def _build_parts(
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
     authorise = Authoriser(admitted.store, admitted.static_keys, origins, context.ledger)
 
+    devices = DeviceStore(config.data_dir, admitted.store)
     admit = _WhenStarted(authorise, context.health)
     load_shedder = LoadShedder(
         load_limits(config.admission),
@@ -248,6 +253,7 @@ def _build_parts(
         transcriber=Transcriber(
             services, configured(config), decoding=decoding, account_of=authorise.account_of
         ),
+        ota=OtaEndpoint(devices, config.devices, origins),
     )
 
 

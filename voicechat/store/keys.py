@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,13 +92,20 @@ class KeyStore:
         """Like ``_unrevoked``, but as of the last time that the file existed."""
         self._read_version = _NO_FILE
 
-    def create_key(self, name: str, grant: Grant = EVERYTHING) -> tuple[ApiKey, str]:
+    def create_key(
+        self,
+        name: str,
+        grant: Grant = EVERYTHING,
+        *,
+        make_secret: Callable[[str], str] = lambda _: secrets.token_urlsafe(SECRET_BYTES),
+    ) -> tuple[ApiKey, str]:
         """Make a key; returns its public part and the key itself, which is not stored.
 
-        Raises ConfigError on a disk or lock error.
+        ``make_secret`` makes the secret part of a key from its id: 256 bits that nobody
+        else can compute. Raises ConfigError on a disk or lock error.
         """
         key_id = secrets.token_hex(ID_DIGITS // 2)
-        key = f"{KEY_PREFIX}{key_id}{secrets.token_urlsafe(SECRET_BYTES)}"
+        key = f"{KEY_PREFIX}{key_id}{make_secret(key_id)}"
         row: tuple[object, ...] = (
             key_id,
             name,

@@ -69,7 +69,9 @@ class DeviceOptions:
     """How devices are treated; the keys of ``[devices]`` set it."""
 
     wake_words: frozenset[str] = frozenset()
-    """Texts of ``listen detect`` that are wake words, besides ``WAKE_WORDS``."""
+    """Texts of ``listen detect`` that are wake words, besides ``WAKE_WORDS``; each in
+    the form of ``plain_words``.
+    """
     answer_wake_word: bool = False
     """True: the model answers the wake word as if the user had said it. False: the
     device listens.
@@ -216,7 +218,7 @@ class XiaozhiDialect(Dialect):
         if not isinstance(text, str) or not text.strip():
             return
         words = text.strip()[:MAX_TEXT_CHARACTERS]
-        plain = "".join(char for char in words.lower() if char.isalnum() or char == " ").strip()
+        plain = plain_words(words)
         is_wake_word = plain in WAKE_WORDS or plain in self._options.wake_words
         if not is_wake_word or self._options.answer_wake_word:
             yield cmd.CommitTurn(text=words)
@@ -352,6 +354,11 @@ class XiaozhiDialect(Dialect):
     @override
     def close_code(self, ended: nt.Ended) -> int:
         return CLOSE_CODES.get(ended.ending, 1000)
+
+
+def plain_words(text: str) -> str:
+    """Return a wake word as it is compared: small letters, no punctuation."""
+    return "".join(char for char in text.lower() if char.isalnum() or char == " ").strip()
 
 
 _READERS = {

@@ -1,0 +1,286 @@
+"""Devices that may talk to the server: who they are, their keys, and the codes with
+which new ones are paired. A SQLite file of the data directory.
+
+A device says its id, which is printed on it, and a client id, which it has made itself
+and tells nobody else: only both together are the device. Of the client id the SHA-256
+is stored. Each device has a key of ``keys``, restricted to conversations. Its text is
+computed from the server's device secret, so that a device is given the same one each
+time it asks, and none is stored.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from voicechat.errors import ConfigError
+from voicechat.store.access import ApiEndpoint, Grant, Quota, Scope
+from voicechat.store.keys import KEY_PREFIX, SECRET_BYTES, KeyStore, digest
+
+DEVICE_FILE = "devices.sqlite3"
+SECRET_FILE = "devices.secret"
+CODE_S = 600
+"""A code is valid for so long after the device last asked for it."""
+MOST_CODES = 256
+"""Devices that wait to be paired, at most."""
+CODES_OF_ADDRESS = 16
+"""Of one network address, so that it cannot use up the codes of the others."""
+DEVICE_SESSIONS = 2
+"""Conversations of one device at once: a lost connection may still count."""
+
+_LOCK_TIMEOUT_S = 2.0
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, client BLOB NOT NULL, "
+    "key_id TEXT NOT NULL, agent TEXT NOT NULL, name TEXT NOT NULL, about TEXT NOT NULL, "
+    "created_s INTEGER NOT NULL, seen_s INTEGER NOT NULL, revoked_s INTEGER)",
+    "CREATE TABLE IF NOT EXISTS code (code TEXT PRIMARY KEY, id TEXT NOT NULL, "
+    "client BLOB NOT NULL, about TEXT NOT NULL, address TEXT NOT NULL, "
+    "expires_s INTEGER NOT NULL, UNIQUE (id, client))",
+)
+_COLUMNS = "id, key_id, agent, name, about, created_s, seen_s, revoked_s"
+_GRANT = Grant(
+    scope=Scope(endpoints=(ApiEndpoint.CONVERSATION,)),
+    quota=Quota(max_sessions=DEVICE_SESSIONS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that was paired. Times are Unix seconds."""
+
+    id: str
+    """What it calls itself: its MAC address."""
+    key_id: str
+    agent: str
+    """The agent that answers it; empty: as the configuration says."""
+    name: str
+    """For people."""
+    about: str
+    """What it says of itself: board and firmware."""
+    created_s: int
+    seen_s: int
+    """When it last asked for its configuration."""
+    revoked_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A device that waits to be paired."""
+
+    code: str
+    id: str
+    about: str
+    expires_s: int
+
+
+class UnknownCodeError(Exception):
+    """No device waits with that code."""
+
+
+class TooManyCodesError(Exception):
+    """Too many devices wait to be paired."""
+
+
+class DeviceStore:
+    """The file of the devices. Every method opens it and blocks for some milliseconds
+    of disk, or up to two seconds while another process writes: a server calls them in a
+    thread. They raise ConfigError on a disk or lock error.
+    """
+
+    def __init__(self, data_dir: Path, keys: KeyStore) -> None:
+        self._path = data_dir / DEVICE_FILE
+        self._secret_path = data_dir / SECRET_FILE
+        self._keys = keys
+
+    # --- the server -------------------------------------------------------------------
+
+    def check_in(self, device_id: str, client_id: str, now_s: int) -> Device | None:
+        """Return the device if it is paired and not revoked, and note that it was
+        seen.
+        """
+        with self._database() as database:
+            row = database.execute(
+                f"UPDATE device SET seen_s = ? WHERE id = ? AND client = ? "
+                f"AND revoked_s IS NULL RETURNING {_COLUMNS}",
+                (now_s, device_id, digest(client_id)),
+            ).fetchone()
+        return Device(*row) if row is not None else None
+
+    def is_known(self, device_id: str) -> bool:
+        """Return whether a device of that id was ever paired. Another one that comes
+        with its id must not be accepted without a code.
+        """
+        with self._database() as database:
+            found = database.execute("SELECT 1 FROM device WHERE id = ?", (device_id,))
+            return found.fetchone() is not None
+
+    def wait_for_code(
+        self, device_id: str, client_id: str, about: str, address: str, now_s: int
+    ) -> str:
+        """Return the code with which the device can be paired: six digits, the same for
+        as long as it keeps asking.
+
+        Raises TooManyCodesError.
+        """
+        client = digest(client_id)
+        with self._database() as database:
+            database.execute("DELETE FROM code WHERE expires_s <= ?", (now_s,))
+            kept = database.execute(
+                "UPDATE code SET expires_s = ? WHERE id = ? AND client = ? RETURNING code",
+                (now_s + CODE_S, device_id, client),
+            ).fetchone()
+            if kept is not None:
+                return str(kept[0])
+            total, of_address = database.execute(
+                "SELECT count(*), count(*) FILTER (WHERE address = ?) FROM code", (address,)
+            ).fetchone()
+            if total >= MOST_CODES or of_address >= CODES_OF_ADDRESS:
+                raise TooManyCodesError
+            code = _new_code(database)
+            database.execute(
+                "INSERT INTO code (code, id, client, about, address, expires_s) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (code, device_id, client, about, address, now_s + CODE_S),
+            )
+            return code
+
+    def accept(self, device_id: str, client_id: str, about: str, now_s: int) -> Device:
+        """Pair a device without a code."""
+        return self._add(device_id, digest(client_id), about, "", "", now_s)
+
+    def key_of(self, device: Device) -> str:
+        """Return the text of the device's key, the same each time."""
+        return f"{KEY_PREFIX}{device.key_id}{self._key_secret(device.key_id)}"
+
+    def sign(self, text: str) -> str:
+        """Return a signature that only this server can make, for what it hands out."""
+        mac = hmac.new(self._server_secret(), b"sign:" + text.encode(), hashlib.sha256)
+        return _written(mac.digest())
+
+    # --- the command line -------------------------------------------------------------
+
+    def pair(self, code: str, agent: str, name: str, now_s: int) -> Device:
+        """Pair the device that waits with ``code``. If another one had its id, that one
+        is revoked. Raises UnknownCodeError.
+        """
+        with self._database() as database:
+            row = database.execute(
+                "DELETE FROM code WHERE code = ? AND expires_s > ? RETURNING id, client, about",
+                (code, now_s),
+            ).fetchone()
+        if row is None:
+            raise UnknownCodeError(code)
+        device_id, client, about = row
+        return self._add(device_id, client, about, agent, name, now_s)
+
+    def list_devices(self) -> list[Device]:
+        """Return every device ever paired, the oldest first."""
+        if not self._path.exists():
+            return []
+        with self._database() as database:
+            query = f"SELECT {_COLUMNS} FROM device ORDER BY created_s, id"
+            return [Device(*row) for row in database.execute(query)]
+
+    def list_waiting(self, now_s: int) -> list[Waiting]:
+        """Return the devices that wait to be paired."""
+        if not self._path.exists():
+            return []
+        with self._database() as database:
+            query = "SELECT code, id, about, expires_s FROM code WHERE expires_s > ? ORDER BY code"
+            return [Waiting(*row) for row in database.execute(query, (now_s,))]
+
+    def revoke(self, device_id: str, now_s: int) -> bool:
+        """Revoke a device now. False when no valid device has that id."""
+        if not self._path.exists():
+            return False
+        with self._database() as database:
+            row = database.execute(
+                "UPDATE device SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL "
+                "RETURNING key_id",
+                (now_s, device_id),
+            ).fetchone()
+        if row is None:
+            return False
+        self._keys.revoke_key(row[0])
+        return True
+
+    # --- within -----------------------------------------------------------------------
+
+    def _add(
+        self, device_id: str, client: bytes, about: str, agent: str, name: str, now_s: int
+    ) -> Device:
+        self.revoke(device_id, now_s)
+        key, _ = self._keys.create_key(f"device {device_id}", _GRANT, make_secret=self._key_secret)
+        with self._database() as database:
+            row = database.execute(
+                "INSERT OR REPLACE INTO device (id, client, key_id, agent, name, about, "
+                f"created_s, seen_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}",
+                (device_id, client, key.id, agent, name, about, now_s, now_s),
+            ).fetchone()
+            database.execute("DELETE FROM code WHERE id = ?", (device_id,))
+        return Device(*row)
+
+    def _key_secret(self, key_id: str) -> str:
+        """Return the secret part of a device's key."""
+        mac = hmac.new(self._server_secret(), b"key:" + key_id.encode(), hashlib.sha256)
+        return _written(mac.digest())
+
+    def _server_secret(self) -> bytes:
+        """Read the secret, or make it on the first call. A crash leaves no half of
+        one.
+        """
+        try:
+            if not self._secret_path.exists():
+                self._secret_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                draft = self._secret_path.with_name(f"{SECRET_FILE}.{secrets.token_hex(4)}")
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+                with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
+                    file.write(secrets.token_bytes(SECRET_BYTES))
+                try:
+                    os.link(draft, self._secret_path)  # the first of several processes wins
+                except FileExistsError:
+                    pass
+                finally:
+                    draft.unlink()
+            return self._secret_path.read_bytes()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(f"the device file {self._path} cannot be used: {error}")
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """Run the body in a transaction. The file is made readable by its owner only
+        before SQLite writes to it.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            with (
+                closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database,
+                database,
+            ):
+                for statement in _SCHEMA:
+                    database.execute(statement)
+                yield database
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+
+
+def _new_code(database: sqlite3.Connection) -> str:
+    while True:
+        code = f"{secrets.randbelow(1_000_000):06}"
+        taken = database.execute("SELECT 1 FROM code WHERE code = ?", (code,)).fetchone()
+        if taken is None:
+            return code
+
+
+def _written(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
