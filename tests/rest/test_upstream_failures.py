@@ -29,7 +29,7 @@ class RefusingModel:
 MODELS = {
     "long": RefusingModel(RequestRefusedError("x", "secret", code=CONTEXT_TOO_LONG)),
     "bad": RefusingModel(RequestRefusedError("x", "secret")),
-    "busy": RefusingModel(ProviderError("x", FailureKind.RATE_LIMIT, "secret", retry_after_s=6.2)),
+    "busy": RefusingModel(ProviderError("x", FailureKind.RATE_LIMIT, "secret", retry_after_s=61.2)),
     "poor": RefusingModel(
         ProviderError("x", FailureKind.RATE_LIMIT, "secret", code="insufficient_quota")
     ),
@@ -64,7 +64,7 @@ async def test_each_failure_is_told_as_what_it_is(client: openai.AsyncOpenAI, st
     assert told == {
         "long": (400, "context_length_exceeded", None),
         "bad": (400, "invalid_parameter", None),
-        "busy": (429, "rate_limit_exceeded", "7"),
+        "busy": (429, "rate_limit_exceeded", "62"),
         "poor": (429, "insufficient_quota", None),
         "locked": (502, "llm_failed", None),
         "down": (502, "llm_failed", None),

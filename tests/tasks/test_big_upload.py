@@ -15,7 +15,7 @@ pytestmark = [
 
 
 async def test_a_large_upload_takes_little_memory() -> None:
-    size_bytes = 60_000_000
+    size_bytes = 40_000_000
     outcome = await upload(size_bytes)
     assert outcome.status == 200
     assert outcome.left_bytes == size_bytes
