@@ -19,6 +19,7 @@ _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
 _POS_CHARACTER = 1
 _PHONEMES_IPA = 2
+_PHONEMES_TIE = 0x80
 _RATE = 1
 _PITCH = 3
 _RANGE = 4
@@ -111,9 +112,11 @@ class EspeakLibrary:
         if status != _OK:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, f"espeak_Synth gave status {status}")
 
-    def phonemes(self, text: str, voice: str) -> str:
+    def phonemes(self, text: str, voice: str, tie: str = "") -> str:
         """Return the pronunciation in IPA, with a space between words. Accepts any
         text.
+
+        ``tie``: a character that joins the letters of one phoneme, such as a diphthong.
 
         Raises `ProviderError` (REJECTED) for a voice that does not exist.
         """
@@ -122,6 +125,7 @@ class EspeakLibrary:
         )
         buffer = ctypes.create_string_buffer(written)
         rest = ctypes.c_char_p(ctypes.addressof(buffer))
+        mode = _PHONEMES_IPA | (_PHONEMES_TIE | ord(tie) << 8 if tie else 0)
         clauses: list[bytes] = []
         with self._turn:
             if self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
@@ -130,9 +134,7 @@ class EspeakLibrary:
                 rest.value is not None
             ):  # the library moves it behind each clause, and to NULL at the end
                 clauses.append(
-                    self._library.espeak_TextToPhonemes(
-                        ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA
-                    )
+                    self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, mode)
                     or b""
                 )
         return " ".join(clause.decode("utf-8", "replace") for clause in clauses if clause)

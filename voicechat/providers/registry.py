@@ -42,7 +42,7 @@ OURS: dict[Kind, tuple[str, ...]] = {
         "wyoming",
     ),
     "llm": ("builtin", "openai"),
-    "tts": ("espeak", "sherpa_onnx", "openai", "dashscope", "wyoming"),
+    "tts": ("espeak", "kokoro", "piper", "sherpa_onnx", "openai", "dashscope", "wyoming"),
 }
 
 

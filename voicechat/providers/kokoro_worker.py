@@ -1,0 +1,108 @@
+"""The child process of the ``kokoro`` provider: one model, all its voices."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from voicechat.processes.child import serve
+from voicechat.providers.kokoro import RATE_HZ, KokoroOptions
+from voicechat.providers.kokoro_phonemes import tokens_of
+from voicechat.providers.model_speech import SpeechJob, SpeechOptions
+from voicechat.providers.onnx_session import open_session
+
+MAX_TOKENS = 510
+"""What the model takes at once, without the padding at both ends; a voice has a style
+for each length.
+"""
+STYLE = 256
+SILENT = 0.01
+"""Samples fainter than this part of full scale at both ends of a clause are cut off:
+the model adds up to half a second of silence.
+"""
+MARGIN_MS = 40
+PAUSE_MS = {".": 280, "!": 280, "?": 280, "…": 280, ",": 130, ";": 180, ":": 180, "—": 130}
+"""Silence after a clause, by its last mark, in place of what is cut off."""
+_PLAIN = str.maketrans("，、。！？；：", ",,.!?;:")
+
+
+class KokoroSpeaker:
+    """The loaded model."""
+
+    def __init__(self, options: KokoroOptions) -> None:
+        """Load it. Raises what onnxruntime raises, and `ValueError` for another one."""
+        self._session = open_session(options.model, options.threads)
+        inputs = {entry.name for entry in self._session.get_inputs()}
+        self._tokens_name = "input_ids" if "input_ids" in inputs else "tokens"
+        if inputs != {self._tokens_name, "style", "speed"}:
+            raise ValueError(f"this is no Kokoro model: its inputs are {sorted(inputs)}")
+        self._voices_at = Path(options.voices)
+        self._styles: dict[str, NDArray[np.float32]] = {}
+        # So that a user's first sentence is as fast as the others, in both languages.
+        voice = self._any_voice()
+        for text in ("One.", "一。"):
+            for _ in self.speak(text, SpeechOptions(voice=voice, speech_rate=1.0)):
+                pass
+
+    def speak(self, text: str, asked: SpeechOptions) -> Iterator[bytes]:
+        """Speak a clause."""
+        tokens = tokens_of(text, asked.voice)
+        for start in range(0, len(tokens), MAX_TOKENS):
+            yield self._spoken(tokens[start : start + MAX_TOKENS], asked)
+        if tokens:
+            mark = text.rstrip('"”’)）」 ')[-1:].translate(_PLAIN)
+            pause_ms = round(PAUSE_MS.get(mark, 0) / asked.speech_rate)
+            yield bytes(pause_ms * RATE_HZ // 1000 * 2)
+
+    def _spoken(self, tokens: list[int], asked: SpeechOptions) -> bytes:
+        style = self._style(asked.voice)
+        inputs = {
+            self._tokens_name: np.array([[0, *tokens, 0]], np.int64),
+            "style": style[min(len(tokens), len(style)) - 1 : min(len(tokens), len(style))],
+            "speed": np.array([asked.speech_rate], np.float32),
+        }
+        samples = np.ravel(self._session.run(None, inputs)[0])
+        loud = np.flatnonzero(np.abs(samples) > SILENT)
+        if not len(loud):
+            return b""
+        margin = MARGIN_MS * RATE_HZ // 1000
+        kept = samples[max(0, loud[0] - margin) : loud[-1] + margin]
+        pcm: bytes = (np.clip(kept, -1, 1) * 32767).astype("<i2").tobytes()
+        return pcm
+
+    def _style(self, voice: str) -> NDArray[np.float32]:
+        """Return a voice's styles, [lengths, 256]."""
+        if voice not in self._styles:
+            if self._voices_at.is_dir():
+                numbers = np.fromfile(self._voices_at / f"{voice}.bin", "<f4")
+            else:
+                with np.load(self._voices_at) as archive:
+                    numbers = archive[voice].astype(np.float32)
+            self._styles[voice] = numbers.reshape(-1, STYLE)
+        return self._styles[voice]
+
+    def _any_voice(self) -> str:
+        if self._voices_at.is_dir():
+            return min(file.stem for file in self._voices_at.glob("[abz]*.bin"))
+        with np.load(self._voices_at) as archive:
+            first: str = min(name for name in archive.files if name[0] in "abz")
+            return first
+
+
+def main() -> None:
+    """Serve sentences; the argument is `KokoroOptions` as JSON."""
+    options = KokoroOptions(**orjson.loads(sys.argv[1]))
+
+    def load() -> Any:
+        speaker = KokoroSpeaker(options)
+        return lambda asked: SpeechJob(speaker.speak, asked)
+
+    serve(load, niceness=options.niceness)
+
+
+if __name__ == "__main__":
+    main()
