@@ -1,12 +1,14 @@
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
 from tests.providers.openai_service import saying, serving, unused_url
-from voicechat.cli import main
+from tests.voice.test_turn_model import tiny_model
+from voicechat.cli import checks, main
 from voicechat.cli.doctor import Finding, examine
-from voicechat.config import load_config
+from voicechat.config import ServiceConfig, load_config
 
 pytestmark = pytest.mark.real_time
 
@@ -24,6 +26,8 @@ def test_when_all_works_the_status_is_0(
         "keys",
         "port",
         "codecs",
+        "models: none are pulled",
+        "hands_free: voice model loaded; no turn_model",
         "tts.default",
         "asr.default",
     ):
@@ -249,17 +253,60 @@ async def test_an_address_where_nobody_listens_is_found(directory: Path) -> None
     assert all(f"{url.split('/')[2]} cannot be reached" in finding.detail for finding in found)
 
 
-async def test_a_recogniser_is_not_blamed_for_a_synthesiser(directory: Path) -> None:
+async def test_a_recogniser_is_not_blamed_for_a_synthesiser(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = directory / "voicechat.toml"
     path.write_text(path.read_text().replace("[tts.default]", "[tts.scripted]"))
     configure(
         directory, f'[tts.default]\nprovider = "openai"\nmodel = "m"\nbase_url = "{unused_url()}"\n'
     )
-    found = [finding async for finding in examine(load_config(path)) if not finding.works]
-    assert [finding.name.split()[0] for finding in found] == ["tts.default", "asr.default"]
-    assert found[1].detail.startswith(
-        "tts.default made no speech to try it with: openai: connectivity: "
-    )
+    found = {finding.name.split()[0]: finding async for finding in examine(load_config(path))}
+    assert not found["tts.default"].works
+    heard = found["asr.default"]
+    assert heard.works
+    assert heard.detail.endswith("; spoken by espeak, because tts.default does not")
+    monkeypatch.setattr(checks, "_FALLBACK_VOICE", ServiceConfig(provider="nowhere:open"))
+    untried = [finding async for finding in examine(load_config(path)) if not finding.tried]
+    assert [finding.name.split()[0] for finding in untried] == ["asr.default"]
+    assert untried[0].detail == "not tried, because tts.default makes no speech"
+
+
+def test_a_voice_that_is_slower_than_it_is_heard_is_told_with_its_factor(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(directory, '[tts.slow]\nprovider = "scripted_services:open_slow_synthesizer"\n')
+    assert main(["doctor"]) == 1
+    (told,) = failures(capsys)
+    pattern = r"FAIL tts.slow .*: it is too slow for this machine: real-time factor \d+\.\d\d, "
+    assert re.match(pattern, told)
+
+
+def test_a_turn_model_that_the_server_would_refuse_is_found(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(directory, '[hands_free]\nturn_model = "nothing.onnx"\n')
+    assert main(["doctor"]) == 1
+    assert failures(capsys) == [
+        "FAIL hands_free: turn_model: the turn model 'nothing.onnx' is no file"
+    ]
+    tiny_model(directory / "nothing.onnx", "other_input")
+    assert main(["doctor"]) == 1
+    assert "is no Smart Turn model of version 3" in failures(capsys)[0]
+    tiny_model(directory / "nothing.onnx")
+    assert main(["doctor"]) == 0
+    assert "ok   hands_free: voice model and turn_model loaded" in capsys.readouterr().out
+
+
+def test_pulled_models_are_compared_with_the_catalogue(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "data" / "models" / "smart-turn-v3.2").mkdir(parents=True)
+    assert main(["doctor"]) == 1
+    assert failures(capsys) == [
+        "FAIL models: smart-turn-v3.2: smart-turn-v3.2-cpu.onnx: missing; "
+        "'voicechat models pull smart-turn-v3.2'"
+    ]
 
 
 def test_dialects_are_looked_at(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,16 +6,17 @@ import asyncio
 import difflib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import RateConverter
 from voicechat.cli.command import CommandError
 from voicechat.cli.recordings import in_pieces
-from voicechat.cli.started_service import NotStartedError, started_service
-from voicechat.config import Config, configured_tool
+from voicechat.cli.started_service import started_service
+from voicechat.config import Config, ServiceConfig, configured_tool
 from voicechat.config.endpoints import open_endpoint
-from voicechat.errors import ProviderError
+from voicechat.errors import ConfigError, VoiceChatError
 from voicechat.providers.interfaces import (
     PCM_RATE_HZ,
     ChatModel,
@@ -29,11 +30,20 @@ from voicechat.providers.interfaces import (
 from voicechat.schema.document import DOCUMENT_VOICE
 from voicechat.server.app import build_app
 from voicechat.server.listener import listening
-from voicechat.server.serve import credentials
+from voicechat.server.serve import credentials, open_detector
 from voicechat.session.types import InputSettings
+from voicechat.store.model_catalogue import MODELS_FOLDER, read_catalogue
+from voicechat.store.models import ModelFolder
 from voicechat.text.words import join
+from voicechat.voice.turn_model import LENGTH_MS, TurnModel
 
 PROBE_TEXT = "Hello, this is a test."
+_FALLBACK_VOICE = ServiceConfig(provider="espeak")
+"""Speaks to the recognisers where the default synthesiser does not."""
+
+
+class NotTriedError(CommandError):
+    """A check could not be made, through no fault of what it is about."""
 
 
 async def check_data_directory(config: Config) -> str:
@@ -84,33 +94,111 @@ async def check_tool(config: Config, name: str) -> str:
     return f"loaded, with a deadline of {tool.deadline_s:g} s; it was not called"
 
 
+async def check_models(config: Config) -> str:
+    """Read the pulled models, and compare them with the catalogue."""
+    folder = ModelFolder(config.data_dir / MODELS_FOLDER)
+    pulled = [
+        model
+        for model in read_catalogue().models.values()
+        if model.files and folder.has_model(model.name)
+    ]
+    if not pulled:
+        return "none are pulled; see 'voicechat models list'"
+    for model in pulled:
+        wrong = await asyncio.to_thread(folder.wrong_files, model)
+        if wrong:
+            raise CommandError(f"{model.name}: {wrong[0]}; 'voicechat models pull {model.name}'")
+    return f"{', '.join(model.name for model in pulled)}: as published"
+
+
+async def check_voice_detection(config: Config) -> str:
+    """Load the models of ``[hands_free]`` as the server does, and let the turn model
+    judge silence.
+    """
+    try:
+        detector = open_detector(config)
+    except ConfigError as error:
+        raise CommandError(str(error).removeprefix("hands_free.")) from error
+    if detector.turn_judge is None:
+        return "voice model loaded; no turn_model, so words alone say whether a turn is over"
+    detector.turn_judge.close()
+    begun_s = _now_s()
+    model = TurnModel(Path(config.hands_free.turn_model))
+    await asyncio.to_thread(model.probability, bytes(2 * PCM_RATE_HZ * LENGTH_MS // 1000))
+    return f"voice model and turn_model loaded; a turn is judged in {_now_s() - begun_s:.2f} s"
+
+
 async def probe_synthesizer(config: Config, name: str) -> str:
-    """Synthesise a sentence."""
+    """Synthesise a sentence, and compare the time that takes with the time it lasts."""
     begun_s = _now_s()
     async with started_service("tts", name, config.tts) as service:
+        started_s = _now_s()
         pcm = await _speech(service)
+        factor = _factor(started_s, pcm)
+        if pcm and factor > 1:
+            # The first sentence may load the model.
+            started_s = _now_s()
+            factor = _factor(started_s, await _speech(service))
         voices = len(service.voices)
     if not pcm:
         raise CommandError("it made no audio of a plain sentence")
+    if factor > 1:
+        raise CommandError(
+            f"it is too slow for this machine: real-time factor {factor:.2f}, so that speech "
+            "would stop and go; choose a smaller model"
+        )
     took_s = _now_s() - begun_s
-    return f"made {_seconds(pcm)} of speech in {took_s:.1f} s, start included; {voices} voices"
+    return (
+        f"made {_seconds(pcm)} of speech in {took_s:.1f} s, start included; real-time factor "
+        f"{factor:.2f}; {voices} voices"
+    )
 
 
 async def probe_recognizer(config: Config, name: str) -> str:
     """Recognise synthesised speech. Any transcript passes, because recognisers do not
     always understand synthetic voices.
     """
+    pcm, speaker = await _probe_speech(config)
     begun_s = _now_s()
+    async with started_service("asr", name, config.asr) as service:
+        started_s = _now_s()
+        understood = await _recognized(service, pcm)
+        factor = _factor(started_s, pcm)
+        if factor > 1:
+            # The first utterance may load the model.
+            started_s = _now_s()
+            understood = await _recognized(service, pcm)
+            factor = _factor(started_s, pcm)
+    if factor > 1:
+        raise CommandError(
+            f"it is too slow for this machine: real-time factor {factor:.2f}, so that answers "
+            "would come late; choose a smaller model"
+        )
+    return (
+        f"heard {PROBE_TEXT!r} as {understood!r} in {_now_s() - begun_s:.1f} s, start included; "
+        f"real-time factor {factor:.2f}{speaker}"
+    )
+
+
+async def _recognized(recognizer: SpeechRecognizer, pcm: bytes) -> str:
+    results = recognizer.recognize(in_pieces(pcm), RecognitionOptions())
+    return join([result.text async for result in results if result.final])
+
+
+async def _probe_speech(config: Config) -> tuple[bytes, str]:
+    """Return speech to try a recogniser with, and a note when it is not spoken by the
+    default synthesiser. Raises `NotTriedError` when nothing speaks.
+    """
     try:
         async with started_service("tts", "default", config.tts) as synthesizer:
-            pcm = await _speech(synthesizer)
-    except (ProviderError, NotStartedError) as error:
-        raise CommandError(f"tts.default made no speech to try it with: {error}") from error
-    async with started_service("asr", name, config.asr) as service:
-        recognizer: SpeechRecognizer = service
-        results = recognizer.recognize(in_pieces(pcm), RecognitionOptions())
-        understood = join([result.text async for result in results if result.final])
-    return f"heard {PROBE_TEXT!r} as {understood!r} in {_now_s() - begun_s:.1f} s, start included"
+            return await _speech(synthesizer), ""
+    except Exception:  # noqa: BLE001, S110 - its own check reports it; plug-ins raise anything
+        pass
+    try:
+        async with started_service("tts", "default", {"default": _FALLBACK_VOICE}) as synthesizer:
+            return await _speech(synthesizer), "; spoken by espeak, because tts.default does not"
+    except VoiceChatError as error:
+        raise NotTriedError("not tried, because tts.default makes no speech") from error
 
 
 async def probe_chat_model(config: Config, name: str) -> str:
@@ -170,6 +258,11 @@ async def _speech(synthesizer: SpeechSynthesizer) -> bytes:
         b"".join(converter.push_audio(chunk.pcm, chunk.rate_hz) for chunk in chunks)
         + converter.finish_stream()
     )
+
+
+def _factor(begun_s: float, pcm: bytes) -> float:
+    """Return the time since ``begun_s`` as a multiple of the length of the speech."""
+    return (_now_s() - begun_s) * PCM_RATE_HZ * 2 / max(len(pcm), 1)
 
 
 def _seconds(pcm: bytes) -> str:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from voicechat.cli.checks import (
     PROBES,
+    NotTriedError,
     check_agent,
     check_codecs,
     check_data_directory,
     check_dialect,
     check_keys,
+    check_models,
     check_port,
     check_tool,
+    check_voice_detection,
 )
 from voicechat.cli.command import EXIT_FAILED, EXIT_OK, CliCommand, add_config_argument
 from voicechat.cli.started_service import NotStartedError
@@ -39,6 +42,8 @@ class Finding:
     detail: str
     starts: bool = True
     """False for a service that fails to start."""
+    tried: bool = True
+    """False when something else that the check needs does not work."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +70,8 @@ async def _examine(path: Path | None) -> int:
     failed = 0
     async for finding in examine(config):
         _show(finding)
-        failed += not finding.works
-    print("everything that is configured works" if not failed else f"{failed} of the checks failed")
+        failed += finding.tried and not finding.works
+    print(f"{failed} of the checks failed" if failed else "everything that is configured works")
     return EXIT_FAILED if failed else EXIT_OK
 
 
@@ -76,6 +81,8 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
     yield await _find("keys", partial(check_keys, config))
     yield await _find("port", partial(check_port, config))
     yield await _find("codecs", check_codecs)
+    yield await _find("models", partial(check_models, config))
+    yield await _find("hands_free", partial(check_voice_detection, config))
     for kind in _KINDS:
         services: Mapping[str, ServiceConfig] = getattr(config, kind)
         found: dict[str, Finding] = {}
@@ -112,8 +119,8 @@ def _chain(kind: ServiceKind, order: Sequence[str], found: Mapping[str, Finding]
 
 
 def _health(finding: Finding) -> str:
-    if finding.works:
-        return "works"
+    if finding.works or not finding.tried:
+        return "works" if finding.works else "was not tried"
     return "does not work" if finding.starts else "does not start"
 
 
@@ -123,6 +130,8 @@ async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
             return Finding(name, True, await check())
     except TimeoutError:
         return Finding(name, False, f"no answer within {DEADLINE_S:g} s")
+    except NotTriedError as error:
+        return Finding(name, False, str(error), tried=False)
     except VoiceChatError as error:
         starts = not isinstance(error, NotStartedError)
         return Finding(name, False, str(error).removeprefix(f"{name.split()[0]}: "), starts)
@@ -133,7 +142,8 @@ async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
 
 
 def _show(finding: Finding) -> None:
-    print(f"{'ok  ' if finding.works else 'FAIL'} {finding.name}: {finding.detail}", flush=True)
+    mark = "ok  " if finding.works else "FAIL" if finding.tried else "--  "
+    print(f"{mark} {finding.name}: {finding.detail}", flush=True)
 
 
 COMMAND = CliCommand(

@@ -2,7 +2,11 @@
 names.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 
@@ -16,6 +20,17 @@ def open_chat_model(*, reply: list[str]) -> ScriptedModel:
 
 def open_synthesizer() -> ScriptedSynthesizer:
     return ScriptedSynthesizer()
+
+
+class _SlowSynthesizer(ScriptedSynthesizer):
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        """Speak 10 ms, which take 50."""
+        await asyncio.sleep(0.05)
+        yield AudioChunk(bytes(320), 16_000)
+
+
+def open_slow_synthesizer() -> ScriptedSynthesizer:
+    return _SlowSynthesizer()
 
 
 class _Unstartable(ScriptedModel):
