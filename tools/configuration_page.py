@@ -24,6 +24,7 @@ ORDER = (
     sections.AgentConfig,
     sections.TurnDetectionConfig,
     sections.IdlePromptsConfig,
+    sections.KeypadConfig,
     sections.DialectConfig,
     sections.ToolConfig,
     sections.FillerConfig,

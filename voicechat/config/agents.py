@@ -6,7 +6,7 @@ from voicechat.agents import Agents, normalized_name
 from voicechat.config.sections import AgentConfig
 from voicechat.errors import ConfigError
 from voicechat.names import ANY, DEFAULT, ServiceNames, aliases_of
-from voicechat.session.agent import VARIABLES, Agent, references
+from voicechat.session.agent import VARIABLES, Agent, Keypad, references
 
 
 def build_agents(
@@ -29,6 +29,8 @@ def build_agents(
         _require(f"{path}.asr", [agent.asr], asr)
         _require(f"{path}.tts", [agent.tts], tts)
         _require(f"{path}.tools", agent.tools or (), tools, "tool")
+        if agent.keypad and agent.keypad.tool:
+            _require(f"{path}.keypad.tool", [agent.keypad.tool], agent.tools or tools, "tool")
         for key, text in agent.texts().items():
             _require(f"{path}.{key}", references(text), (*VARIABLES, *agent.variables), "variable")
     return Agents(
@@ -62,6 +64,8 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
         goodbye=agent.goodbye,
         max_duration_ms=round(agent.max_duration_s * 1000) if agent.max_duration_s else None,
         end_conversation=agent.end_conversation,
+        keypad=agent.keypad.keypad if agent.keypad else Keypad(),
+        transfers=agent.transfers,
         variables=agent.variables,
     )
 

@@ -2,6 +2,7 @@
 
 from voicechat.config.sections import Config, DialectConfig
 from voicechat.dialects.base import Endpoint
+from voicechat.dialects.media_streams.endpoint import VENDORS, MediaStreamsEndpoint
 from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
@@ -26,7 +27,8 @@ def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
             alerts=config.devices.show_failures,
         )
     )
-    own = (speech_chat, StreamSpeechEndpoint(), devices, OpenAIRealtimeEndpoint())
+    phones = map(MediaStreamsEndpoint, VENDORS)
+    own = (speech_chat, StreamSpeechEndpoint(), devices, OpenAIRealtimeEndpoint(), *phones)
     others = (open_endpoint(name, section) for name, section in config.dialects.items())
     return _distinct((*own, *others))
 

@@ -25,7 +25,7 @@ from pydantic import (
 from voicechat.agents import Agents
 from voicechat.names import ANY, DEFAULT
 from voicechat.runtime.fallback.policy import ServicePolicy
-from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, references
+from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, Keypad, references
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.types import DETECTION_BOUNDS, TurnDetection
@@ -370,6 +370,7 @@ class ServiceConfig(BaseModel):
 _LANGUAGE = r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$"
 _DETECTION = TurnDetection()
 _IDLE = IdlePrompts(prompts=())
+_KEYPAD = Keypad()
 _Text = Annotated[str, Field(min_length=1)]
 _Texts = Annotated[tuple[_Text, ...], BeforeValidator(_as_tuple)]
 
@@ -435,6 +436,31 @@ class IdlePromptsConfig(ConfigSection):
         return IdlePrompts(prompts=self.prompts, after_ms=round(self.after_s * 1000), times=times)
 
 
+class KeypadConfig(ConfigSection):
+    """``[agents.NAME.keypad]``: how keys that a caller presses become an entry, which
+    the model reads as `DTMF: 1234`.
+    """
+
+    terminator: Annotated[str, Field(pattern=r"^[0-9*#A-D]?$")] = _KEYPAD.terminator
+    """The key that completes an entry; empty: none does."""
+    timeout_s: Annotated[float, Field(ge=0.5, le=60)] = _KEYPAD.timeout_ms / 1000
+    """After this long without a further key an entry is complete."""
+    most: Annotated[int, Field(ge=1, le=256)] = _KEYPAD.most
+    """An entry of this many keys is complete."""
+    tool: str = ""
+    """The `[tools.NAME]` that the model is made to call with an entry; empty: the model
+    reads it and does as it sees fit.
+    """
+
+    @property
+    def keypad(self) -> Keypad:
+        """The session's form of this section."""
+        timeout_ms = round(self.timeout_s * 1000)
+        return Keypad(
+            terminator=self.terminator, timeout_ms=timeout_ms, most=self.most, tool=self.tool
+        )
+
+
 class AgentConfig(ConfigSection):
     """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts
     may hold `{variables}`.
@@ -475,6 +501,14 @@ class AgentConfig(ConfigSection):
     end_conversation: bool = False
     """True: the model has a tool `end_conversation`, with which it ends the
     conversation after its last words.
+    """
+    keypad: KeypadConfig | None = None
+    """How keys that a caller presses become an entry, the table below; unset: with its
+    defaults.
+    """
+    transfers: dict[_Text, _Text] = {}
+    """With whom the model may connect the user, by its tool `transfer`: a number or
+    address for each name, such as `{ desk = "+493012345" }`.
     """
     variables: dict[str, str] = {}
     """Variables that connections may set besides `{called}`, `{caller}`, `{device}`,

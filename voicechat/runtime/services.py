@@ -20,6 +20,7 @@ from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
+from voicechat.runtime.transfer import transfer_tool
 from voicechat.session.agent import Agent
 
 P = TypeVar("P")
@@ -113,8 +114,10 @@ class Services:
         return spoken if toolbox is None else ToolCallingModel(spoken, toolbox)
 
     def _toolbox_of(self, agent: Agent) -> Toolbox | None:
-        tool = end_conversation_tool() if agent.end_conversation else None
-        more = {} if tool is None else {tool.name: tool}
+        own = [end_conversation_tool()] if agent.end_conversation else []
+        if agent.transfers:
+            own.append(transfer_tool(agent.transfers))
+        more = {tool.name: tool for tool in own}
         toolbox = self.toolbox or Toolbox({})
         chosen = toolbox.narrowed(agent.tools, more)
         return chosen if chosen.tools else None

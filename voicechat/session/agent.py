@@ -46,6 +46,22 @@ class IdlePrompts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keypad:
+    """How keys that the user presses become an entry: a turn of the user."""
+
+    terminator: str = "#"
+    """The key that completes an entry, and is no part of it; empty: none does."""
+    timeout_ms: int = 2_000
+    """After so long without a further key an entry is complete."""
+    most: int = 32
+    """So many keys complete an entry."""
+    tool: str = ""
+    """The tool that the model is made to call with an entry; empty: it reads the entry
+    and does as it sees fit.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """One agent. The default one is a conversation without any of this.
 
@@ -82,6 +98,11 @@ class Agent:
     end_conversation: bool = False
     """Whether the model has the tool ``end_conversation``, with which it ends the
     conversation after its last words.
+    """
+    keypad: Keypad = Keypad()
+    transfers: Mapping[str, str] = field(default_factory=dict)
+    """Where the model may pass the conversation on to with its tool ``transfer``: by
+    name, a number or an address that the line understands. Empty: there is no tool.
     """
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables besides ``VARIABLES`` that a connection may bring, with what they are

@@ -5,14 +5,18 @@ The session asks ``due`` whenever no turn is in progress, and makes a turn of wh
 told to say.
 """
 
+import json
 from dataclasses import dataclass
 
 from voicechat.session.agent import Agent
 from voicechat.session.limits import earliest_ms
-from voicechat.session.types import ToolExchange
+from voicechat.session.notices import Ended, Ending
+from voicechat.session.types import ToolExchange, ToolOutcome
 
 END_CONVERSATION = "end_conversation"
 """The tool with which the model ends the conversation after its last words."""
+TRANSFER = "transfer"
+"""The tool with which the model passes the conversation on after its last words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,24 @@ class AgentTurns:
         back.
         """
         self._said_goodbye = False
+        self.transfer_to = ""
+        """Where the conversation is passed on to at its end; empty: nowhere."""
         self._acts = bool(
             agent.greets
             or agent.idle_prompts
             or agent.max_duration_ms is not None
             or agent.end_conversation
+            or agent.transfers
         )
+
+    @property
+    def ended(self) -> Ended:
+        """How the conversation ends, once the agent ``leaves`` it."""
+        if not self.transfer_to:
+            return Ended(Ending.GOODBYE)
+        # Protocols that can tell it in no other way close with this reason.
+        message = f"transferred to {self.transfer_to}"
+        return Ended(Ending.TRANSFERRED, message, transfer_to=self.transfer_to)
 
     @property
     def minds_silence(self) -> bool:
@@ -70,8 +86,12 @@ class AgentTurns:
 
     def note_tools(self, exchange: ToolExchange) -> None:
         """The model has used tools. If it ended the conversation, that is over after
-        the goodbye.
+        the goodbye; if it passed it on, after its last words.
         """
+        for call, answer in zip(exchange.calls, exchange.answers, strict=True):
+            if answer.tool == TRANSFER and answer.outcome is ToolOutcome.ANSWERED:
+                self.transfer_to = self._agent.transfers.get(_named(call.arguments), "")
+                self._ending = self._ending or bool(self.transfer_to)
         if self._agent.end_conversation and any(
             a.tool == END_CONVERSATION for a in exchange.answers
         ):
@@ -125,8 +145,17 @@ class AgentTurns:
         return self._goodbye()
 
     def _goodbye(self) -> Say | None:
-        if self._said_goodbye or not self._agent.goodbye:
+        if self._said_goodbye or self.transfer_to or not self._agent.goodbye:
             self.leaves = True
             return None
         self._said_goodbye = True
         return Say(self._agent.goodbye)
+
+
+def _named(arguments: str) -> str:
+    """Return the ``to`` in a call's arguments; empty when there is none."""
+    try:
+        given = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return ""
+    return str(given.get("to", "")) if isinstance(given, dict) else ""

@@ -140,6 +140,23 @@ class Played(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class PressKey(Command):
+    """The user pressed a key of a keypad: 0 to 9, ``*``, ``#`` or A to D; others are
+    ignored.
+
+    The first key of an entry silences the reply, if replies may be interrupted. The
+    complete entry is a turn of the user (``Agent.keypad``).
+    """
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp(Command):
+    """The user has gone: end now, whatever is in progress."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish(Command):
     """The client sends nothing more: send pending results, then end."""
 
@@ -167,6 +184,8 @@ AnyCommand: TypeAlias = (
     | Cancel
     | AnswerTool
     | Played
+    | PressKey
+    | HangUp
     | Finish
     | Leave
 )

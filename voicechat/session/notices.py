@@ -38,6 +38,7 @@ class Ending(Enum):
     FAULT = "a fault of the server"
     AUDIO = "the audio cannot be recognised"
     GOODBYE = "the agent has ended the conversation"
+    TRANSFERRED = "the agent has passed the conversation on"
 
 
 class Outcome(Enum):
@@ -266,6 +267,10 @@ class Ended:
     fault: Fault | None = None
     cause: object = None
     """Of the ``Leave`` that ended it."""
+    transfer_to: str = ""
+    """With ``TRANSFERRED``: the number or address that the user is to be connected
+    with.
+    """
 
 
 Notice: TypeAlias = (

@@ -87,6 +87,7 @@ class Session:
         if stale is None:
             self._handle(event)
             self._settle_turn_taking()
+            self._settle_keypad()
             self._settle_agent()
             self._routing.settle()
         else:
@@ -187,6 +188,7 @@ class Session:
             self._core.turn_detector.deadline_ms(self._core.state, self._core.now_ms),
             self._core.transcription.deadline_ms(self._core.now_ms),
             self._agent_deadline_ms,
+            self._keypad_deadline_ms,
         )
 
     def _on_tick(self) -> None:
@@ -267,14 +269,22 @@ class Session:
                 self._core.effects += self._core.replies.client_tools.answer_tool(
                     command, self._core.now_ms
                 )
-            case cmd.Finish():
-                self._turns.leave_when_idle(Ended(Ending.FINISHED))
-            case cmd.Leave():
-                self._turns.end_session(
-                    Ended(Ending.VIOLATION, command.message, cause=command.cause)
-                )
+            case cmd.PressKey():
+                self._on_key(command)
+            case cmd.Finish() | cmd.HangUp() | cmd.Leave():
+                self._on_leaving(command)
             case _:
                 assert_never(command)
+
+    def _on_leaving(self, command: cmd.Finish | cmd.HangUp | cmd.Leave) -> None:
+        match command:
+            case cmd.Finish():
+                self._turns.leave_when_idle(Ended(Ending.FINISHED))
+            case cmd.HangUp():
+                self._turns.end_session(Ended(Ending.FINISHED))
+            case cmd.Leave(message):
+                ended = Ended(Ending.VIOLATION, message, cause=command.cause)
+                self._turns.end_session(ended)
 
     def _on_configure(self, command: cmd.Configure) -> None:
         before, self._core.settings = self._core.settings.turn_detection, command.settings
@@ -341,6 +351,33 @@ class Session:
         self._turns.interrupt_turn(Interrupted())
         self._core.effects += self._core.turn_detector.accept_sound(self._core.now_ms)
 
+    # --- the keypad -------------------------------------------------------------------
+
+    def _on_key(self, command: cmd.PressKey) -> None:
+        begins = self._core.keypad.deadline_ms() is None
+        if not self._core.keypad.press(command.key, self._core.now_ms):
+            return
+        self._core.idle_timeout.note_speech(self._core.now_ms)
+        self._core.agent.heard_user()
+        detection = self._core.settings.turn_detection
+        if begins and (detection is None or detection.interrupt_response):
+            replies = self._core.replies
+            # Words that are being transcribed stay: the entry is a turn of its own.
+            if self._core.state is State.REPLYING or replies.playback.audible(self._core.now_ms):
+                self._turns.interrupt_turn(Interrupted())
+
+    @property
+    def _keypad_deadline_ms(self) -> int | None:
+        return None if self._core.state in TURN else self._core.keypad.deadline_ms()
+
+    def _settle_keypad(self) -> None:
+        """Make a turn of a complete entry, once no other turn is in progress."""
+        if self._core.state in TURN or self._core.state is State.CLOSED:
+            return
+        entered = self._core.keypad.take(self._core.now_ms)
+        if entered:
+            self._turns.begin_turn(None, self._core.keypad.respond, entered, detected=True)
+
     # --- the agent --------------------------------------------------------------------
 
     @property
@@ -376,6 +413,6 @@ class Session:
             self._core.now_ms, self._silent_since_ms, self._core.replies.playback.heard_ms
         )
         if self._core.agent.leaves:
-            self._turns.end_session(Ended(Ending.GOODBYE))
+            self._turns.end_session(self._core.agent.ended)
         elif said is not None:
             self._turns.speak_for_agent(said)

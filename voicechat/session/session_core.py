@@ -8,6 +8,7 @@ from voicechat.session.commands import Command
 from voicechat.session.effects import Effect, Send
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.idle_timeout import IdleTimeout
+from voicechat.session.keypad import KeypadEntry
 from voicechat.session.limits import SessionLimits
 from voicechat.session.notices import Notice, Rejected, Why
 from voicechat.session.reply_state import ReplyState
@@ -41,6 +42,7 @@ class SessionCore:
         self.transcription = TranscriptionState()
         self.replies = ReplyState(limits, fallback_message)
         self.agent = AgentTurns(agent)
+        self.keypad = KeypadEntry(agent.keypad)
         self.turn_detector = TurnDetector(
             self.idle_timeout,
             self.transcription,

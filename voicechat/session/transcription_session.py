@@ -29,8 +29,8 @@ class TranscriptionSession:
     """One recognition stream of a client: see ``Machine``.
 
     A recogniser that fails is replaced, as in a conversation; when no replacement
-    works, the session ends. Of the commands only ``Alive``, ``Finish`` and ``Leave``
-    mean anything here.
+    works, the session ends. Of the commands only ``Alive``, ``Finish``, ``HangUp`` and
+    ``Leave`` mean anything here.
     """
 
     def __init__(
@@ -91,6 +91,8 @@ class TranscriptionSession:
             case cmd.Alive():
                 self._idle_timeout.note_message(now_ms)
                 return []
+            case cmd.HangUp():
+                return self._end(Ended(Ending.FINISHED))
             case cmd.Finish():
                 return self._finish(now_ms)
             case ev.Ticked():

@@ -51,6 +51,7 @@ MOST_INPUT_ITEMS = 256
 CLOSE_CODES: Mapping[nt.Ending, int] = {
     nt.Ending.FINISHED: 1000,
     nt.Ending.GOODBYE: 1000,
+    nt.Ending.TRANSFERRED: 1000,
     nt.Ending.ABSENT: 1000,
     nt.Ending.VIOLATION: 1008,
     nt.Ending.ACCESS: 1008,

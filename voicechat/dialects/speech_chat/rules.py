@@ -44,6 +44,7 @@ TURN_DETECTED = "turn_detected"
 CLOSE_CODES: Mapping[nt.Ending, int] = {
     nt.Ending.FINISHED: 1000,
     nt.Ending.GOODBYE: 1000,
+    nt.Ending.TRANSFERRED: 1000,
     nt.Ending.ABSENT: 1000,
     nt.Ending.VIOLATION: 1008,
     nt.Ending.ACCESS: 1008,

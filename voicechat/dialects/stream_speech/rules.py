@@ -19,6 +19,7 @@ from voicechat.session.notices import Ended, Ending, Notice, Recognised
 CLOSE_CODES: Mapping[Ending, int] = {
     Ending.FINISHED: 1000,
     Ending.GOODBYE: 1000,
+    Ending.TRANSFERRED: 1000,
     Ending.ABSENT: 1000,
     Ending.AUDIO: 1003,
     Ending.VIOLATION: 1008,

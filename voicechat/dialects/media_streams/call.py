@@ -1,0 +1,150 @@
+"""What a call does, whatever its wire is: audio both ways, marks that say what the
+caller has heard, and a clear when he interrupts.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from typing_extensions import override
+
+from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
+from voicechat.dialects.media_streams.wire import (
+    KeyPressed,
+    MarkReached,
+    MediaReceived,
+    Said,
+    StreamStarted,
+    StreamStopped,
+    Wire,
+)
+from voicechat.errors import RemoteProtocolError
+from voicechat.session import commands as cmd
+from voicechat.session import notices as nt
+from voicechat.session.events import AudioReceived
+from voicechat.session.types import Settings
+
+MOST_ERRORS = 100
+"""So many malformed messages in a row end the call."""
+MOST_MARKS = 1_000
+"""Marks that a far end may leave unanswered; older ones are forgotten."""
+
+
+class MediaStreamCall(Dialect):
+    """One call.
+
+    The kernel's clock says what the caller has heard, counted from when audio was sent.
+    It is right as long as the far end plays what it gets; a returned mark corrects it.
+    A mark at position p that returns now was reached a return trip ago, and a clear
+    sent now takes effect a trip from now: by then the caller will have heard
+    p + round trip. The round trip is measured by a mark before a reply's first audio,
+    where nothing is before it.
+    """
+
+    def __init__(self, wire: Wire, settings: Settings) -> None:
+        """``settings`` are the session's."""
+        self._wire = wire
+        self._settings = settings
+        self._started = False
+        self._stopped = False
+        self._errors_in_a_row = 0
+        self._marks: dict[str, tuple[int, int]] = {}
+        """Marks that have not returned: the reply and the position in its audio."""
+        self._probe = ""
+        """The mark that measures the round trip, until it returns."""
+        self._probed_ms = 0
+        self._round_trip_ms = 0
+        self._reply = 0
+        """The reply whose audio was written last."""
+        self._end_ms = 0
+        self._marked_ms = 0
+        self._voided = 0
+        """The last reply that was cut; its audio is void."""
+
+    # --- up ---------------------------------------------------------------------------
+
+    @override
+    def receive(self, frame: Frame, now_ms: int) -> Iterable[Reaction]:
+        if not frame:
+            return (cmd.Alive(),)
+        try:
+            said = self._wire.read(frame)
+        except RemoteProtocolError as error:
+            self._errors_in_a_row += 1
+            if self._errors_in_a_row >= MOST_ERRORS:
+                return (cmd.Leave(error.message, cause=error.status),)
+            return (cmd.Alive(),)
+        self._errors_in_a_row = 0
+        return self._react(said, now_ms)
+
+    def _react(self, said: Said | None, now_ms: int) -> Iterator[Reaction]:
+        yield cmd.Alive()
+        match said:
+            case StreamStarted() if not self._started:
+                self._started = True
+                yield from self._begin(said)
+            case MediaReceived(payload) if self._started and not self._stopped and payload:
+                yield AudioReceived(payload)
+            case KeyPressed(key) if self._started and not self._stopped:
+                yield cmd.PressKey(key)
+            case MarkReached(name):
+                yield from self._reached(name, now_ms)
+            case StreamStopped():
+                self._stopped = True
+                yield cmd.HangUp()
+            case _:
+                pass
+
+    def _begin(self, started: StreamStarted) -> Iterator[Reaction]:
+        line, settings = started.line, self._settings
+        if settings.input != line.input:
+            voice = replace(settings.voice, format=line.output)
+            self._settings = replace(settings, input=line.input, voice=voice)
+            yield cmd.Configure(self._settings)
+        yield cmd.Begin()
+
+    def _reached(self, name: str, now_ms: int) -> Iterator[Reaction]:
+        if name == self._probe:
+            self._probe = ""
+            self._round_trip_ms = now_ms - self._probed_ms
+        elif (mark := self._marks.pop(name, None)) is not None:
+            reply, position_ms = mark
+            yield cmd.Played(reply, position_ms + self._round_trip_ms)
+
+    # --- down -------------------------------------------------------------------------
+
+    @override
+    def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
+        match notice:
+            case nt.ReplyAudio():
+                return [Tell(frame) for frame in self._audio(notice, now_ms)]
+            case nt.SentenceBegun(reply) if reply == self._reply:
+                return [Tell(frame) for frame in self._mark()]
+            case nt.ReplyAudioFinished(reply) if reply == self._reply:
+                return [Tell(frame) for frame in (*self._wire.audio_end(), *self._mark())]
+            case nt.ReplyCut(reply) if reply == self._reply and reply != self._voided:
+                self._voided = reply
+                self._marks.clear()
+                self._probe = ""
+                return [Tell(self._wire.clear())]
+            case _:
+                return ()
+
+    def _audio(self, audio: nt.ReplyAudio, now_ms: int) -> Iterator[Frame]:
+        if audio.reply != self._reply:
+            self._reply, self._end_ms, self._marked_ms = audio.reply, 0, 0
+            if not self._marks and not self._probe:
+                self._probe, self._probed_ms = f"{audio.reply}:0", now_ms
+                yield self._wire.mark(self._probe)
+        self._end_ms = audio.end_ms
+        yield from self._wire.audio(audio.packets)
+
+    def _mark(self) -> Iterator[Frame]:
+        """Mark how far the reply's audio has been written."""
+        if self._marked_ms == self._end_ms:
+            return
+        self._marked_ms = self._end_ms
+        name = f"{self._reply}:{self._end_ms}"
+        if len(self._marks) >= MOST_MARKS:
+            del self._marks[next(iter(self._marks))]
+        self._marks[name] = (self._reply, self._end_ms)
+        yield self._wire.mark(name)

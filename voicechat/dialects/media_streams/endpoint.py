@@ -1,0 +1,70 @@
+"""Where each vendor's streams arrive, and who calls."""
+
+from collections.abc import Mapping, Sequence
+
+from typing_extensions import override
+
+from voicechat.dialects.base import Caller, Connection, Endpoint, Frame, Handshake, Opening, Refused
+from voicechat.dialects.media_streams.call import MediaStreamCall
+from voicechat.dialects.media_streams.vendors import (
+    ExotelWire,
+    PlivoWire,
+    TelnyxWire,
+    TwilioWire,
+    VonageWire,
+)
+from voicechat.dialects.media_streams.wire import StreamStarted, Wire, parameters_of
+from voicechat.dialects.telephony import call_settings, caller_of
+from voicechat.errors import Status
+
+GREETING_FRAMES = 16
+"""Frames until ``start`` at most: Twilio sends one before it; media that comes early is
+passed over.
+"""
+
+
+class MediaStreamsEndpoint(Endpoint):
+    """The streams of one vendor. The key of a call is its parameter ``token``, or comes
+    with the request as every key does.
+    """
+
+    greeting_frames = GREETING_FRAMES
+
+    def __init__(self, vendor: str = "twilio") -> None:
+        """``vendor`` is one of ``VENDORS``."""
+        self._wire = VENDORS[vendor]
+        self.paths = (f"/phone/{vendor}/stream", f"/phone/{vendor}/stream/{{agent}}")
+
+    @override
+    def identify(self, handshake: Handshake, frames: Sequence[Frame]) -> Caller | None:
+        if not frames:
+            return None
+        wire = self._wire()
+        for frame in frames:
+            said = wire.read(frame)
+            if isinstance(said, StreamStarted):
+                parameters = {**parameters_of(dict(handshake.query)), **said.parameters}
+                return caller_of(parameters, handshake.variables.get("agent", ""))
+        return None
+
+    @override
+    def open(self, connection: Connection) -> Opening:
+        settings = call_settings(connection)
+        return Opening(dialect=MediaStreamCall(self._wire(), settings), settings=settings)
+
+    @override
+    def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
+        # No vendor has a message for it: the call goes on with what follows the stream.
+        if status is not Status.AT_CAPACITY:
+            return Refused(code=1008)
+        return Refused(code=1012 if restarting else 1013)
+
+
+VENDORS: Mapping[str, type[Wire]] = {
+    "twilio": TwilioWire,
+    "telnyx": TelnyxWire,
+    "plivo": PlivoWire,
+    "exotel": ExotelWire,
+    "vonage": VonageWire,
+}
+"""The wires by the names that stand in the paths."""

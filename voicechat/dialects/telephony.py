@@ -1,0 +1,132 @@
+"""What the dialects of telephone lines share: how a line carries audio, and with what a
+call's session begins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from voicechat.agents import Arrival
+from voicechat.audio.formats import Container, packet_format
+from voicechat.dialects.base import Caller, Connection, with_agent
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.session.types import InputSettings, Settings, TurnDetection, VoiceSettings
+
+FRAME_MS = 20
+"""The length of a telephone's frames: that of RTP (RFC 3551, section 4.2)."""
+LEAD_MS = 1_000
+"""How far ahead of playback audio is sent to a far end that buffers it. It survives a
+second of a bad network, and an interruption has only that to take back.
+"""
+SECRETS = ("token", "apikey")
+"""Parameters of a call that hold a key: they never become variables of an agent."""
+_CALLED = ("called", "to", "To", "to_number")
+_CALLER = ("caller", "from", "From", "from_number")
+"""How the parameters are called that hold the number called and the one that calls."""
+MAX_VARIABLES = 50
+"""More parameters of one call are ignored. The vendors allow far fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineFormat:
+    """How a line carries audio, both ways: G.711 or 16-bit little-endian samples."""
+
+    container: Container
+    """MU_LAW, A_LAW or PCM."""
+    rate_hz: int = 8_000
+
+    @property
+    def input(self) -> InputSettings:
+        """How the caller's audio is read. A caller may stay silent: the agent sees to
+        that.
+        """
+        return InputSettings(
+            format=self.container.value, sample_rate_hz=self.rate_hz, silence_allowed=True
+        )
+
+    @property
+    def output(self) -> str:
+        """The name of the reply's format: packets of ``FRAME_MS``."""
+        return packet_format(self.container, self.rate_hz, FRAME_MS).name
+
+    @property
+    def frame_bytes(self) -> int:
+        """The size of a frame of ``FRAME_MS``."""
+        sample_bytes = 2 if self.container is Container.PCM else 1
+        return self.rate_hz * FRAME_MS // 1000 * sample_bytes
+
+
+MU_LAW = LineFormat(Container.MU_LAW)
+
+
+def line_format(encoding: str, rate_hz: object = 8_000) -> LineFormat:
+    """Return the format of a line by the name that a vendor has for it.
+
+    Raises ``RemoteProtocolError`` (UNSUPPORTED_FORMAT) for another encoding or rate.
+    """
+    name = encoding.lower().removeprefix("audio/")
+    container = _CONTAINERS.get(name.removeprefix("x-"))
+    try:
+        rate = int(str(rate_hz))
+    except ValueError:
+        rate = 0
+    rates = (8_000,) if container in (Container.MU_LAW, Container.A_LAW) else _LINEAR_HZ
+    if container is None or rate not in rates:
+        raise RemoteProtocolError(
+            Status.UNSUPPORTED_FORMAT,
+            f"media of {encoding[:40]!r} at {str(rate_hz)[:10]} Hz cannot be carried; set the "
+            "stream to mu-law or A-law at 8000 Hz, or to L16 at 8000, 16000 or 24000 Hz",
+        )
+    return LineFormat(container, rate)
+
+
+_CONTAINERS = {
+    **dict.fromkeys(("mulaw", "ulaw", "pcmu"), Container.MU_LAW),
+    **dict.fromkeys(("alaw", "pcma"), Container.A_LAW),
+    **dict.fromkeys(("l16", "linear16", "slin", "raw/slin", "pcm"), Container.PCM),
+}
+_LINEAR_HZ = (8_000, 12_000, 16_000, 24_000, 32_000, 48_000)
+
+
+def call_settings(
+    connection: Connection, line: LineFormat = MU_LAW, lead_ms: int = LEAD_MS
+) -> Settings:
+    """Return the settings of a call. A telephone has no button for the end of a turn,
+    so the server detects it.
+
+    Raises ``RemoteProtocolError`` (NOT_ALLOWED_NOW) where it detects no voice.
+    """
+    if not connection.hands_free:
+        raise RemoteProtocolError(
+            Status.NOT_ALLOWED_NOW,
+            "this server detects no voice, and a call needs that; see [hands_free]",
+        )
+    agent = connection.agent
+    settings = Settings(
+        input=line.input,
+        voice=VoiceSettings(
+            voice=connection.pick_voice(agent.voice), format=line.output, piece_ms=5 * FRAME_MS
+        ),
+        lead_ms=lead_ms,
+        turn_detection=agent.turn_detection or TurnDetection(),
+    )
+    return with_agent(settings, agent)
+
+
+def caller_of(parameters: Mapping[str, str], agent: str = "") -> Caller:
+    """Return who is calling, of the parameters of a call; ``agent`` is the one that the
+    address names. All but the keys are offered to the agent as variables.
+    """
+    open_parameters = {name: value for name, value in parameters.items() if name not in SECRETS}
+    return Caller(
+        arrival=Arrival(
+            agent=agent,
+            called=_first(parameters, _CALLED),
+            caller=_first(parameters, _CALLER),
+            variables=dict(list(open_parameters.items())[:MAX_VARIABLES]),
+        ),
+        key=_first(parameters, SECRETS),
+    )
+
+
+def _first(parameters: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((parameters[name] for name in names if parameters.get(name)), "")
