@@ -110,7 +110,9 @@ async def try_one(server: ForkServer, name: str, seed: int) -> tuple[str, float]
     return outcome, loop.time() - began_s
 
 
-async def fuzz(names_and_seeds: list[tuple[str, int]]) -> Findings:
+async def fuzz(
+    names_and_seeds: list[tuple[str, int]], *, max_input_s: float = MAX_INPUT_S
+) -> Findings:
     """Try inputs, a few at once."""
     server, findings = open_decoding(), Findings()
     await server.start()
@@ -123,7 +125,7 @@ async def fuzz(names_and_seeds: list[tuple[str, int]]) -> Findings:
             name, seed = waiting.pop()
             outcome, took_s = await try_one(server, name, seed)
             findings.outcomes[outcome] += 1
-            if took_s > MAX_INPUT_S:
+            if took_s > max_input_s:
                 findings.slow.append((name, seed, took_s))
             if outcome == "lost":
                 findings.ended.append((name, seed))

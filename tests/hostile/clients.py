@@ -191,7 +191,7 @@ async def conversation(
         yield client
 
 
-async def all_left(server: Running, sessions: int, within_s: float = 2) -> None:
+async def all_left(server: Running, sessions: int, within_s: float = 30) -> None:
     """Wait until so few sessions are open."""
     async with asyncio.timeout(within_s):
         while server.admission.sessions != sessions:  # noqa: ASYNC110 - the end of a session is told to nobody

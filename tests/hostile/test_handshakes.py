@@ -101,7 +101,7 @@ async def test_what_is_no_request_is_answered_400_or_cut(raw: bytes, tmp_path: P
         async with tcp(server) as client:
             client.write(raw)
             try:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(30):
                     answer = await client.reader.readline()
             except ConnectionError:
                 answer = b""
@@ -130,8 +130,8 @@ async def test_unfinished_handshakes_take_no_session_and_do_not_delay_the_end(
             assert server.admission.sessions == 1
             bystander.writer.transport.abort()
             await all_left(server, 0)
-            begun_s = loop.time()
-        assert loop.time() - begun_s < 4
+            overdue = loop.time() + 30  # aiohttp by itself waits for 60 s
+        assert loop.time() < overdue
 
 
 async def test_a_client_that_vanishes_during_the_handshake_is_no_error_in_the_log(

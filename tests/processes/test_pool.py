@@ -42,7 +42,7 @@ async def warm_pool(
 
 async def until(fact: Callable[[], bool]) -> None:
     """Wait for another process; the bound is for a broken one."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not fact():  # noqa: ASYNC110 - another process sets no event of ours
             await asyncio.sleep(0.005)
 
@@ -56,7 +56,7 @@ def exists(pid: int) -> bool:
 
 
 async def ask(channel: Channel, *payloads: bytes) -> list[bytes]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for payload in payloads:
             await channel.send(payload)
         channel.finish_input()
@@ -114,27 +114,19 @@ async def test_a_child_that_does_not_answer_is_killed() -> None:
         ]
 
 
-async def test_a_child_that_owes_nothing_may_be_silent() -> None:
-    async with warm_pool(answer_ms=100) as pool:
+async def test_a_child_that_owes_nothing_may_be_silent_before_new_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with warm_pool(answer_ms=10_000) as pool:
         (pid,) = pool.pids
         channel = await pool.open_channel(wait_ms=SOON_MS)
         await channel.send(b"x")
         assert await anext(channel) == b"x"
-        await asyncio.sleep(
-            0.3
-        )  # three times its deadline: that nothing happens needs the time to pass
-        assert await ask(channel) == [b"1 bytes"]
-        assert pool.pids == (pid,)
-
-
-async def test_old_silence_does_not_count_against_new_work() -> None:
-    async with warm_pool(answer_ms=400) as pool:
-        (pid,) = pool.pids
-        channel = await pool.open_channel(wait_ms=SOON_MS)
-        await channel.send(b"x")
-        assert await anext(channel) == b"x"
-        await asyncio.sleep(0.3)
-        assert await ask(channel, b"sleep 0.3") == [b"sleep 0.3", b"10 bytes"]
+        loop = asyncio.get_running_loop()
+        now_s = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now_s() + 30)  # three times its deadline
+        await asyncio.sleep(0.01)  # timers that are due now have run when this one has
+        assert await ask(channel, b"y") == [b"y", b"2 bytes"]
         assert pool.pids == (pid,)
 
 
@@ -169,7 +161,7 @@ async def test_a_sender_waits_while_the_child_is_behind() -> None:
         blocked = asyncio.get_running_loop().create_task(channel.send(bytes(900)))
         await asyncio.sleep(0)
         assert not blocked.done()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await blocked
         channel.close()
 
@@ -311,7 +303,7 @@ async def test_a_child_that_cannot_load_says_why_at_once() -> None:
 async def test_a_cancellation_ends_a_long_job_at_its_next_answer() -> None:
     async with warm_pool() as pool:
         channel = await pool.open_channel(wait_ms=SOON_MS)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await channel.send(b"count")
             assert await anext(channel) == b"1"
             channel.close()
@@ -375,9 +367,8 @@ async def test_closing_is_bounded_although_a_child_hangs() -> None:
     async with warm_pool() as pool:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
-        began_s = asyncio.get_running_loop().time()
-        await pool.aclose()
-        assert asyncio.get_running_loop().time() - began_s < 3
+        async with asyncio.timeout(30):
+            await pool.aclose()
         assert not exists(pid)
 
 
@@ -385,7 +376,7 @@ async def test_closing_while_starting_fails_the_start_and_leaves_nothing() -> No
     pool = WorkerPool([*COMMAND, "--slow-start"], size=1)
     starting = asyncio.get_running_loop().create_task(pool.start())
     await until(lambda: len(asyncio.all_tasks()) == 4)  # this test, the start, the pool, its worker
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await pool.aclose()
         with pytest.raises(WorkerLostError):
             await starting
