@@ -1,0 +1,151 @@
+"""One call by AudioSocket: audio both ways, keys, and the end.
+
+Asterisk neither buffers for us nor tells what it has played. So frames of 20 ms leave
+one by one, at multiples of 20 ms since the first, and an interruption only empties the
+queue. While nothing is said the frames are silent: a call on which nothing comes for
+two seconds is hung up.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from typing_extensions import override
+
+from voicechat.audio.formats import Container
+from voicechat.dialects.audiosocket.frames import DTMF, ERROR, HANGUP, NARROW, RATES_HZ
+from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
+from voicechat.dialects.telephony import FRAME_MS, LineFormat
+from voicechat.session import commands as cmd
+from voicechat.session import notices as nt
+from voicechat.session.events import AudioReceived
+from voicechat.session.types import Settings
+
+LEAD_MS = 300
+"""How far ahead of playback the session gives audio out. It waits here, not in a
+network, so it only has to survive a busy moment of the server.
+"""
+CAUGHT_UP_MS = 200
+"""Frames that are late by at most so much are sent together; after a longer pause the
+clock begins anew.
+"""
+RATE_WAIT_MS = 200
+"""The rate of the first audio is waited for this long. A channel that sends none gets
+the rate that was configured.
+"""
+
+
+class AudioSocketCall(Dialect):
+    """One call. Its first frame has told its id already, and is passed over here."""
+
+    def __init__(self, settings: Settings, rate_hz: int = 8_000) -> None:
+        """``settings`` are the session's. ``rate_hz`` is that of the kind 0x10, which
+        old versions of Asterisk use for any rate.
+        """
+        self._settings = settings
+        self._narrow_hz = rate_hz
+        self._kind = NARROW
+        self._begun = False
+        self._opened_ms = 0
+        self._frames: deque[bytes] = deque()
+        """Frames that wait for their time."""
+        self._origin_ms = 0
+        """When the first frame left."""
+        self._sent = 0
+        self._over = False
+
+    @override
+    def open(self, now_ms: int) -> Iterable[Reaction]:
+        self._opened_ms = self._origin_ms = now_ms
+        return ()
+
+    @override
+    def close_code(self, ended: nt.Ended) -> int:
+        return 1000  # TCP has no codes
+
+    # --- up ---------------------------------------------------------------------------
+
+    @override
+    def receive(self, frame: Frame, now_ms: int) -> Iterable[Reaction]:
+        if not isinstance(frame, bytes) or not frame or self._over:
+            return (cmd.Alive(),)
+        return self._react(frame[0], frame[1:])
+
+    def _react(self, kind: int, payload: bytes) -> Iterator[Reaction]:
+        yield cmd.Alive()
+        match kind:
+            case _ if kind in RATES_HZ:
+                if not self._begun:
+                    yield from self._begin(kind)
+                yield from self._read_as(kind)
+                if payload:
+                    yield AudioReceived(payload)
+            case _ if kind == DTMF:
+                yield cmd.PressKey(payload[:2].decode("latin-1"))
+            case _ if kind in (HANGUP, ERROR):
+                self._over = True
+                yield cmd.HangUp()
+            case _:
+                pass
+
+    def _begin(self, kind: int) -> Iterator[Reaction]:
+        """The call begins with audio of that kind, and is answered in it."""
+        self._begun, self._kind = True, kind
+        voice = replace(self._settings.voice, format=self._line(kind).output)
+        self._settings = replace(self._settings, voice=voice)
+        yield from self._read_as(kind)
+        yield cmd.Begin()
+
+    def _read_as(self, kind: int) -> Iterator[Reaction]:
+        """What the caller says comes as audio of that kind. It may change at any
+        time.
+        """
+        line = self._line(kind)
+        if self._settings.input != line.input:
+            self._settings = replace(self._settings, input=line.input)
+            yield cmd.Configure(self._settings)
+
+    def _line(self, kind: int) -> LineFormat:
+        rate_hz = self._narrow_hz if kind == NARROW else RATES_HZ[kind]
+        return LineFormat(Container.PCM, rate_hz)
+
+    # --- down -------------------------------------------------------------------------
+
+    @override
+    def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
+        match notice:
+            case nt.ReplyAudio(_, packets):
+                self._frames += packets
+            case nt.ReplyCut():
+                self._frames.clear()
+            case nt.Ended():
+                self._over = True
+                return (Tell(bytes((HANGUP,))),)
+            case _:
+                pass
+        return ()
+
+    @override
+    def deadline_ms(self) -> int | None:
+        return None if self._over else self._due_ms
+
+    @property
+    def _due_ms(self) -> int:
+        return self._origin_ms + self._sent * FRAME_MS
+
+    @override
+    def wake(self, now_ms: int) -> Iterable[Reaction]:
+        reactions: list[Reaction] = []
+        if not self._begun and now_ms >= self._opened_ms + RATE_WAIT_MS:
+            reactions += self._begin(NARROW)
+        if now_ms - self._due_ms > CAUGHT_UP_MS:
+            self._origin_ms, self._sent = now_ms, 0
+        while self._due_ms <= now_ms:
+            self._sent += 1
+            reactions.append(Tell(bytes((self._kind,)) + self._next_frame()))
+        return reactions
+
+    def _next_frame(self) -> bytes:
+        if self._frames:
+            return self._frames.popleft()
+        return bytes(self._line(self._kind).frame_bytes)
