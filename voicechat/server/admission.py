@@ -64,7 +64,8 @@ class Admission:
 
     def keys_in_use(self) -> frozenset[str]:
         """Return the ids of the keys that open sessions use."""
-        return frozenset(principal.key_id for principal in self._conversations.values())
+        principals = self._conversations.values()
+        return frozenset(each.key_id for each in principals if not each.keyless)
 
     def end_sessions_of(self, key_ids: Collection[str], why: AccessEnded) -> None:
         """End the sessions of these keys now, even in the middle of a turn."""

@@ -276,7 +276,7 @@ class Mount:
             return  # the caller has gone
         access = _ACCESS[endpoint.kind]
         if endpoint.trusted:
-            principal = Principal(f"dialects.{endpoint.name}")
+            principal = Principal(f"dialects.{endpoint.name}", keyless=True)
         elif caller.key or request is None:
             principal = await self._authorise.admit_key(caller.key, handshake.peer, access)
         else:
