@@ -103,9 +103,9 @@ class DeleteItem(Command):
 class TruncateReply(Command):
     """Of reply number ``reply`` only the first ``heard_ms`` of its audio were heard.
 
-    The history keeps the text of that; told by ``ReplyCut``. ``Rejected`` when the
-    reply has no audio, is not remembered (any more, or while it is being made), or is
-    not that long.
+    It is heard no further. The history keeps the text of that; told by ``ReplyCut``.
+    ``Rejected`` when the reply has no audio, is not remembered (any more, or while it
+    is being made), or is not that long.
     """
 
     reply: int

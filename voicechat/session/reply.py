@@ -98,6 +98,7 @@ class Reply:
         self._sentences_begun = 0
         self._paced: deque[ev.SpeechSynthesized] = deque()
         self._all_made = False
+        self._stopped_at_ms: int | None = None
         self.is_fallback = False
         """Its audio is no answer: the model failed before anything of one was spoken.
         """
@@ -330,7 +331,18 @@ class Reply:
         """The text whose audio has been played by ``now_ms``, cut at a word; without
         audio, all that was told.
         """
-        return self.heard_text_until(self.clock.position_ms(now_ms)) if self.voiced else self.text
+        if not self.voiced:
+            return self.text
+        position_ms = self.clock.position_ms(now_ms)
+        if self._stopped_at_ms is not None:
+            position_ms = min(position_ms, self._stopped_at_ms)
+        return self.heard_text_until(position_ms)
+
+    def stop_playback(self, position_ms: int) -> None:
+        """The listener has stopped the audio at ``position_ms``: no more of it is
+        heard, whatever the clock says.
+        """
+        self._stopped_at_ms = position_ms
 
     def heard_text_until(self, position_ms: int) -> str:
         """The text of the audio up to ``position_ms``, cut at a word."""
@@ -356,7 +368,7 @@ class Reply:
 
     def audible(self, now_ms: int) -> bool:
         """Whether the listener still has audio to hear."""
-        return self.clock.position_ms(now_ms) < self._made_ms
+        return self._stopped_at_ms is None and self.clock.position_ms(now_ms) < self._made_ms
 
     @property
     def silent_at_ms(self) -> int | None:

@@ -255,6 +255,9 @@ class OpenAIRealtime(Dialect):
         if item.reply in self._responses:
             self._truncated[item.reply] = end_ms
             return [cmd.Played(item.reply, end_ms), self._truncated_event(item.id, end_ms)]
+        if not item.history:
+            # Nothing of it was heard before it was stopped, and nothing is remembered.
+            return [self._truncated_event(item.id, end_ms)]
         cause = _Truncate(_id_of(event), item.id, end_ms)
         return [cmd.TruncateReply(item.reply, end_ms, cause=cause)]
 
