@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicechat.audio.signatures import is_refused, known_container
+from voicechat.audio.formats import InputContainer
+from voicechat.audio.signatures import check_start, is_refused, known_container
+from voicechat.errors import RemoteProtocolError
 
 PAGE = "<!DOCTYPE html><html><body>Not found</body></html>"
 REFUSED = {
@@ -77,10 +79,37 @@ def test_everything_else_is_the_decoders_to_judge(name: str) -> None:
     assert not is_refused(CONTAINERS[name])
 
 
-@given(st.binary(max_size=700))
-def test_any_beginning_can_be_asked_about(start: bytes) -> None:
-    known_container(start)
-    is_refused(start)
+SIGNED = sorted(name for name, start in CONTAINERS.items() if known_container(start) is not None)
+ARCHIVES = ("document", "zip", "gzip", "tar", "picture", "program")
+
+
+@given(st.sampled_from(SIGNED), st.binary(max_size=700))
+def test_what_follows_a_signature_changes_nothing(name: str, rest: bytes) -> None:
+    start = CONTAINERS[name]
+    assert known_container(start + rest) == known_container(start)
+    assert not is_refused(start + rest)
+
+
+@given(st.sampled_from(ARCHIVES), st.binary(max_size=700))
+def test_what_follows_the_signature_of_an_archive_changes_nothing(name: str, rest: bytes) -> None:
+    assert is_refused(REFUSED[name] + rest)
+
+
+@given(
+    st.sampled_from(["", *SIGNED]).map(lambda name: CONTAINERS.get(name, b"")),
+    st.binary(max_size=700),
+)
+def test_a_stream_is_let_through_under_the_names_of_what_it_begins_like(
+    signature: bytes, rest: bytes
+) -> None:
+    start = signature + rest
+    known = known_container(start)
+    for container in InputContainer:
+        if known is None or container.value in known.split(" or "):
+            check_start(container.value, start)
+        else:
+            with pytest.raises(RemoteProtocolError, match=known or "a whole recording"):
+                check_start(container.value, start)
 
 
 @pytest.mark.parametrize(
