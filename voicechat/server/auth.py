@@ -62,12 +62,12 @@ class Principal:
     """The user or token that the request is for, among all with this key; empty: the
     key itself, which sees what all of them have made.
     """
+    account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
+    """The key's account; wrap whatever takes time in ``account.session()``."""
     keyless: bool = False
     """The caller has no key, because its endpoint trusts whoever reaches it; ``key_id``
     names that.
     """
-    account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
-    """The key's account; wrap whatever takes time in ``account.session()``."""
 
 
 @dataclass(frozen=True, slots=True)
