@@ -18,21 +18,27 @@ INSECURE_HOST = "voicechat.example"
 _TAP = """
 (() => {
   const connect = AudioNode.prototype.connect;
-  window.loudness = []; // [ms, level] of what reaches the loudspeaker
+  let sound; // the context of the loudspeaker
+  window.loudness = []; // [ms, level, ms of sound] of what reaches the loudspeaker
   window.spoken = []; // and of what the microphone hears
+  window.soundMs = () => sound.currentTime * 1000; // a page that has to wait makes no sound later
   const record = (node, levels) => {
     const tap = new AnalyserNode(node.context, { fftSize: 256 });
     const samples = new Float32Array(256);
     connect.call(node, tap);
     setInterval(() => {
       tap.getFloatTimeDomainData(samples);
-      levels.push([performance.now(), Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / 256)]);
+      const level = Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / 256);
+      levels.push([performance.now(), level, node.context.currentTime * 1000]);
       if (levels.length > 60000) levels.splice(0, 30000);
     }, 4);
   };
   AudioNode.prototype.connect = function (to, ...rest) {
     if (this instanceof MediaStreamAudioSourceNode) record(this, window.spoken);
-    if (to instanceof AudioDestinationNode) record(this, window.loudness);
+    if (to instanceof AudioDestinationNode) {
+      sound = this.context;
+      record(this, window.loudness);
+    }
     return connect.call(this, to, ...rest);
   };
 })();
