@@ -17,7 +17,7 @@ import pytest
 import trustme
 from agents import GuardrailFunctionOutput, OutputGuardrail, function_tool
 from agents.realtime import RealtimeAgent, RealtimeRunner, realtime_handoff
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, BadRequestError
 from yarl import URL
 
 from tests.openai_realtime.client import judged
@@ -121,6 +121,32 @@ async def test_the_python_package_types_calls_and_ends_turns_itself(
             await connection.input_audio_buffer.commit()
             await connection.response.create()
             assert (await talk.until("response.output_text.done"))["text"] == "I hear you."
+
+
+async def test_a_client_secret_opens_one_session_with_its_configuration(tmp_path: Path) -> None:
+    model = ScriptedModel((("Hello.",),))
+    async with realtime_server(tmp_path, model) as server, asyncio.timeout(60):
+        client = AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1")
+        bound: Any = {
+            "type": "realtime",
+            "instructions": "Be brief.",
+            "audio": {"input": {"turn_detection": None}},
+        }
+        made = await client.realtime.client_secrets.create(session=bound)
+        assert made.value.startswith("ek_")
+        assert made.session.type == "realtime"
+        assert made.session.instructions == "Be brief."
+        browser = AsyncOpenAI(api_key=made.value, base_url=f"{server.url}/v1")
+        async with browser.realtime.connect(model="gpt-realtime") as connection:
+            session = (await Talk(connection).until("session.created"))["session"]
+            assert session["instructions"] == "Be brief."
+            assert session["audio"]["input"]["turn_detection"] is None
+        async with browser.realtime.connect(model="gpt-realtime") as connection:
+            error = judged(await connection.recv_bytes())["error"]
+            assert error["code"] == "invalid_api_key"
+        wrong: Any = {"type": "realtime", "output_modalities": ["video"]}
+        with pytest.raises(BadRequestError, match=r"session\.output_modalities"):
+            await client.realtime.client_secrets.create(session=wrong)
 
 
 @function_tool

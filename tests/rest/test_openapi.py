@@ -73,12 +73,17 @@ async def test_whatever_a_server_answers_is_in_a_document(live: Live) -> None:
         for short in ("", "/projects")
     }
     demo = {route.path for route in Pages(demo_folder()).routes()}
+    pages = [*ROOT.glob("protocol/*/README.md"), *ROOT.glob("docs/*.md")]
+    prose = "".join(page.read_text("utf-8") for page in pages)
     routed = {
         route.resource.canonical
         for route in live.running.app.router.routes()
         if route.resource is not None
     }
-    assert routed == set(http) | sockets | aliases | demo
+    described = set(http) | sockets | aliases | demo
+    assert described <= routed
+    # Other protocols are described in prose, by what their addresses begin with.
+    assert {path for path in routed - described if path.split("{")[0] not in prose} == set()
 
 
 def test_the_document_is_openapi_whose_references_lead_somewhere(

@@ -165,6 +165,10 @@ class Connection:
     model: str = "default"
     """The chat model or agent that the connection asked for, by the name that it used.
     """
+    configuration: str = ""
+    """What the session is to begin with, as the protocol writes it, if the client's
+    token is bound to that.
+    """
     note: str = ""
     """What the client is to be told about its names; see ``names.ResolvedName.note``.
     """

@@ -62,6 +62,8 @@ class Principal:
     """The user or token that the request is for, among all with this key; empty: the
     key itself, which sees what all of them have made.
     """
+    configuration: str = ""
+    """What the session begins with, if a token is bound to that."""
     account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
     """The key's account; wrap whatever takes time in ``account.session()``."""
     keyless: bool = False
@@ -78,6 +80,7 @@ class _Credential:
     grant: Grant
     origin: str = ""
     holder: str = ""
+    configuration: str = ""
 
 
 class OutOfScopeError(AdmissionError):
@@ -138,7 +141,12 @@ class Authoriser:
         account = self.accounts.account_of(credential.key_id, credential.grant.quota)
         account.begin_request(asyncio.get_running_loop().time())
         return Principal(
-            credential.key_id, project, credential.grant.scope, credential.holder, account
+            credential.key_id,
+            project,
+            credential.grant.scope,
+            credential.holder,
+            credential.configuration,
+            account,
         )
 
     async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
@@ -157,7 +165,9 @@ class Authoriser:
         account = self.accounts.account_of(credential.key_id, credential.grant.quota)
         account.begin_request(asyncio.get_running_loop().time())
         project = scope.projects[0] if scope.projects else DEFAULT_PROJECT
-        return Principal(credential.key_id, project, scope, credential.holder, account)
+        return Principal(
+            credential.key_id, project, scope, credential.holder, credential.configuration, account
+        )
 
     def issue_token(self, grant: TokenGrant, life_s: int) -> str:
         """Make a token that this server will accept once.
@@ -216,13 +226,13 @@ class Authoriser:
         None when the key is no longer valid.
         """
         if token.key_id in self._static_digests:
-            return _Credential(token.key_id, Grant(scope=token.scope), token.origin, holder)
-        key = self._keys.valid_key(token.key_id, unix_s())
-        if key is None:
-            return None
-        return _Credential(
-            key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin, holder
-        )
+            grant = Grant(scope=token.scope)
+        else:
+            key = self._keys.valid_key(token.key_id, unix_s())
+            if key is None:
+                return None
+            grant = Grant(scope=token.scope, quota=key.grant.quota)
+        return _Credential(token.key_id, grant, token.origin, holder, token.configuration)
 
     async def _refresh(self) -> None:
         """Read the key file if it has changed. Concurrent callers share one read."""

@@ -340,6 +340,7 @@ class Mount:
             session_id=secrets.token_hex(8),
             models=services.model_names,
             model=arrival.model or agent.name,
+            configuration=principal.configuration,
             note="; ".join(note for note in notes if note),
             hands_free=conditions.detector is not None,
             pick_voice=_voice_picker(synthesizer.provider, agent.voice),

@@ -16,6 +16,8 @@ from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import QuotaExceededError
 
 TOKEN_PREFIX = "vt_"
+CONFIGURED_PREFIX = "ek_"
+"""Of a token with a configuration: OpenAI's browser clients take no other for one."""
 TOKEN_BYTES = 32
 DEFAULT_LIFE_S = 60
 MAX_LIFE_S = 600
@@ -40,6 +42,10 @@ class TokenGrant:
     """The user of the page: all tokens of a user see what one of them has made. Empty:
     nobody else sees it.
     """
+    configuration: str = ""
+    """What the session begins with that it opens, as its protocol writes it; empty:
+    nothing.
+    """
 
 
 class TokenStore:
@@ -62,7 +68,8 @@ class TokenStore:
         """Make a token; only its hash is stored. Raises ``AdmissionError`` when the key
         or the server has too many.
         """
-        token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
+        prefix = CONFIGURED_PREFIX if grant.configuration else TOKEN_PREFIX
+        token = prefix + secrets.token_urlsafe(TOKEN_BYTES)
         with self._ledger.transaction():
             if len(self) >= MAX_TOKENS or self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
                 self._ledger.execute("DELETE FROM token WHERE expires_s <= ?", now_s)
@@ -90,7 +97,7 @@ class TokenStore:
         It is looked up by its hash, so that the timing reveals nothing about other
         tokens.
         """
-        if not token.startswith(TOKEN_PREFIX):
+        if not token.startswith((TOKEN_PREFIX, CONFIGURED_PREFIX)):
             return None
         query = "DELETE FROM token WHERE digest = ? RETURNING key_id, grant, expires_s"
         found = self._ledger.fetch_row(query, _digest(token))
@@ -105,13 +112,17 @@ class TokenStore:
 
 def _written(grant: TokenGrant) -> str:
     endpoints = [endpoint.value for endpoint in grant.scope.endpoints]
-    return json.dumps([grant.scope.projects, endpoints, grant.origin, grant.user])
+    return json.dumps(
+        [grant.scope.projects, endpoints, grant.origin, grant.user, grant.configuration]
+    )
 
 
 def _read(key_id: str, written: str) -> TokenGrant:
-    projects, endpoints, origin, user = json.loads(written)
+    projects, endpoints, origin, user, configuration = json.loads(written)
     scope = Scope(projects=tuple(projects), endpoints=tuple(map(ApiEndpoint, endpoints)))
-    return TokenGrant(key_id=key_id, scope=scope, origin=origin, user=user)
+    return TokenGrant(
+        key_id=key_id, scope=scope, origin=origin, user=user, configuration=configuration
+    )
 
 
 def _digest(token: str) -> bytes:

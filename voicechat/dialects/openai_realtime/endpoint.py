@@ -18,8 +18,9 @@ from voicechat.dialects.base import (
 )
 from voicechat.dialects.openai_realtime.events import EventWriter, code_of
 from voicechat.dialects.openai_realtime.rules import OpenAIRealtime
-from voicechat.dialects.openai_realtime.session import first_configuration
+from voicechat.dialects.openai_realtime.session import configuration_from, first_configuration
 from voicechat.errors import Status
+from voicechat.schema.json_text import read_object
 from voicechat.session.types import Settings
 
 PATHS = ("/v1/realtime", "/api/open-apis/v1/realtime")
@@ -39,7 +40,11 @@ class OpenAIRealtimeEndpoint(Endpoint):
     @override
     def open(self, connection: Connection) -> Opening:
         transcription = connection.handshake.query.get("intent") == "transcription"
-        configuration = first_configuration(connection, transcription=transcription)
+        if connection.configuration:
+            bound = read_object(connection.configuration)
+            configuration = configuration_from(bound, connection)
+        else:
+            configuration = first_configuration(connection, transcription=transcription)
         settings = configuration.settings(connection, connection.agent, Settings())
         dialect = OpenAIRealtime(connection, configuration, settings)
         return Opening(dialect=dialect, settings=settings)

@@ -415,6 +415,15 @@ def first_configuration(connection: Connection, *, transcription: bool) -> Sessi
     )
 
 
+def configuration_from(session: object, connection: Connection) -> SessionConfiguration:
+    """Return the configuration of a session that is bound to begin with ``session``.
+    Raises ``RemoteProtocolError``, as ``updated`` does.
+    """
+    kind = session.get("type") if isinstance(session, dict) else None
+    first = first_configuration(connection, transcription=kind == "transcription")
+    return updated(first, session, connection)
+
+
 def updated(
     before: SessionConfiguration, update: object, connection: Connection
 ) -> SessionConfiguration:

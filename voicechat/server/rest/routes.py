@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from voicechat.server.pages import protocol_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
+from voicechat.server.rest.client_secrets import ClientSecrets
 from voicechat.server.rest.docs.page import docs_headers, render_page
 from voicechat.server.rest.non_stream import NonStream
 from voicechat.server.rest.openai_speech import OpenAISpeech
@@ -36,6 +37,7 @@ def rest_operations(
         TranscriptionOperations(backend, transcriber),
         NonStream(backend, transcriber),
         Tokens(backend, issue_token),
+        ClientSecrets(backend, issue_token),
     )
     return [operation for family in families for operation in family.operations()]
 
