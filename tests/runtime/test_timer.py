@@ -6,8 +6,9 @@ import pytest
 import uvloop
 
 from voicechat.session.commands import Alive
-from voicechat.session.effects import Effect
-from voicechat.session.events import Event, Ticked
+from voicechat.session.effects import Effect, Route, RouteAudio
+from voicechat.session.events import AudioArrived, AudioStarted, Event, Ticked
+from voicechat.session.types import InputSettings
 from voicechat.testing.harness import ConversationHarness
 
 
@@ -54,6 +55,16 @@ class PacedMachine(DueMachine):
         return self._due_ms
 
 
+class RoutingMachine(PacedMachine):
+    """The same, and lets audio pass."""
+
+    def receive(self, event: Event, now_ms: int) -> list[Effect]:
+        super().receive(event, now_ms)
+        return (
+            [RouteAudio(Route.SKIP, InputSettings(), 0)] if isinstance(event, AudioStarted) else []
+        )
+
+
 async def tick(machine: DueMachine, *events: Event) -> list[Event]:
     conversation = ConversationHarness(machine=machine).conversation
     for event in events:
@@ -85,3 +96,18 @@ def test_a_timer_is_not_set_again_because_sums_of_seconds_are_not_exact(loop_nam
     per_tick = 2  # when the timer fires, and after the tick
     early = machine.asked - 1 - 50 * per_tick
     assert early <= 5, "a timer that fires a millisecond before its time asks once more"
+
+
+async def test_audio_that_has_come_meanwhile_sets_no_second_timer() -> None:
+    ticks = 20
+    machine = RoutingMachine(ticks)
+    async with ConversationHarness(machine=machine) as harness:
+        harness.send_frame(bytes(640))
+        await asyncio.sleep(0.001)
+        machine.asked = 0
+        while not machine.ticked.is_set():
+            harness.send_frame(bytes(640))
+            await asyncio.sleep(0.001)
+        arrived = [event for event in machine.seen if isinstance(event, AudioArrived)]
+        assert len(arrived) >= ticks
+        assert machine.asked == 2 * ticks, "when the timer fires, and after the tick"

@@ -59,8 +59,6 @@ class Outbox:
         """Set when the writer task has something to do."""
         self._lighter = asyncio.Event()
         """Set when the backlog shrinks; `room` waits for it."""
-        self._sounding = 0
-        """The reply whose audio was queued last."""
         self._stalled = False
         self._writing = False
         """The writer task is writing; no other code may write."""
@@ -97,16 +95,14 @@ class Outbox:
         as with the answer to an interruption.
         """
         size_bytes = sum(len(frame) for frame in frames) + _OVERHEAD_BYTES
-        begins = audio_until_ms is not None and reply != self._sounding
-        if begins:
-            self._sounding = reply
         self._queue.append(Queued(frames, size_bytes, reply, audio_until_ms))
         self._backlog_bytes += size_bytes
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:
             self._stall("the client does not read: too much is waiting for it")
-        if urgent or begins:
+        if urgent or audio_until_ms is not None:
             # Write now: with 100 sessions the end of this loop iteration is several ms
-            # away, and the delay is audible.
+            # away, and the delay is audible. What follows from sending audio is then
+            # handled with the same event, which saves a callback for each piece.
             self._write_at_once()
         if self._queue and not self._leaving:
             self._leaving = True
@@ -157,15 +153,12 @@ class Outbox:
             self._over = True
 
     def _begin_leaving(self) -> None:
-        """Write audio in this iteration of the loop, and text one iteration later.
+        """Write text one iteration of the loop later.
 
         Work that the same event started goes first: the user waits for the request to a
         service, and writing takes 0.1 ms.
         """
-        if self._queue and self._queue[0].audio_until_ms is None:
-            self._loop.call_soon(self._leave)
-        else:
-            self._leave()
+        self._loop.call_soon(self._leave)
 
     def _leave(self) -> None:
         self._leaving = False

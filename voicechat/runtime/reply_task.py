@@ -405,7 +405,6 @@ class ReplyTask:
         loudened = [self._gain.apply(pcm) for pcm in pieces]
         encoded = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
         for pcm, packets in zip(pieces, encoded, strict=True):
-            await self._room()
             if not self._made_us:
                 self._heard_from_s = self._loop.time()
             self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
