@@ -13,6 +13,11 @@ import sys
 from pathlib import Path
 
 _FINDING = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+_SHARING = {"OMP_WAIT_POLICY": "passive"}
+"""OpenMP's threads sleep while they wait for each other. By default they spin, which
+takes the core from the thread that they wait for when several models compute: with two
+threads on two busy cores, llama.cpp then computes half as many tokens a second.
+"""
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -41,11 +46,10 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def bare_environment() -> dict[str, str]:
-    """Return only the variables that a child needs to find its code and libraries.
-
-    No secret is passed on. Usually the result is empty.
+    """Return only the variables that a child needs to find its code and libraries, and
+    to share the cores. No secret is passed on.
     """
-    return {name: value for name, value in environment().items() if name in _FINDING}
+    return _SHARING | {name: value for name, value in environment().items() if name in _FINDING}
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ OURS: dict[Kind, tuple[str, ...]] = {
         "funasr",
         "wyoming",
     ),
-    "llm": ("builtin", "openai"),
+    "llm": ("builtin", "llama_cpp", "openai"),
     "tts": ("espeak", "kokoro", "piper", "sherpa_onnx", "openai", "dashscope", "wyoming"),
 }
 

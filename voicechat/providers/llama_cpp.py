@@ -1,0 +1,201 @@
+"""A chat model in a GGUF file, computed by llama.cpp (xllamacpp) on this machine.
+
+The packages are an extra: ``pip install 'voicechat[local]'``. See
+``docs/providers/llama_cpp.md``.
+
+The child process runs llama.cpp's own server on a loopback port of its choice, with a
+key that only this process learns, and `OpenAIChatModel` talks to it. So the chat
+template of the file, the grammar of tool calls, the prompt cache and the batches of
+several replies are llama.cpp's own, and closing the connection stops the reply after
+the token that is being computed.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+from pydantic import Field
+
+from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.processes.channel import Channel
+from voicechat.providers.interfaces import ChatRequest, Provider, ReplyPart
+from voicechat.providers.model_process import (
+    ModelProcess,
+    default_threads,
+    model_path,
+    need_package,
+)
+from voicechat.providers.openai_chat import OpenAIChatModel
+from voicechat.providers.openai_http import READ_TIMEOUT_MS, OpenAIEndpoint
+from voicechat.providers.thinking import ThinkingForm
+
+PROVIDER = "llama_cpp"
+
+CONTEXT_TOKENS = 8_192
+MAX_TOKENS = 512
+"""Of one reply, unless the request says otherwise: three minutes of speech. A small
+model may never end by itself.
+"""
+CACHE_MIB = 512
+_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaOptions:
+    """What the child process is started with."""
+
+    model: str
+    name: str
+    context: int
+    replies: int
+    max_tokens: int
+    cache_mib: int
+    threads: int
+    niceness: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """Where the child's server listens."""
+
+    base_url: str
+    api_key: str
+
+
+class LlamaCppChatModel(Provider):
+    """A `ChatModel` on one model in a child process that all sessions share."""
+
+    def __init__(self, process: ModelProcess, name: str, thinking: ThinkingForm | None) -> None:
+        """``name``: as which the model is asked for. ``thinking``: the form of the
+        template's option for thinking, as of `OpenAIChatModel`.
+        """
+        self._process = process
+        self._name = name
+        self._thinking = thinking
+        self._address: ServerAddress | None = None
+        self._model: OpenAIChatModel | None = None
+        self._closed = False
+
+    @property
+    def process(self) -> ModelProcess:
+        """The child with the model, for health checks."""
+        return self._process
+
+    @property
+    def waiting_streams(self) -> int:
+        """How many replies wait for a place, for admission control."""
+        return self._process.waiting_jobs
+
+    async def start(self) -> None:
+        """Load the model. Raises `ProviderError` (BROKEN) when it cannot be loaded."""
+        await self._process.start()
+
+    async def aclose(self) -> None:
+        """End the child process; replies in progress fail."""
+        self._closed = True
+        if self._model is not None:
+            await self._model.aclose()
+        await self._process.aclose()
+
+    async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
+        """Stream the answer. Cancelling stops the model after the current token.
+
+        Raises `ProviderError`, besides what `OpenAIChatModel.reply` raises: RATE_LIMIT
+        when too many replies wait, CONNECTIVITY when the child is lost.
+        """
+        async with self._process.job() as channel:
+            model = await self._model_of(channel)
+            async with aclosing(model.reply(request)) as parts:
+                async for part in parts:
+                    yield part
+
+    async def _model_of(self, channel: Channel) -> OpenAIChatModel:
+        """Return the client of the child's server. A replaced child has another
+        address.
+        """
+        await channel.send(b"address")
+        address = ServerAddress(**orjson.loads(await anext(channel)))
+        if self._closed:
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
+        if self._model is None or address != self._address:
+            before, self._address = self._model, address
+            endpoint = OpenAIEndpoint(
+                address.base_url, address.api_key, read_timeout_ms=READ_TIMEOUT_MS
+            )
+            self._model = OpenAIChatModel(
+                endpoint,
+                self._name,
+                include_usage=True,
+                starts_thinking=False,
+                thinking=self._thinking,
+            )
+            if before is not None:
+                await before.aclose()
+        return self._model
+
+
+def open_chat_model(  # noqa: PLR0913 - the keys of a section
+    *,
+    model: str,
+    models_dir: str = "",
+    context: Annotated[int, Field(ge=512, le=1_000_000)] = CONTEXT_TOKENS,
+    replies: Annotated[int, Field(ge=1, le=64)] = 4,
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] = MAX_TOKENS,
+    cache_mib: Annotated[int, Field(ge=0, le=65_536)] = CACHE_MIB,
+    thinking: ThinkingForm | None = None,
+    threads: Annotated[int, Field(ge=1, le=64)] | None = None,
+    wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 10_000,
+    niceness: Annotated[int, Field(ge=0, le=19)] = 5,
+) -> LlamaCppChatModel:
+    """Open the chat model; `start` or the first reply loads it.
+
+    ``model``: a GGUF file with a chat template, the folder that holds it, or its name
+    in ``models_dir``. ``context``: tokens that all replies in progress share.
+    ``replies``: at once; one more waits for ``wait_ms``. ``max_tokens``: of a reply,
+    unless the request says otherwise. ``cache_mib``: memory for the prompts of
+    conversations that are not being answered, so that their next turn computes only
+    what is new. ``thinking``: the form of the template's option for thinking.
+    ``threads``: unset: the cores, at most 4. ``niceness``: of the child process. Raises
+    `ConfigError` naming the key, the value and what to do.
+    """
+    need_package("xllamacpp", PROVIDER)
+    path = _gguf_file(model_path(model, models_dir), model)
+    options = LlamaOptions(
+        model=str(path),
+        name=path.stem,
+        context=context,
+        replies=replies,
+        max_tokens=max_tokens,
+        cache_mib=cache_mib,
+        threads=threads or default_threads(),
+        niceness=niceness,
+    )
+    process = ModelProcess(
+        PROVIDER, "voicechat.providers.llama_cpp_worker", options, jobs=replies, wait_ms=wait_ms
+    )
+    return LlamaCppChatModel(process, path.stem, thinking)
+
+
+def _gguf_file(path: Path, model: str) -> Path:
+    if path.is_dir():
+        # llama.cpp finds the other parts of a file in parts by the first one's name.
+        later = "-[0-9][0-9][0-9][0-9][0-9]-of-*.gguf"
+        files = [file for file in sorted(path.glob("*.gguf")) if not file.match("*" + later)]
+        files += sorted(path.glob("*-00001-of-*.gguf"))
+        if len(files) != 1:
+            held = ", ".join(file.name for file in files) or "none"
+            raise ConfigError(
+                f"model: the folder {model!r} must hold one .gguf file; it has {held}"
+            )
+        path = files[0]
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        raise ConfigError(f"model: {str(path)!r} cannot be read: {error}") from error
+    if magic != _MAGIC:
+        raise ConfigError(f"model: {str(path)!r} is no GGUF file")
+    return path
