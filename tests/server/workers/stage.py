@@ -41,6 +41,8 @@ class Fleet:
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    open_streams: int = 2
+    """Standard output and error, as long as it may say something there."""
     url: str = ""
     key: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,6 +55,7 @@ class Fleet:
                 for line in self.lines if among is None else among:
                     if any(word in line for word in words):
                         return line
+                assert self.open_streams, f"it ended without a word of {words}: {self.errors[-20:]}"
                 await self.changed.wait()
 
     async def ended(self) -> int:
@@ -246,6 +249,8 @@ async def _read(stream: asyncio.StreamReader, lines: list[str], running: Fleet) 
     async for line in stream:
         lines.append(line.decode().rstrip())
         running.changed.set()
+    running.open_streams -= 1
+    running.changed.set()
 
 
 async def _gone(running: Fleet) -> None:

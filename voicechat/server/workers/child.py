@@ -25,6 +25,12 @@ from voicechat.server.workers.worker_config import WorkerConfig
 from voicechat.server.workers.worker_connections import WorkerConnections
 from voicechat.store.ledger import Ledger
 
+PACKETS_IN_A_PASS = 4
+"""Most packets received in one iteration of the event loop. A connection that a new one
+displaces gives its descriptor back two iterations later; a flood received at once would
+need all descriptors of the process.
+"""
+
 _log = logging.getLogger(__name__)
 
 
@@ -130,7 +136,10 @@ class ParentChannel:
 
     def _receive_packets(self) -> None:
         try:
-            while (packet := self._channel.receive_packet()) is not None:
+            for _ in range(PACKETS_IN_A_PASS):
+                packet = self._channel.receive_packet()
+                if packet is None:
+                    break
                 self._handle_packet(packet)
         except ChannelClosedError:
             self.close()
