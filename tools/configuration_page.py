@@ -30,6 +30,7 @@ ORDER = (
     sections.FillerConfig,
     sections.HandsFreeConfig,
     sections.DevicesConfig,
+    sections.PhoneConfig,
     sections.RepliesConfig,
     sections.ApologyConfig,
     sections.TranscriptionConfig,

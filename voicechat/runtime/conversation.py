@@ -99,14 +99,19 @@ class Conversation:
         *,
         limits: SessionLimits,
         observe: Callable[[SessionMetric], None],
+        hand_over: Callable[[str, str], None] = lambda _call_id, _transfer_to: None,
     ) -> None:
-        """``observe`` is told facts for metrics; it must not raise and not wait."""
+        """``observe`` is told facts for metrics, and ``hand_over`` where a conversation
+        of that call goes on (see ``Dialect.call_id``), before the connection is closed.
+        Neither may raise or wait.
+        """
         self._machine = machine
         self._dialect = dialect
         self._socket = socket
         self._cast = services
         self._limits = limits
         self._observe = observe
+        self._hand_over = hand_over
         self._loop = asyncio.get_running_loop()
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
@@ -297,6 +302,8 @@ class Conversation:
         """Let the dialect write a notice. What it asks for because of that happens
         after this event.
         """
+        if isinstance(notice, Ended) and notice.transfer_to:
+            self._hand_over(self._dialect.call_id, notice.transfer_to)
         reply = notice.reply if isinstance(notice, ReplyNotice) else 0
         frames: list[Frame] = []
         kept = False

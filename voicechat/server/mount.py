@@ -93,6 +93,8 @@ class Conditions:
     """What sessions say when no chat model answers."""
     interrupt_by_voice: bool = False
     """Hands-free mode: see ``[hands_free] interrupt_by``."""
+    hand_over: Callable[[str, str], None] = lambda _call_id, _transfer_to: None
+    """See ``Conversation``."""
     several: bool = False
     """Whether other processes of the server open the same TCP ports."""
 
@@ -390,6 +392,7 @@ class Mount:
             metered(parts.providers, principal.account),
             limits=self._conditions.limits,
             observe=self._conditions.observe,
+            hand_over=self._conditions.hand_over,
         )
         await self._admission.serve_conversation(conversation, principal)
 

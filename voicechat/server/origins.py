@@ -125,6 +125,16 @@ class Origins:
             address = plain_address(before)
         return address
 
+    def public_url(self, request: web.Request) -> str:
+        """Return how the client reached the server, without a path: scheme and host,
+        as a trusted proxy says them, else as the request does.
+        """
+        scheme, host = request.scheme, request.host
+        if self._is_proxy(plain_address(request.remote or "")):
+            scheme = _first(request.headers.get(hdrs.X_FORWARDED_PROTO, "")) or scheme
+            host = _first(request.headers.get(FORWARDED_HOST, "")) or host
+        return f"{'https' if scheme in ('https', 'wss') else 'http'}://{host}"
+
     def _is_own(self, request: web.Request, text: str) -> bool:
         """Return whether a page is one of this server's.
 
@@ -159,6 +169,11 @@ class Origins:
         except ValueError:
             return False
         return any(parsed in network for network in self._proxies)
+
+
+def _first(header: str) -> str:
+    """Return the first value of a header to which each proxy adds one."""
+    return header.partition(",")[0].strip()
 
 
 def _port(request: web.Request) -> int:

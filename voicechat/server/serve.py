@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -38,6 +39,7 @@ from voicechat.server.metrics import Metrics
 from voicechat.server.mount import Conditions, Mount
 from voicechat.server.origins import Origins
 from voicechat.server.pages import Pages, demo_folder
+from voicechat.server.phone.webhooks import PhoneWebhooks, phone_keys
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
@@ -49,6 +51,7 @@ from voicechat.server.workers.supervisor import ready_line, supervise, workers_o
 from voicechat.session.effects import TurnTimed
 from voicechat.store.access import ApiEndpoint
 from voicechat.store.devices import DeviceStore
+from voicechat.store.handovers import Handovers
 from voicechat.voice.detector import OnTick, VoiceDetector
 from voicechat.voice.silero import find_model
 from voicechat.voice.silero_network import open_silero
@@ -126,6 +129,7 @@ async def serving(
         *rest,
         *health.routes(),
         *parts.ota.routes(),
+        *parts.phone.routes(),
         *parts.metrics.routes(parts.may_scrape),
         *pages.routes(),
     ]
@@ -186,6 +190,7 @@ class _Parts:
     backend: Backend
     transcriber: Transcriber
     ota: OtaEndpoint
+    phone: PhoneWebhooks
 
 
 def _build_parts(
@@ -194,7 +199,10 @@ def _build_parts(
     """Build the parts and connect them. Nothing is started. Raises ConfigError."""
     metrics = Metrics(services, context.shared, context.ledger.worker)
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
-    authorise = Authoriser(admitted.store, admitted.static_keys, origins, context.ledger)
+    # Only tokens are made in its name, so no process needs to know another's secret.
+    keys = admitted.static_keys | phone_keys(config.phone, secrets.token_urlsafe())
+    authorise = Authoriser(admitted.store, keys, origins, context.ledger)
+    handovers = Handovers(context.ledger)
 
     devices = DeviceStore(config.data_dir, admitted.store)
     admit = _WhenStarted(authorise, context.health)
@@ -223,6 +231,9 @@ def _build_parts(
             decoding=decoding,
             apology=config.apology.spoken,
             interrupt_by_voice=config.hands_free.interrupt_by == "voice",
+            hand_over=lambda call_id, to: handovers.add(
+                call_id, to, asyncio.get_running_loop().time()
+            ),
             several=context.shared is not None,
         ),
         agents=config.agents,
@@ -254,6 +265,16 @@ def _build_parts(
             services, configured(config), decoding=decoding, account_of=authorise.account_of
         ),
         ota=OtaEndpoint(devices, config.devices, origins),
+        phone=PhoneWebhooks(
+            config.phone,
+            admit,
+            authorise.issue_token,
+            admission,
+            handovers,
+            origins=origins,
+            agents=config.agents,
+            apology=config.apology.spoken,
+        ),
     )
 
 

@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS token (
     digest BLOB PRIMARY KEY, key_id TEXT NOT NULL, grant TEXT NOT NULL,
     expires_s REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS token_of_key ON token (key_id);
+CREATE TABLE IF NOT EXISTS handover (
+    call_id TEXT PRIMARY KEY, transfer_to TEXT NOT NULL, expires_s REAL NOT NULL) WITHOUT ROWID;
 """
 
 

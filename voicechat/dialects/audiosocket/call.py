@@ -6,6 +6,7 @@ queue. While nothing is said the frames are silent: a call on which nothing come
 two seconds is hung up.
 """
 
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -13,7 +14,15 @@ from dataclasses import replace
 from typing_extensions import override
 
 from voicechat.audio.formats import Container
-from voicechat.dialects.audiosocket.frames import DTMF, ERROR, HANGUP, NARROW, RATES_HZ
+from voicechat.dialects.audiosocket.frames import (
+    DTMF,
+    ERROR,
+    HANGUP,
+    ID,
+    ID_BYTES,
+    NARROW,
+    RATES_HZ,
+)
 from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
 from voicechat.dialects.telephony import FRAME_MS, LineFormat
 from voicechat.session import commands as cmd
@@ -36,7 +45,7 @@ the rate that was configured.
 
 
 class AudioSocketCall(Dialect):
-    """One call. Its first frame has told its id already, and is passed over here."""
+    """One call."""
 
     def __init__(self, settings: Settings, rate_hz: int = 8_000) -> None:
         """``settings`` are the session's. ``rate_hz`` is that of the kind 0x10, which
@@ -80,6 +89,8 @@ class AudioSocketCall(Dialect):
                 yield from self._read_as(kind)
                 if payload:
                     yield AudioReceived(payload)
+            case _ if kind == ID and len(payload) == ID_BYTES:
+                self.call_id = str(uuid.UUID(bytes=payload))
             case _ if kind == DTMF:
                 yield cmd.PressKey(payload[:2].decode("latin-1"))
             case _ if kind in (HANGUP, ERROR):

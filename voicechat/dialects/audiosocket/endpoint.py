@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from voicechat.audio.formats import Container
 from voicechat.dialects.audiosocket.call import LEAD_MS, AudioSocketCall
-from voicechat.dialects.audiosocket.frames import HANGUP, ID, RATES_HZ, AudioSocketFraming
+from voicechat.dialects.audiosocket.frames import HANGUP, ID, ID_BYTES, RATES_HZ, AudioSocketFraming
 from voicechat.dialects.base import (
     Caller,
     Connection,
@@ -65,7 +65,7 @@ class AudioSocketEndpoint(Endpoint):
         if not frames:
             return None
         frame = frames[0]
-        if not isinstance(frame, bytes) or len(frame) != 17 or frame[0] != ID:
+        if not isinstance(frame, bytes) or len(frame) != 1 + ID_BYTES or frame[0] != ID:
             raise RemoteProtocolError(
                 Status.MALFORMED, "the first frame must be of kind 1, with the 16 bytes of a UUID"
             )

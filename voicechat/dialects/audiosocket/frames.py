@@ -11,6 +11,7 @@ from voicechat.dialects.base import Frame, Framing
 
 HANGUP, ID, DTMF, ERROR = 0x00, 0x01, 0x03, 0xFF
 """Kinds besides audio. Asterisk takes none of them but HANGUP."""
+ID_BYTES = 16
 RATES_HZ: Mapping[int, int] = {
     0x10: 8_000,
     0x11: 12_000,

@@ -95,6 +95,7 @@ class MediaStreamCall(Dialect):
                 pass
 
     def _begin(self, started: StreamStarted) -> Iterator[Reaction]:
+        self.call_id = started.call_id
         line, settings = started.line, self._settings
         if settings.input != line.input:
             voice = replace(settings.voice, format=line.output)

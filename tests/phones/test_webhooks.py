@@ -1,0 +1,274 @@
+"""The webhooks of telephone providers: who may ask, and what is answered."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
+
+import aiohttp
+import pytest
+from twilio.request_validator import RequestValidator
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.phones.service import CONFIG, KEY, phone_server
+from voicechat.cli import main
+from voicechat.server.phone.answers import PROVIDERS, Incoming, StreamAddress
+from voicechat.server.phone.signatures import is_from_twilio
+from voicechat.server.serve import Running
+from voicechat.session.types import ToolCall
+from voicechat.store.handovers import LIFE_S, Handovers
+from voicechat.testing.scripted import ScriptedModel
+
+SECRET = "0123456789abcdef0123456789abcdef"
+PUBLIC = "https://voice.example.org"
+CALL = {"CallSid": "CA1", "To": "+49301234", "From": "+4940999", "CallStatus": "ringing"}
+URLS = [
+    "https://voice.example.org/phone/twilio/voice",
+    "https://voice.example.org:8443/phone/twilio/voice/hotel?x=1&y=%20",
+    "https://voice.example.org:443/phone/twilio/voice",
+    "http://voice.example.org:80/phone/twilio/voice",
+    "http://[::1]:8000/phone/twilio/voice",
+]
+FORMS: list[Mapping[str, str]] = [CALL, {}, {"b": "", "a": "ü ß 中", "A": "1"}]
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("form", FORMS, ids=["call", "empty", "odd"])
+def test_twilios_own_library_agrees_about_signatures(url: str, form: Mapping[str, str]) -> None:
+    theirs = RequestValidator(SECRET)
+    signature = theirs.compute_signature(url, form)
+    assert is_from_twilio(SECRET, url, form.items(), signature)
+    for bad_url, bad_form, bad_signature in (
+        (url + "x", form, signature),
+        (url, {**form, "Extra": "1"}, signature),
+        (url, form, f"AAAA{signature[4:]}"),
+        (url, form, ""),
+        (url, form, "\udcff"),
+        (url, form, RequestValidator("another" * 4).compute_signature(url, form)),
+    ):
+        assert not is_from_twilio(SECRET, bad_url, bad_form.items(), bad_signature)
+        if bad_signature.isascii():
+            assert not theirs.validate(bad_url, bad_form, bad_signature)
+
+
+def test_several_values_of_a_field_are_signed_once_each() -> None:
+    fields = [("Digits", "1"), ("Digits", "2"), ("Digits", "1")]
+
+    class Several(dict[str, str]):
+        def getall(self, name: str) -> list[str]:
+            return [value for each, value in fields if each == name]
+
+    signature = RequestValidator(SECRET).compute_signature(URLS[0], Several(Digits="1"))
+    assert is_from_twilio(SECRET, URLS[0], fields, signature)
+
+
+def test_the_port_of_the_scheme_may_be_written_or_not() -> None:
+    written, bare = URLS[2], URLS[0]
+    signature = RequestValidator(SECRET).compute_signature(written, CALL)
+    assert is_from_twilio(SECRET, bare, CALL.items(), signature)
+    assert RequestValidator(SECRET).validate(bare, CALL, signature)
+
+
+HOSTILE = Incoming(call_id='<&"', called='"/><Dial>+1900</Dial>', caller="</Response>")
+STREAM = StreamAddress(url="wss://v/s", after_url="https://v/a?call=1&x=2", token="vt_1-_")
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_what_a_caller_brings_stays_data(name: str) -> None:
+    provider = PROVIDERS[name]
+    for document in (
+        provider.connect(HOSTILE, STREAM),
+        provider.transfer("<&sip:"),
+        provider.apologise("5 < 6 & 7", "en-US"),
+        provider.hang_up(),
+    ):
+        if provider.content_type == "application/json":
+            json.loads(document)
+        else:
+            verbs = {element.tag for element in ElementTree.fromstring(document).iter()}
+            assert verbs <= {
+                *("Response", "Connect", "Stream", "Parameter", "Redirect", "Dial", "Number"),
+                *("Say", "Speak", "Hangup"),
+            }
+
+
+def test_a_handover_is_told_once_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicechat.store.handovers.MAX_HANDOVERS", 20)
+    handovers = Handovers()
+    handovers.add("CA1", "+49301", 0)
+    handovers.add("CA2", "+49302", 0)
+    handovers.add("", "+49303", 0)
+    assert handovers.take("CA1", 1) == "+49301"
+    assert handovers.take("CA1", 1) == handovers.take("unknown", 1) == handovers.take("", 1) == ""
+    assert handovers.take("CA2", LIFE_S) == ""
+    for number in range(25):
+        handovers.add(str(number), "+49", number / 1e6)
+    assert handovers.take("4", 1) == ""
+    assert handovers.take("5", 1) == "+49"
+
+
+# --- a server -------------------------------------------------------------------------
+
+SIGNED = f"""
+[server]
+trusted_proxies = ["127.0.0.1/32"]
+[phone]
+twilio_auth_token = "{SECRET}"
+{CONFIG}
+transfers = {{ desk = "+49301111" }}
+"""
+
+
+@asynccontextmanager
+async def asking(server: Running) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(server.url, raise_for_status=False) as client:
+        yield client
+
+
+def signed(url: str, form: Mapping[str, str]) -> dict[str, str]:
+    parts = urlsplit(url)
+    return {
+        "X-Twilio-Signature": RequestValidator(SECRET).compute_signature(url, form),
+        "X-Forwarded-Proto": parts.scheme,
+        "X-Forwarded-Host": parts.netloc,
+    }
+
+
+def stream_of(twiml: str) -> tuple[str, str, dict[str, str]]:
+    """The stream's address, where to ask afterwards, and the parameters."""
+    root = ElementTree.fromstring(twiml)
+    (dial,) = root.iter("Connect")
+    (stream,) = root.iter("Stream")
+    parameters = {each.attrib["name"]: each.attrib["value"] for each in root.iter("Parameter")}
+    return stream.attrib["url"], dial.attrib["action"], parameters
+
+
+@pytest.mark.real_time
+async def test_a_signed_webhook_connects_the_call_and_its_token_opens_one_stream(
+    tmp_path: Path,
+) -> None:
+    path = "/phone/twilio/voice"
+    tool = ToolCall(0, "1", "transfer", '{"to": "desk"}')
+    model = ScriptedModel(((tool,), ("One moment.",)))
+    async with phone_server(tmp_path, toml=SIGNED, model=model) as server, asking(server) as client:
+        headers = signed(PUBLIC + path, CALL)
+        async with client.post(path, data=CALL, headers=headers) as answer:
+            assert answer.status == 200
+            assert answer.content_type == "application/xml"
+            url, after, parameters = stream_of(await answer.text())
+        assert url == "wss://voice.example.org/phone/twilio/stream"
+        assert after == "https://voice.example.org/phone/twilio/after?call=CA1"
+        assert parameters["called"] == CALL["To"]
+        assert parameters["caller"] == CALL["From"]
+
+        start = {
+            "event": "start",
+            "start": {"streamSid": "MZ1", "callSid": "CA1", "customParameters": parameters},
+            "streamSid": "MZ1",
+        }
+        address = server.url.replace("http", "ws") + urlsplit(url).path
+        async with connect(address) as socket:
+            await socket.send(json.dumps(start))
+            assert json.loads(await socket.recv())["event"] == "mark"  # the greeting begins
+            async with connect(address) as thief:
+                await thief.send(json.dumps(start))
+                with pytest.raises(ConnectionClosed):
+                    await thief.recv()
+            # Two keys: the greeting is silenced, and the model passes the call on.
+            for key in "1#":
+                dtmf = {"event": "dtmf", "streamSid": "MZ1", "dtmf": {"digit": key}}
+                await socket.send(json.dumps(dtmf))
+            async for _ in socket:  # until the agent has said its last words
+                pass
+        asked = urlsplit(after)
+        ask = f"{asked.path}?{asked.query}"
+        async with client.post(ask, data=CALL, headers=signed(after, CALL)) as answer:
+            assert "<Dial>+49301111</Dial>" in await answer.text()
+        async with client.post(ask, data=CALL, headers=signed(after, CALL)) as answer:
+            assert "<Hangup/>" in await answer.text(), "once"
+        async with client.post(ask, data=CALL) as answer:
+            assert answer.status == 401
+
+
+@pytest.mark.real_time
+async def test_forged_webhooks_are_refused_and_every_other_provider_needs_a_key(
+    tmp_path: Path,
+) -> None:
+    path = "/phone/twilio/voice"
+    async with phone_server(tmp_path, toml=SIGNED) as server, asking(server) as client:
+        good = signed(PUBLIC + path, CALL)
+        forged = {
+            "none": {},
+            "of another address": signed(PUBLIC + path + "/hotel", CALL),
+            "of another form": signed(PUBLIC + path, {**CALL, "To": "+1"}),
+            "without the proxy's word": {"X-Twilio-Signature": good["X-Twilio-Signature"]},
+        }
+        for headers in forged.values():
+            async with client.post(path, data=CALL, headers=headers) as answer:
+                assert answer.status == 401
+                assert "X-Twilio-Signature" in await answer.text()
+                assert SECRET not in await answer.text()
+        async with client.post(path, data={"a": "x" * 70_000}, headers=good) as answer:
+            assert answer.status == 413
+        async with client.post("/phone/nobody/voice", data=CALL) as answer:
+            assert answer.status == 404
+
+        for name, provider in PROVIDERS.items():
+            if name == "twilio":
+                continue
+            form = dict(zip(provider.fields, ("CA1", "+49301234", "+4940999"), strict=True))
+            async with client.post(f"/phone/{name}/voice/hotel", data=form) as answer:
+                assert answer.status == 401
+            address = f"/phone/{name}/voice/hotel?token={KEY}"
+            async with client.post(address, data=form) as answer:
+                document = await answer.text()
+            assert f"/phone/{name}/stream/hotel" in document
+            assert "vt_" in document
+            assert KEY not in document
+        query = {"token": KEY, "uuid": "U1", "to": "4930", "from": "4940"}
+        async with client.get("/phone/vonage/voice", params=query) as answer:
+            (stream, _) = json.loads(await answer.text())
+            assert stream["endpoint"][0]["headers"]["to"] == "4930"
+        async with client.get("/phone/exotel/voice", params=query) as answer:
+            token = parse_qs(urlsplit(json.loads(await answer.text())["url"]).query)["token"]
+            assert token[0].startswith("vt_")
+        async with client.get("/phone/transfers/CA1") as answer:
+            assert answer.status == 401
+        async with client.get("/phone/transfers/CA1", params={"token": KEY}) as answer:
+            assert (answer.status, await answer.text()) == (200, "")
+
+
+@pytest.mark.real_time
+async def test_a_caller_hears_an_apology_when_there_is_no_place(tmp_path: Path) -> None:
+    toml = SIGNED.replace("[server]", "[server]\nmax_sessions = 1").replace(
+        "[agents.hotel]", '[agents.hotel]\nlanguage = "zh-CN"'
+    )
+    path = "/phone/twilio/voice"
+    async with phone_server(tmp_path, toml=toml) as server, asking(server) as client:
+        address = f"{server.url.replace('http', 'ws')}/phone/vonage/stream/hotel?token={KEY}"
+        async with connect(address) as socket:
+            await socket.send(json.dumps({"event": "websocket:connected"}))
+            await socket.recv()
+            headers = signed(PUBLIC + path, CALL)
+            async with client.post(path, data=CALL, headers=headers) as answer:
+                document = await answer.text()
+            socket.transport.abort()
+        assert '<Say language="zh-CN">抱歉' in document
+        assert "<Hangup/>" in document
+
+
+def test_the_command_prints_what_to_paste_where(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in PROVIDERS:
+        assert main(["phone", name, "--public-url", PUBLIC + "/", "--agent", "hotel"]) == 0
+        printed = capsys.readouterr().out
+        key = "" if name == "twilio" else "?token=KEY"
+        assert f"\n{PUBLIC}/phone/{name}/voice/hotel{key}\n" in printed
+        assert f'public_url = "{PUBLIC}"' in printed
+    assert main(["phone", "audiosocket", "--agent", "hotel"]) == 0
+    assert 'agent = "hotel"' in capsys.readouterr().out
+    for wrong in ("", "voice.example.org", "ftp://x", "https://x?y=1"):
+        assert main(["phone", "twilio", "--public-url", wrong]) == 2
+        assert "--public-url" in capsys.readouterr().err

@@ -1,0 +1,223 @@
+"""What each provider is answered: connect the call with a stream, connect it with
+somebody, say that nobody can answer, or hang up.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+from xml.sax.saxutils import escape, quoteattr
+
+XML, JSON = "application/xml", "application/json"
+_HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """An incoming call, as the webhook tells it."""
+
+    call_id: str
+    called: str
+    caller: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamAddress:
+    """The stream that a call is to be connected with."""
+
+    url: str
+    after_url: str
+    """What the provider is to call when the stream is over."""
+    token: str
+
+
+class Provider(ABC):
+    """One provider's documents, and how it names what a call brings."""
+
+    content_type = XML
+    fields: tuple[str, str, str] = ("CallSid", "To", "From")
+    """What it calls the id of a call, the number called and the one that calls."""
+
+    def incoming(self, given: Mapping[str, str]) -> Incoming:
+        """Read the fields of a webhook."""
+        call_id, called, caller = (given.get(name, "")[:200] for name in self.fields)
+        return Incoming(call_id=call_id, called=called, caller=caller)
+
+    @abstractmethod
+    def connect(self, call: Incoming, stream: StreamAddress) -> str:
+        """Connect the call with a stream."""
+
+    @abstractmethod
+    def transfer(self, transfer_to: str) -> str:
+        """Connect the call with a number or a SIP address."""
+
+    @abstractmethod
+    def apologise(self, text: str, language: str) -> str:
+        """Say ``text`` and hang up."""
+
+    @abstractmethod
+    def hang_up(self) -> str:
+        """Hang up."""
+
+
+class Twilio(Provider):
+    """twilio.com/docs/voice/twiml: the parameters stand in the stream, because its
+    address may have no query.
+    """
+
+    def connect(self, call: Incoming, stream: StreamAddress) -> str:
+        """See ``Provider``."""
+        values = {"token": stream.token, "called": call.called, "caller": call.caller}
+        parameters = "".join(
+            f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>"
+            for name, value in values.items()
+        )
+        return _response(
+            f"<Connect action={quoteattr(stream.after_url)}>"
+            f"<Stream url={quoteattr(stream.url)}>{parameters}</Stream></Connect>"
+        )
+
+    def transfer(self, transfer_to: str) -> str:
+        """See ``Provider``."""
+        to = escape(transfer_to)
+        return _response(f"<Dial>{f'<Sip>{to}</Sip>' if to.startswith('sip:') else to}</Dial>")
+
+    def apologise(self, text: str, language: str) -> str:
+        """See ``Provider``."""
+        return _response(f"<Say language={quoteattr(language)}>{escape(text)}</Say><Hangup/>")
+
+    def hang_up(self) -> str:
+        """See ``Provider``."""
+        return _response("<Hangup/>")
+
+
+class Telnyx(Twilio):
+    """developers.telnyx.com/docs/voice/programmable-voice/texml-verbs: TwiML's verbs,
+    and a stream without parameters.
+    """
+
+    def connect(self, call: Incoming, stream: StreamAddress) -> str:
+        """See ``Provider``."""
+        return _response(
+            f"<Connect action={quoteattr(stream.after_url)}>"
+            f"<Stream url={quoteattr(_queried(call, stream))} "
+            'bidirectionalMode="rtp" bidirectionalCodec="PCMU"/></Connect>'
+        )
+
+
+class Plivo(Provider):
+    """plivo.com/docs/voice/xml: ``extraHeaders`` take letters and digits only, so the
+    parameters stand in the address.
+    """
+
+    fields = ("CallUUID", "To", "From")
+
+    def connect(self, call: Incoming, stream: StreamAddress) -> str:
+        """See ``Provider``."""
+        return _response(
+            '<Stream bidirectional="true" keepCallAlive="true" '
+            'contentType="audio/x-mulaw;rate=8000">'
+            f"{escape(_queried(call, stream))}</Stream>"
+            f'<Redirect method="POST">{escape(stream.after_url)}</Redirect>'
+        )
+
+    def transfer(self, transfer_to: str) -> str:
+        """See ``Provider``."""
+        to = escape(transfer_to)
+        kind = "User" if to.startswith("sip:") else "Number"
+        return _response(f"<Dial><{kind}>{to}</{kind}></Dial>")
+
+    def apologise(self, text: str, language: str) -> str:
+        """See ``Provider``."""
+        return _response(f"<Speak language={quoteattr(language)}>{escape(text)}</Speak><Hangup/>")
+
+    def hang_up(self) -> str:
+        """See ``Provider``."""
+        return _response("<Hangup/>")
+
+
+class Vonage(Provider):
+    """developer.vonage.com/en/voice/voice-api/ncco-reference: when the stream is over,
+    ``notify`` asks how the call goes on.
+    """
+
+    content_type = JSON
+    fields = ("uuid", "to", "from")
+
+    def connect(self, call: Incoming, stream: StreamAddress) -> str:
+        """See ``Provider``."""
+        headers = {
+            "token": stream.token,
+            "to": call.called,
+            "from": call.caller,
+            "uuid": call.call_id,
+        }
+        endpoint = {
+            "type": "websocket",
+            "uri": stream.url,
+            "content-type": "audio/l16;rate=16000",
+            "headers": headers,
+        }
+        ask = {"action": "notify", "payload": {"over": True}, "eventUrl": [stream.after_url]}
+        return json.dumps([{"action": "connect", "endpoint": [endpoint]}, ask])
+
+    def transfer(self, transfer_to: str) -> str:
+        """See ``Provider``."""
+        if transfer_to.startswith("sip:"):
+            endpoint = {"type": "sip", "uri": transfer_to}
+        else:
+            endpoint = {"type": "phone", "number": transfer_to.removeprefix("+")}
+        return json.dumps([{"action": "connect", "endpoint": [endpoint]}])
+
+    def apologise(self, text: str, language: str) -> str:
+        """See ``Provider``."""
+        return json.dumps([{"action": "talk", "text": text, "language": language}])
+
+    def hang_up(self) -> str:
+        """See ``Provider``."""
+        return json.dumps([])
+
+
+class Exotel(Provider):
+    """developer.exotel.com/docs/agentstream: the Voicebot applet asks for the stream's
+    address, and the Connect applet behind it for the number.
+    """
+
+    content_type = JSON
+    fields = ("CallSid", "CallTo", "CallFrom")
+
+    def connect(self, call: Incoming, stream: StreamAddress) -> str:
+        """See ``Provider``."""
+        return json.dumps({"url": _queried(call, stream)})
+
+    def transfer(self, transfer_to: str) -> str:
+        """See ``Provider``."""
+        return json.dumps({"destination": {"numbers": [transfer_to]}})
+
+    def apologise(self, text: str, language: str) -> str:
+        """Give no address: the flow goes on with its next applet, which can say it."""
+        return self.hang_up()
+
+    def hang_up(self) -> str:
+        """See ``Provider``."""
+        return json.dumps({})
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "twilio": Twilio(),
+    "telnyx": Telnyx(),
+    "plivo": Plivo(),
+    "vonage": Vonage(),
+    "exotel": Exotel(),
+}
+"""By the names that stand in the paths."""
+
+
+def _response(verbs: str) -> str:
+    return f"{_HEAD}<Response>{verbs}</Response>"
+
+
+def _queried(call: Incoming, stream: StreamAddress) -> str:
+    values = {"token": stream.token, "called": call.called, "caller": call.caller}
+    return f"{stream.url}?{urlencode(values)}"

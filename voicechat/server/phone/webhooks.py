@@ -1,0 +1,213 @@
+"""The endpoints: ``/phone/PROVIDER/voice`` answers an incoming call,
+``/phone/PROVIDER/after`` says how it goes on, ``/phone/transfers/CALL`` the same to a
+telephone system of one's own.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote
+
+import orjson
+from aiohttp import hdrs, web
+
+from voicechat.agents import Agents, Arrival
+from voicechat.config import PhoneConfig
+from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.server.admission import Admission
+from voicechat.server.auth import Principal
+from voicechat.server.mount import Authorise
+from voicechat.server.origins import Origins
+from voicechat.server.phone.answers import PROVIDERS, Incoming, Provider, StreamAddress
+from voicechat.server.phone.signatures import is_from_twilio
+from voicechat.server.rest.failures import answering_by_contract
+from voicechat.session.fallback_message import FallbackMessage
+from voicechat.store.access import ApiEndpoint, Scope
+from voicechat.store.handovers import Handovers
+from voicechat.store.tokens import TokenGrant
+
+KEY_ID = "phone"
+"""Whose key the calls have whose webhooks are signed: it is in no file and opens
+nothing but by tokens.
+"""
+TOKEN_LIFE_S = 60
+"""A provider opens the stream within a second of the webhook."""
+MAX_FORM_BYTES = 64 * 1024
+MAX_FIELDS = 500
+TWILIO_SIGNATURE = "X-Twilio-Signature"
+_LANGUAGES = {"zh": "zh-CN", "en": "en-US"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Webhook:
+    """A webhook that has been read and let in."""
+
+    provider: Provider
+    fields: dict[str, str]
+    principal: Principal
+
+
+class PhoneWebhooks:
+    """The endpoints of one process of the server."""
+
+    def __init__(
+        self,
+        config: PhoneConfig,
+        authorise: Authorise,
+        issue_token: Callable[[TokenGrant, int], str],
+        admission: Admission,
+        handovers: Handovers,
+        *,
+        origins: Origins,
+        agents: Agents,
+        apology: FallbackMessage | None,
+    ) -> None:
+        """``issue_token`` is `Authoriser.issue_token`."""
+        self._config = config
+        self._authorise = authorise
+        self._issue_token = issue_token
+        self._admission = admission
+        self._handovers = handovers
+        self._origins = origins
+        self._agents = agents
+        self._apology = apology
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        """Return the routes."""
+        voice, after = answering_by_contract(self._voice), answering_by_contract(self._after)
+        paths = ("/phone/{provider}/voice", "/phone/{provider}/voice/{agent}")
+        return (
+            *(web.route(method, path, voice) for path in paths for method in ("GET", "POST")),
+            *(web.route(method, "/phone/{provider}/after", after) for method in ("GET", "POST")),
+            web.get("/phone/transfers/{call}", answering_by_contract(self._transfer)),
+        )
+
+    async def _voice(self, request: web.Request) -> web.Response:
+        """Connect an incoming call with its stream."""
+        webhook = await self._read(request)
+        provider, agent = webhook.provider, request.match_info.get("agent", "")
+        call = provider.incoming(webhook.fields)
+        try:
+            with self._admission.admitted(webhook.principal):
+                token = self._issue_token(_grant(webhook.principal), TOKEN_LIFE_S)
+        except AdmissionError:
+            return self._sorry(provider, call, agent)
+        base = self._base_url(request)
+        name = request.match_info["provider"]
+        path = f"/phone/{name}/stream" + (f"/{quote(agent, safe='')}" if agent else "")
+        stream = StreamAddress(
+            url=f"ws{base.removeprefix('http')}{path}",
+            after_url=f"{base}/phone/{name}/after?call={quote(call.call_id, safe='')}",
+            token=token,
+        )
+        return _answer(provider, provider.connect(call, stream))
+
+    def _sorry(self, provider: Provider, call: Incoming, agent: str) -> web.Response:
+        """There is no place for the call: the provider's own voice says so."""
+        if self._apology is None:
+            return _answer(provider, provider.hang_up())
+        arrival = Arrival(agent=agent, called=call.called)
+        language = self._agents.choose_agent(arrival).agent.language or "en"
+        spoken = language.partition("-")[0].lower()
+        text = self._apology.zh if spoken == "zh" else self._apology.en
+        return _answer(provider, provider.apologise(text, _LANGUAGES.get(spoken, language)))
+
+    async def _after(self, request: web.Request) -> web.Response:
+        """The stream is over: connect the call with whom the agent has said, or hang
+        up. Whoever knows the id of the call may ask.
+        """
+        provider = _provider(request)
+        if self._signs(request):
+            provider = (await self._read(request)).provider
+        now_s = asyncio.get_running_loop().time()
+        transfer_to = self._handovers.take(request.query.get("call", ""), now_s)
+        return _answer(
+            provider, provider.transfer(transfer_to) if transfer_to else provider.hang_up()
+        )
+
+    async def _transfer(self, request: web.Request) -> web.Response:
+        """Say as text where a call goes on; nothing: nowhere."""
+        await self._authorise(request, ApiEndpoint.CONVERSATION)
+        now_s = asyncio.get_running_loop().time()
+        return web.Response(text=self._handovers.take(request.match_info["call"], now_s))
+
+    # --- who asks ---------------------------------------------------------------------
+
+    def _signs(self, request: web.Request) -> bool:
+        """Whether requests of this provider are known by their signature."""
+        return request.match_info["provider"] == "twilio" and bool(self._config.twilio_auth_token)
+
+    async def _read(self, request: web.Request) -> _Webhook:
+        """Read a webhook and let it in: by its signature, or by a key.
+
+        Raises AdmissionError, or RemoteProtocolError for what cannot be read.
+        """
+        provider = _provider(request)
+        form = await _form(request)
+        if self._signs(request):
+            url = self._base_url(request) + request.raw_path
+            signature = request.headers.get(TWILIO_SIGNATURE, "")
+            if not is_from_twilio(self._config.twilio_auth_token, url, form, signature):
+                raise AdmissionError(
+                    Status.NOT_AUTHORISED,
+                    "X-Twilio-Signature: is not Twilio's for this address; check "
+                    "phone.twilio_auth_token and phone.public_url",
+                )
+            principal = Principal(KEY_ID)
+        else:
+            principal = await self._authorise(request, ApiEndpoint.CONVERSATION)
+        return _Webhook(provider, {**dict(request.query), **dict(form)}, principal)
+
+    def _base_url(self, request: web.Request) -> str:
+        """Return how the provider reaches this server, without a trailing slash."""
+        return self._config.public_url.rstrip("/") or self._origins.public_url(request)
+
+
+def phone_keys(config: PhoneConfig, secret: str) -> dict[str, str]:
+    """Return the key in whose name signed webhooks make tokens; none without one."""
+    return {KEY_ID: secret} if config.twilio_auth_token else {}
+
+
+def _provider(request: web.Request) -> Provider:
+    name = request.match_info["provider"]
+    if name not in PROVIDERS:
+        known = ", ".join(PROVIDERS)
+        raise RemoteProtocolError(
+            Status.NOT_FOUND, f"there is no provider {name[:40]!r} (there are: {known})"
+        )
+    return PROVIDERS[name]
+
+
+async def _form(request: web.Request) -> list[tuple[str, str]]:
+    """Read the fields of a form, or of an object of JSON."""
+    if request.method == hdrs.METH_GET:
+        return []
+    if (request.content_length or 0) > MAX_FORM_BYTES:
+        raise RemoteProtocolError(
+            Status.TOO_LARGE, f"the form is longer than {MAX_FORM_BYTES} bytes"
+        )
+    body = await request.read()
+    if len(body) > MAX_FORM_BYTES:
+        raise RemoteProtocolError(
+            Status.TOO_LARGE, f"the form is longer than {MAX_FORM_BYTES} bytes"
+        )
+    try:
+        if request.content_type == "application/json":
+            given = orjson.loads(body)
+            fields = given if isinstance(given, dict) else {}
+            return [(name, value) for name, value in fields.items() if isinstance(value, str)]
+        return parse_qsl(
+            body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
+        )
+    except ValueError:
+        raise RemoteProtocolError(Status.MALFORMED, "the form cannot be read") from None
+
+
+def _grant(principal: Principal) -> TokenGrant:
+    scope = Scope(projects=principal.scope.projects, endpoints=(ApiEndpoint.CONVERSATION,))
+    return TokenGrant(key_id=principal.key_id, scope=scope)
+
+
+def _answer(provider: Provider, document: str) -> web.Response:
+    headers = {hdrs.CACHE_CONTROL: "no-store"}
+    return web.Response(text=document, content_type=provider.content_type, headers=headers)
