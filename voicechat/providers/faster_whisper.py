@@ -98,6 +98,11 @@ class FasterWhisperRecognizer(RecognizerProvider):
         """How many complete utterances wait for the model, for admission control."""
         return self._passes.waiting
 
+    @property
+    def patience_s(self) -> float:
+        """As `ModelProcess.patience_s`."""
+        return self._process.patience_s
+
     async def start(self) -> None:
         """Load the model. Raises `ProviderError` (BROKEN) when it cannot be loaded."""
         await self._process.start()

@@ -61,6 +61,17 @@ class Provider:
         """
         return 0
 
+    @property
+    def patience_s(self) -> float:
+        """How much longer than the configured deadlines its answers may take, if no
+        other service could be asked instead.
+
+        More than 0 for a service that computes on this machine: when the machine is
+        busy it is slow, and still the only one there is. It must end by itself what
+        makes no progress.
+        """
+        return 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognitionOptions:

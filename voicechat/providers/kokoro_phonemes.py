@@ -196,8 +196,9 @@ def _normaliser() -> Callable[[str], list[str]]:
 
 @cache
 def _misaki() -> Callable[[str], Any]:
-    logging.getLogger("jieba").setLevel(logging.WARNING)  # it tells about its cache
+    import jieba
     from misaki.zh import ZHG2P
 
+    jieba.setLogLevel(logging.WARNING)  # it tells about its cache
     speak: Callable[[str], Any] = ZHG2P()
     return speak

@@ -89,6 +89,11 @@ class LlamaCppChatModel(Provider):
         """How many replies wait for a place, for admission control."""
         return self._process.waiting_jobs
 
+    @property
+    def patience_s(self) -> float:
+        """As `ModelProcess.patience_s`."""
+        return self._process.patience_s
+
     async def start(self) -> None:
         """Load the model. Raises `ProviderError` (BROKEN) when it cannot be loaded."""
         await self._process.start()

@@ -22,7 +22,7 @@ from voicechat.processes.worker import WorkerLimits
 
 READY_MS = 300_000
 """Time to load a model: gigabytes from a slow disk."""
-ANSWER_MS = 120_000
+ANSWER_MS = 60_000
 """A child that is silent for this time while it owes an answer is replaced. The longest
 single computation, half a minute of speech on a busy machine, takes some tens of
 seconds.
@@ -95,6 +95,11 @@ class ModelProcess:
     def waiting_jobs(self) -> int:
         """How many jobs wait for a place in the child."""
         return self._pool.waiting
+
+    @property
+    def patience_s(self) -> float:
+        """As `Provider.patience_s`: a stuck child is replaced after this time."""
+        return ANSWER_MS / 1000
 
     async def start(self) -> None:
         """Load the model. Raises `ProviderError` (BROKEN) with the reason if it cannot

@@ -87,6 +87,11 @@ class ProcessSynthesizer(SynthesizerProvider):
         """Return whether both are supported: rates of 0.5 to 2, and no pitch."""
         return pitch_rate == 1 and 0.5 <= speech_rate <= 2
 
+    @property
+    def patience_s(self) -> float:
+        """As `ModelProcess.patience_s`."""
+        return self._process.patience_s
+
     async def start(self) -> None:
         """Load the model. Raises `ProviderError` (BROKEN) when it cannot be loaded."""
         await self._process.start()

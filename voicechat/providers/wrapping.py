@@ -70,6 +70,11 @@ class Wrapping(Provider, Generic[S_co]):
         """How many uses wait in the inner provider."""
         return self._life.waiting_streams
 
+    @property
+    def patience_s(self) -> float:
+        """The patience of the inner provider."""
+        return self._life.patience_s
+
 
 class WrappingModel(Wrapping[ChatModel]):
     """A `ChatModel` around another one."""
@@ -152,6 +157,10 @@ class _Foreign(Provider):
     @property
     def waiting_streams(self) -> int:
         return int(getattr(self._service, "waiting_streams", 0))
+
+    @property
+    def patience_s(self) -> float:
+        return float(getattr(self._service, "patience_s", 0.0))
 
 
 class _ForeignRecognizer(_Foreign, RecognizerProvider):

@@ -56,6 +56,38 @@ def voices(*synthesizers: SpeechSynthesizer, policy: ServicePolicy | None = None
     )
 
 
+class SlowVoice(ScriptedSynthesizer):
+    """Computes on this machine, which is busy: 40 s for each piece of audio."""
+
+    @property
+    def patience_s(self) -> float:
+        return 60.0
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        for _ in range(3):
+            await asyncio.sleep(40)
+            yield AudioChunk(bytes(320), 16_000)
+
+
+async def test_a_slow_voice_of_this_machine_is_waited_for() -> None:
+    chain = voices(SlowVoice())
+    for link in chain.links:
+        link.note_use()
+    chunks = [chunk async for chunk in chain.synthesize("Hello.", VoiceOptions())]
+    assert len(chunks) == 3
+
+
+async def test_a_slow_voice_with_a_fallback_is_not() -> None:
+    chain = voices(SlowVoice(), ScriptedSynthesizer())
+    for link in chain.links:
+        link.note_use()
+    began_s = asyncio.get_running_loop().time()
+    chunks = [chunk async for chunk in chain.synthesize("Hello.", VoiceOptions())]
+    assert chunks
+    assert asyncio.get_running_loop().time() - began_s < TIMEOUTS.first_s
+    assert chain.stood_in["tts.1"] == 1
+
+
 def saying(text: str, failure: Failure | None = None) -> ScriptedModel:
     return ScriptedModel(replies=[[text]], failure=failure or Failure(calls=0))
 

@@ -39,13 +39,13 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
 
     @property
     def first_use_grace_s(self) -> float:
-        """How much longer the first use may take. With a fallback there is no grace:
-        the fallback is asked instead.
+        """How much longer the first use, or that of a slow service of this machine, may
+        take. With a fallback there is no grace: the fallback is asked instead.
         """
         link = self.links[0]
         if len(self.links) > 1 or not link.cold:
-            return 0.0
-        return max(0.0, link.policy.first_use_s - self._last_result_s)
+            return self.patience_s
+        return max(self.patience_s, link.policy.first_use_s - self._last_result_s)
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.provider_deadlines import TimedItems
@@ -32,6 +33,11 @@ class Chain(Generic[P]):
     def name(self) -> str:
         """The name of the service itself."""
         return self.links[0].name
+
+    @property
+    def patience_s(self) -> float:
+        """As `Provider.patience_s`: that of the service, if it has no fallback."""
+        return as_provider(self.links[0].provider).patience_s if len(self.links) == 1 else 0.0
 
     def count_request(self, link: ChainLink[P]) -> None:
         """Count a request to a fallback."""
@@ -100,6 +106,8 @@ async def relay(
     loop = asyncio.get_running_loop()
     while True:
         link, deadline_s = await plan.next_link()
+        patience_s = chain.patience_s
+        deadline_s += patience_s
         chain.count_request(link)
         cold, begun = link.cold, False
         try:
@@ -116,7 +124,7 @@ async def relay(
                     if verdict.passes:
                         yield item
                     if verdict.within_s is not None:
-                        deadline_s = loop.time() + verdict.within_s
+                        deadline_s = loop.time() + verdict.within_s + patience_s
                 if not begun:
                     request.on_empty(plan)
             return
