@@ -1,19 +1,25 @@
 """The endpoints of all dialects: the built-in ones, and those of the configuration."""
 
+from collections.abc import Callable
+
 from voicechat.config.sections import Config, DialectConfig
-from voicechat.dialects.base import Endpoint
+from voicechat.dialects.base import Endpoint, Handshake
 from voicechat.dialects.media_streams.endpoint import VENDORS, MediaStreamsEndpoint
 from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
-from voicechat.dialects.xiaozhi import DeviceOptions, XiaozhiEndpoint, plain_words
+from voicechat.dialects.xiaozhi import DeviceOptions, Vision, XiaozhiEndpoint, plain_words
 from voicechat.errors import ConfigError
 from voicechat.providers.registry import load_factory
 
 
-def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
+def endpoints_of(
+    config: Config, vision: Callable[[Handshake], Vision] = lambda _: Vision()
+) -> tuple[Endpoint, ...]:
     """Create every endpoint; the server starts them later. Raises ConfigError naming
     the section.
+
+    ``vision`` says where the device of a handshake sends its photos.
     """
     speech_chat = SpeechChatEndpoint(
         update_reply=config.compat.chat_update_reply,
@@ -25,7 +31,8 @@ def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
             wake_words=frozenset(map(plain_words, config.devices.wake_words)),
             answer_wake_word=config.devices.answer_wake_word,
             alerts=config.devices.show_failures,
-        )
+        ),
+        vision,
     )
     phones = map(MediaStreamsEndpoint, VENDORS)
     own = (speech_chat, StreamSpeechEndpoint(), devices, OpenAIRealtimeEndpoint(), *phones)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
 from voicechat.server.devices.ota import OtaEndpoint
+from voicechat.server.devices.vision import VisionEndpoint
 from voicechat.server.gc_tuning import tune_garbage_collector
 from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
@@ -128,7 +129,7 @@ async def serving(
         *mount.routes(),
         *rest,
         *health.routes(),
-        *parts.ota.routes(),
+        *parts.device_routes,
         *parts.phone.routes(),
         *parts.metrics.routes(parts.may_scrape),
         *pages.routes(),
@@ -189,7 +190,7 @@ class _Parts:
     mount: Mount
     backend: Backend
     transcriber: Transcriber
-    ota: OtaEndpoint
+    device_routes: Sequence[web.RouteDef]
     phone: PhoneWebhooks
 
 
@@ -205,6 +206,7 @@ def _build_parts(
     handovers = Handovers(context.ledger)
 
     devices = DeviceStore(config.data_dir, admitted.store)
+    vision = VisionEndpoint(devices, config.devices, services)
     admit = _WhenStarted(authorise, context.health)
     load_shedder = LoadShedder(
         load_limits(config.admission),
@@ -220,7 +222,7 @@ def _build_parts(
     )
     admission = Admission(config.server.max_sessions, context.ledger, load_shedder)
     mount = Mount(
-        endpoints_of(config),
+        endpoints_of(config, vision.tell),
         services,
         admission,
         admit,
@@ -264,7 +266,7 @@ def _build_parts(
         transcriber=Transcriber(
             services, configured(config), decoding=decoding, account_of=authorise.account_of
         ),
-        ota=OtaEndpoint(devices, config.devices, origins),
+        device_routes=(*OtaEndpoint(devices, config.devices, origins).routes(), *vision.routes()),
         phone=PhoneWebhooks(
             config.phone,
             admit,

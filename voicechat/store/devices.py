@@ -97,6 +97,7 @@ class DeviceStore:
         self._path = data_dir / DEVICE_FILE
         self._secret_path = data_dir / SECRET_FILE
         self._keys = keys
+        self._secret = b""
 
     # --- the server -------------------------------------------------------------------
 
@@ -119,6 +120,14 @@ class DeviceStore:
         with self._database() as database:
             found = database.execute("SELECT 1 FROM device WHERE id = ?", (device_id,))
             return found.fetchone() is not None
+
+    def is_revoked(self, device_id: str) -> bool:
+        """Return whether the device of that id was paired, and revoked since."""
+        if not self._path.exists():
+            return False
+        with self._database() as database:
+            query = "SELECT 1 FROM device WHERE id = ? AND revoked_s IS NOT NULL"
+            return database.execute(query, (device_id,)).fetchone() is not None
 
     def wait_for_code(
         self, device_id: str, client_id: str, about: str, address: str, now_s: int
@@ -235,6 +244,8 @@ class DeviceStore:
         """Read the secret, or make it on the first call. A crash leaves no half of
         one.
         """
+        if self._secret:
+            return self._secret
         try:
             if not self._secret_path.exists():
                 self._secret_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -248,9 +259,10 @@ class DeviceStore:
                     pass
                 finally:
                     draft.unlink()
-            return self._secret_path.read_bytes()
+            self._secret = self._secret_path.read_bytes()
         except OSError as error:
             raise self._unusable(error) from error
+        return self._secret
 
     def _unusable(self, error: Exception) -> ConfigError:
         return ConfigError(f"the device file {self._path} cannot be used: {error}")
