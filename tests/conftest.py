@@ -132,6 +132,15 @@ class OnDemand(ForkServer):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_models_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep models that the user has pulled out of configurations without any."""
+    folder = str(tmp_path_factory.mktemp("data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("platformdirs.user_data_dir", lambda *_names, **_options: folder)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _servers_start_quickly() -> Iterator[None]:
     """Let the servers that run in the tests' own process decode on demand, and read the
     voice model once for all.

@@ -64,7 +64,7 @@ async def _examine(path: Path | None) -> int:
         Finding(
             "configuration",
             True,
-            str(config.file or "no file: the embedded services and the environment"),
+            str(config.file or "no file: pulled models, embedded services, the environment"),
         )
     )
     failed = 0

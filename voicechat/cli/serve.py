@@ -5,6 +5,7 @@ import logging
 
 from voicechat.cli.command import EXIT_OK, CliCommand, add_config_argument
 from voicechat.config import load_config
+from voicechat.config.local_models import start_hint
 from voicechat.server.serve import run
 
 
@@ -26,6 +27,13 @@ def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, overrides={"server": given})
     if not arguments.debug:
         logging.getLogger("voicechat").setLevel(logging.INFO)
+    if config.file is None:
+        defaults = {
+            kind: getattr(config, kind)["default"].provider for kind in ("asr", "llm", "tts")
+        }
+        hint = start_hint(defaults, config.local_models)
+        if hint:
+            _announce(hint)
     run(config, announce=_announce)
     return EXIT_OK
 

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from voicechat.config.agents import build_agents
 from voicechat.config.error_messages import Tree, explain, shown
+from voicechat.config.local_models import INSTRUCTIONS, LocalModels, find_local_models
 from voicechat.config.sections import Config, ConfigFile, ServiceConfig, ServiceKind
 from voicechat.config.services import fallback_orders, service_aliases
 from voicechat.errors import ConfigError
@@ -59,12 +60,13 @@ def load_config(
     variables, texts = _from_environment(environ)
     _lay_over(tree, variables)
     _lay_over(tree, {section: dict(keys) for section, keys in (overrides or {}).items()})
-    _add_defaults(tree, environ)
-    _resolve_named_secrets(tree, environ)
     data_dir = Path(
         environ.get(_PREFIX + "DATA_DIR")
         or platformdirs.user_data_dir("voicechat", appauthor=False)
     )
+    local_models = find_local_models(data_dir / MODELS_FOLDER)
+    _add_defaults(tree, environ, local_models)
+    _resolve_named_secrets(tree, environ)
     _tell_models_folder(tree, data_dir / MODELS_FOLDER)
     checked = _checked(tree, texts)
     # References between services are checked here, so that a mistake stops the start.
@@ -104,6 +106,7 @@ def load_config(
         api_key=environ.get(_PREFIX + "API_KEY", "").strip() or None,
         file=file,
         registries=_registries(environ),
+        local_models=local_models,
     )
 
 
@@ -216,13 +219,35 @@ def _lay_over(tree: Tree, upper: Tree) -> None:
             tree[key] = value
 
 
-def _add_defaults(tree: Tree, environ: Mapping[str, str]) -> None:
-    for kind, provider in _EMBEDDED.items():
+def _add_defaults(tree: Tree, environ: Mapping[str, str], local_models: LocalModels) -> None:
+    """Fill the gaps: OpenAI's own variables, else pulled models, else what is
+    embedded.
+    """
+    for kind, embedded in _EMBEDDED.items():
         services = tree.setdefault(kind, {})
-        if isinstance(services, dict):
-            default = services.setdefault("default", _openai(environ) if kind == "llm" else {})
-            if isinstance(default, dict):
-                default.setdefault("provider", provider)
+        if not isinstance(services, dict):
+            continue
+        found = _openai(environ) if kind == "llm" else {}
+        is_local = not found and "default" not in services and kind in local_models.services
+        default = services.setdefault(
+            "default", dict(local_models.services[kind]) if is_local else found
+        )
+        if isinstance(default, dict):
+            default.setdefault("provider", embedded)
+        if is_local and kind == "llm":
+            _set_default(tree, ("agents", "default", "instructions"), INSTRUCTIONS)
+    if local_models.turn_model:
+        _set_default(tree, ("hands_free", "turn_model"), local_models.turn_model)
+
+
+def _set_default(tree: Tree, path: tuple[str, ...], value: object) -> None:
+    """Set a key that is not set. What is no table is left for the checks to refuse."""
+    *sections, key = path
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            return
+    tree.setdefault(key, value)
 
 
 def _openai(environ: Mapping[str, str]) -> Tree:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from voicechat.agents import Agents
+from voicechat.config.local_models import LocalModels
 from voicechat.names import ANY, DEFAULT
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, Keypad, references
@@ -652,3 +653,5 @@ class Config:
     """The file that was read; None without one."""
     registries: RegistrySettings = field(default_factory=RegistrySettings, repr=False)
     """Package registries that the environment names; their URLs may hold passwords."""
+    local_models: LocalModels = field(default_factory=LocalModels)
+    """The pulled models, from which the gaps of the file were filled."""
