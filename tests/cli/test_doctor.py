@@ -278,7 +278,7 @@ def test_a_voice_that_is_slower_than_it_is_heard_is_told_with_its_factor(
     configure(directory, '[tts.slow]\nprovider = "scripted_services:open_slow_synthesizer"\n')
     assert main(["doctor"]) == 1
     (told,) = failures(capsys)
-    pattern = r"FAIL tts.slow .*: it is too slow for this machine: real-time factor \d+\.\d\d, "
+    pattern = r"FAIL tts.slow .*: it is too slow, at a real-time factor of \d+\.\d\d: speech "
     assert re.match(pattern, told)
 
 

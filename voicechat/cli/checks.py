@@ -144,8 +144,8 @@ async def probe_synthesizer(config: Config, name: str) -> str:
         raise CommandError("it made no audio of a plain sentence")
     if factor > 1:
         raise CommandError(
-            f"it is too slow for this machine: real-time factor {factor:.2f}, so that speech "
-            "would stop and go; choose a smaller model"
+            f"it is too slow, at a real-time factor of {factor:.2f}: speech would stop and go; on "
+            "this machine a smaller model, or less other work, may help"
         )
     took_s = _now_s() - begun_s
     return (
@@ -171,8 +171,8 @@ async def probe_recognizer(config: Config, name: str) -> str:
             factor = _factor(started_s, pcm)
     if factor > 1:
         raise CommandError(
-            f"it is too slow for this machine: real-time factor {factor:.2f}, so that answers "
-            "would come late; choose a smaller model"
+            f"it is too slow, at a real-time factor of {factor:.2f}: answers would come late; on "
+            "this machine a smaller model, or less other work, may help"
         )
     return (
         f"heard {PROBE_TEXT!r} as {understood!r} in {_now_s() - begun_s:.1f} s, start included; "
