@@ -22,7 +22,7 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, Script
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
 SERVICES = {"model": "default", "asr_easyllm_id": "default", "tts_easyllm_id": "default"}
-ANSWER_S = 5.0
+ANSWER_S = 30.0
 _MASK = b"\x11\x22\x33\x44"
 
 

@@ -22,8 +22,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs a module of this package as a program in a
-    child.
+    """Return the command line that runs a module, of this package or an installed one,
+    as a program in a child.
 
     Start it with `environment`.
     """

@@ -8,7 +8,6 @@ that npm is configured with. So a mirror that serves pip and npm serves models, 
 import asyncio
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -17,6 +16,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, hdrs
 
+from voicechat.processes import python
 from voicechat.store.model_catalogue import CataloguePackage
 from voicechat.store.model_download import DownloadError, UnreachableError, public
 
@@ -122,8 +122,8 @@ def _with_credentials(url: str, page: str) -> str:
 
 async def _pip_config() -> str:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "pip", "config", "list", "--disable-pip-version-check"),
+        *python.command("pip", "config", "list", "--disable-pip-version-check"),
+        env=python.environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
