@@ -89,6 +89,24 @@ STARTS: dict[str, dict[str, Any]] = {
         "to": "+4930",
         "from": "+4940",
     },
+    "asterisk": {
+        "event": "MEDIA_START",
+        "connection_id": "media/1",
+        "channel": "WebSocket/eng/0x1",
+        "channel_id": "CA1",
+        "format": "slin16",
+        "optimal_frame_size": 640,
+        "ptime": 20,
+        "channel_variables": {"token": "vct_1", "guest": "Ann", "to": "+4930", "from": "+4940"},
+    },
+    "jambonz": {
+        "callSid": "CA1",
+        "sampleRate": 24000,
+        "mixType": "mono",
+        "to": "+4930",
+        "from": "+4940",
+        "metadata": {"token": "vct_1", "guest": "Ann"},
+    },
 }
 LINES = {
     "twilio": LineFormat(Container.MU_LAW),
@@ -96,6 +114,8 @@ LINES = {
     "plivo": LineFormat(Container.PCM, 16_000),
     "exotel": LineFormat(Container.PCM),
     "vonage": LineFormat(Container.PCM, 16_000),
+    "asterisk": LineFormat(Container.PCM, 16_000),
+    "jambonz": LineFormat(Container.PCM, 24_000),
 }
 UP: dict[str, dict[str, Any]] = {
     "twilio": {
@@ -157,6 +177,11 @@ UP: dict[str, dict[str, Any]] = {
         "key": {"event": "websocket:dtmf", "digit": "1", "duration": 260},
         "mark": {"event": "websocket:notify", "payload": {"mark": "m"}},
     },
+    "asterisk": {
+        "key": {"event": "DTMF_END", "digit": "1", "channel_id": "CA1"},
+        "mark": {"event": "MEDIA_MARK_PROCESSED", "correlation_id": "m"},
+    },
+    "jambonz": {"key": {"event": "dtmf", "dtmf": "1", "duration": "800"}},
 }
 NEXT_YEAR = [
     {"event": "hologram", "beam": [1, 2]},
@@ -230,7 +255,8 @@ def test_audio_keys_marks_and_the_end_are_understood(vendor: str) -> None:
     assert list(dialect.receive(json.dumps(up["key"]), 0))[1:] == [cmd.PressKey("1")]
     wire = VENDORS[vendor]()
     assert wire.read(json.dumps(up["key"])) == KeyPressed("1")
-    assert wire.read(json.dumps(up["mark"])) == MarkReached("m")
+    if "mark" in up:
+        assert wire.read(json.dumps(up["mark"])) == MarkReached("m")
     if "stop" in up:
         assert list(dialect.receive(json.dumps(up["stop"]), 0))[1:] == [cmd.HangUp()]
         assert list(dialect.receive(media, 0))[1:] == [], "after the stop"
@@ -321,6 +347,11 @@ DOWN: dict[str, tuple[Any, Any, Any]] = {
         {"action": "notify", "payload": {"mark": "1:20"}},
         {"action": "clear"},
     ),
+    "asterisk": (
+        b"\x7f" * 160,
+        {"command": "MARK_MEDIA", "correlation_id": "1:20"},
+        {"command": "FLUSH_MEDIA"},
+    ),
 }
 
 
@@ -392,3 +423,53 @@ def test_the_agent_decides_how_turns_end_and_a_server_without_ears_refuses() -> 
     assert MediaStreamsEndpoint().open(Connection()).settings.turn_detection == TurnDetection()
     with pytest.raises(RemoteProtocolError, match="hands_free"):
         MediaStreamsEndpoint().open(Connection(hands_free=False))
+
+
+PLAIN_START = (
+    "MEDIA_START connection_id:e226e283 channel:WebSocket/eng/0x1 channel_id:17.1 "
+    "format:ulaw optimal_frame_size:160 ptime:20"
+)
+
+
+def test_older_asterisks_speak_plain_words() -> None:
+    dialect = call_of("asterisk", started=False)
+    reactions = list(dialect.receive(PLAIN_START, 0))
+    assert isinstance(reactions[-1], cmd.Begin)
+    assert dialect.call_id == "17.1"
+    assert list(dialect.receive("DTMF_END digit:#", 0))[1:] == [cmd.PressKey("#")]
+    for nothing in ("MEDIA_XOFF", "STATUS queue_length:43 queue_full:false", "", "  "):
+        assert list(dialect.receive(nothing, 0)) == [cmd.Alive()]
+
+    def written(*notices: nt.Notice) -> list[Any]:
+        reactions = (each for notice in notices for each in dialect.notify(notice, 0))
+        return [reaction.frame for reaction in reactions if isinstance(reaction, Tell)]
+
+    audio = nt.ReplyAudio(1, (b"x" * 160, b"y" * 160), 40, 0)
+    assert written(audio) == ["MARK_MEDIA 1:0", b"x" * 160 + b"y" * 160]
+    assert written(nt.ReplyAudioFinished(1, ("Hi.",))) == ["MARK_MEDIA 1:40"]
+    assert list(dialect.receive("MEDIA_MARK_PROCESSED 1:0", 100)) == [cmd.Alive()]
+    played = list(dialect.receive("MEDIA_MARK_PROCESSED 1:40", 140))
+    assert played[1:] == [cmd.Played(1, 40 + 100)]
+    assert written(nt.ReplyCut(1, "")) == ["FLUSH_MEDIA"]
+    assert written(nt.Ended(nt.Ending.GOODBYE)) == ["HANGUP"]
+
+
+def test_jambonz_has_no_marks_and_is_told_to_go_on() -> None:
+    dialect = call_of("jambonz")
+    audio = nt.ReplyAudio(1, (b"x" * 960,), 20, 0)
+    assert told(dialect, audio, nt.SentenceBegun(1, 1, "Ho.")) == [b"x" * 960]
+    assert told(dialect, nt.ReplyCut(1, "Hi.")) == [{"type": "killAudio"}]
+    assert told(dialect, nt.Ended(nt.Ending.GOODBYE)) == [{"type": "disconnect"}]
+    stereo = json.dumps({**STARTS["jambonz"], "mixType": "stereo"})
+    with pytest.raises(RemoteProtocolError, match="mixType: 'stereo' is not mono"):
+        VENDORS["jambonz"]().read(stereo)
+
+
+def test_systems_of_ones_own_have_subprotocols_and_name_their_calls() -> None:
+    assert MediaStreamsEndpoint("asterisk").protocols == ("media",)
+    assert MediaStreamsEndpoint("jambonz").protocols == ("audio.jambonz.org",)
+    handshake = Handshake(query={"call": "1700.1", "caller": "+4940"})
+    connection = Connection(handshake=handshake)
+    dialect = MediaStreamsEndpoint("asterisk").open(connection).dialect
+    list(dialect.receive(PLAIN_START, 0))
+    assert dialect.call_id == "1700.1"

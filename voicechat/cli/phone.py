@@ -15,6 +15,7 @@ _PLACES = {
     "telnyx": "Voice > Programmable Voice > TeXML applications: the voice URL, POST",
     "plivo": "Voice > Applications: the primary answer URL, POST",
     "vonage": "Applications > the application > Voice: the answer URL, GET or POST",
+    "jambonz": "Applications > the application: the calling webhook, POST",
     "exotel": "App Bazaar > the flow > Voicebot applet: the URL",
 }
 """Where a provider's console takes the address of a webhook."""

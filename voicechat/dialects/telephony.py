@@ -74,7 +74,8 @@ def line_format(encoding: str, rate_hz: object = 8_000) -> LineFormat:
         raise RemoteProtocolError(
             Status.UNSUPPORTED_FORMAT,
             f"media of {encoding[:40]!r} at {str(rate_hz)[:10]} Hz cannot be carried; set the "
-            "stream to mu-law or A-law at 8000 Hz, or to L16 at 8000, 16000 or 24000 Hz",
+            "stream to mu-law or A-law at 8000 Hz, or to 16-bit samples, such as L16 or "
+            "slin16, at 8000, 16000 or 24000 Hz",
         )
     return LineFormat(container, rate)
 
@@ -82,9 +83,9 @@ def line_format(encoding: str, rate_hz: object = 8_000) -> LineFormat:
 _CONTAINERS = {
     **dict.fromkeys(("mulaw", "ulaw", "pcmu"), Container.MU_LAW),
     **dict.fromkeys(("alaw", "pcma"), Container.A_LAW),
-    **dict.fromkeys(("l16", "linear16", "slin", "raw/slin", "pcm"), Container.PCM),
+    **dict.fromkeys(("l16", "linear16", "slin", "raw/slin", "raw", "pcm"), Container.PCM),
 }
-_LINEAR_HZ = (8_000, 12_000, 16_000, 24_000, 32_000, 48_000)
+_LINEAR_HZ = (8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
 
 
 def call_settings(

@@ -40,8 +40,11 @@ class MediaStreamCall(Dialect):
     where nothing is before it.
     """
 
-    def __init__(self, wire: Wire, settings: Settings) -> None:
-        """``settings`` are the session's."""
+    def __init__(self, wire: Wire, settings: Settings, call_id: str = "") -> None:
+        """``settings`` are the session's; ``call_id`` replaces the one that the stream
+        tells.
+        """
+        self.call_id = call_id
         self._wire = wire
         self._settings = settings
         self._started = False
@@ -95,7 +98,7 @@ class MediaStreamCall(Dialect):
                 pass
 
     def _begin(self, started: StreamStarted) -> Iterator[Reaction]:
-        self.call_id = started.call_id
+        self.call_id = self.call_id or started.call_id
         line, settings = started.line, self._settings
         if settings.input != line.input:
             voice = replace(settings.voice, format=line.output)
@@ -122,6 +125,8 @@ class MediaStreamCall(Dialect):
                 return [Tell(frame) for frame in self._mark()]
             case nt.ReplyAudioFinished(reply) if reply == self._reply:
                 return [Tell(frame) for frame in (*self._wire.audio_end(), *self._mark())]
+            case nt.Ended():
+                return [Tell(frame) for frame in self._wire.hang_up()]
             case nt.ReplyCut(reply) if reply == self._reply and reply != self._voided:
                 self._voided = reply
                 self._marks.clear()
@@ -133,7 +138,7 @@ class MediaStreamCall(Dialect):
     def _audio(self, audio: nt.ReplyAudio, now_ms: int) -> Iterator[Frame]:
         if audio.reply != self._reply:
             self._reply, self._end_ms, self._marked_ms = audio.reply, 0, 0
-            if not self._marks and not self._probe:
+            if self._wire.marks and not self._marks and not self._probe:
                 self._probe, self._probed_ms = f"{audio.reply}:0", now_ms
                 yield self._wire.mark(self._probe)
         self._end_ms = audio.end_ms
@@ -141,7 +146,7 @@ class MediaStreamCall(Dialect):
 
     def _mark(self) -> Iterator[Frame]:
         """Mark how far the reply's audio has been written."""
-        if self._marked_ms == self._end_ms:
+        if not self._wire.marks or self._marked_ms == self._end_ms:
             return
         self._marked_ms = self._end_ms
         name = f"{self._reply}:{self._end_ms}"

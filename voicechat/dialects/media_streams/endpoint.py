@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from voicechat.dialects.base import Caller, Connection, Endpoint, Frame, Handshake, Opening, Refused
 from voicechat.dialects.media_streams.call import MediaStreamCall
+from voicechat.dialects.media_streams.own_systems import AsteriskWire, JambonzWire
 from voicechat.dialects.media_streams.vendors import (
     ExotelWire,
     PlivoWire,
@@ -25,7 +26,8 @@ passed over.
 
 class MediaStreamsEndpoint(Endpoint):
     """The streams of one vendor. The key of a call is its parameter ``token``, or comes
-    with the request as every key does.
+    with the request as every key does. ``call`` in the query is the call's id, where
+    the stream has another one.
     """
 
     greeting_frames = GREETING_FRAMES
@@ -33,6 +35,7 @@ class MediaStreamsEndpoint(Endpoint):
     def __init__(self, vendor: str = "twilio") -> None:
         """``vendor`` is one of ``VENDORS``."""
         self._wire = VENDORS[vendor]
+        self.protocols = self._wire.protocols
         self.paths = (f"/phone/{vendor}/stream", f"/phone/{vendor}/stream/{{agent}}")
 
     @override
@@ -50,7 +53,9 @@ class MediaStreamsEndpoint(Endpoint):
     @override
     def open(self, connection: Connection) -> Opening:
         settings = call_settings(connection)
-        return Opening(dialect=MediaStreamCall(self._wire(), settings), settings=settings)
+        call_id = connection.handshake.query.get("call", "")[:200]
+        dialect = MediaStreamCall(self._wire(), settings, call_id)
+        return Opening(dialect=dialect, settings=settings)
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
@@ -66,5 +71,7 @@ VENDORS: Mapping[str, type[Wire]] = {
     "plivo": PlivoWire,
     "exotel": ExotelWire,
     "vonage": VonageWire,
+    "asterisk": AsteriskWire,
+    "jambonz": JambonzWire,
 }
 """The wires by the names that stand in the paths."""

@@ -6,7 +6,7 @@ import binascii
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import pybase64
 
@@ -65,6 +65,11 @@ Said: TypeAlias = StreamStarted | MediaReceived | KeyPressed | MarkReached | Str
 class Wire(ABC):
     """How one vendor writes all that. One object serves one connection."""
 
+    protocols: ClassVar[tuple[str, ...]] = ()
+    """Subprotocols of its WebSocket."""
+    marks: ClassVar[bool] = True
+    """False: the far end knows no marks, and ``mark`` is not called."""
+
     @abstractmethod
     def read(self, frame: Frame) -> Said | None:
         """Understand a frame; None: it means nothing here, as what a vendor may add.
@@ -89,6 +94,10 @@ class Wire(ABC):
         """Write that all audio that has not been played is void, and forget what
         ``audio`` kept.
         """
+
+    def hang_up(self) -> Iterable[Frame]:
+        """Write that the call is over, where closing the socket does not say it."""
+        return ()
 
 
 class JsonWire(Wire):

@@ -204,12 +204,53 @@ class Exotel(Provider):
         return json.dumps({})
 
 
+class Jambonz(Provider):
+    """docs.jambonz.org/verbs: an array of verbs; ``actionHook`` asks how the call goes
+    on.
+    """
+
+    content_type = JSON
+    fields = ("call_sid", "to", "from")
+
+    def connect(self, call: Incoming, stream: StreamAddress) -> str:
+        """See ``Provider``."""
+        listen = {
+            "verb": "listen",
+            "url": stream.url,
+            "actionHook": stream.after_url,
+            "sampleRate": 16_000,
+            "mixType": "mono",
+            "passDtmf": True,
+            "bidirectionalAudio": {"enabled": True, "streaming": True, "sampleRate": 16_000},
+            "metadata": {"token": stream.token, "called": call.called, "caller": call.caller},
+        }
+        return json.dumps([{"verb": "answer"}, listen])
+
+    def transfer(self, transfer_to: str) -> str:
+        """See ``Provider``."""
+        if transfer_to.startswith("sip:"):
+            target = {"type": "sip", "sipUri": transfer_to}
+        else:
+            target = {"type": "phone", "number": transfer_to}
+        return json.dumps([{"verb": "dial", "target": [target]}])
+
+    def apologise(self, text: str, language: str) -> str:
+        """See ``Provider``."""
+        said = {"verb": "say", "text": text, "synthesizer": {"language": language}}
+        return json.dumps([said, {"verb": "hangup"}])
+
+    def hang_up(self) -> str:
+        """See ``Provider``."""
+        return json.dumps([{"verb": "hangup"}])
+
+
 PROVIDERS: Mapping[str, Provider] = {
     "twilio": Twilio(),
     "telnyx": Telnyx(),
     "plivo": Plivo(),
     "vonage": Vonage(),
     "exotel": Exotel(),
+    "jambonz": Jambonz(),
 }
 """By the names that stand in the paths."""
 
