@@ -2,6 +2,7 @@
 is sent is checked against the strict models of OpenAI's own package.
 """
 
+import asyncio
 import base64
 import json
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from voicechat.session.agent import Agent
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.voice.detector import FrameScore, OnScore
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
 
 Event = dict[str, Any]
 _MODELS: TypeAdapter[Any] = TypeAdapter(Annotated[RealtimeServerEvent, Field(discriminator="type")])
@@ -28,6 +31,44 @@ def judged(frame: Frame) -> Event:
     event: Event = json.loads(frame)
     _MODELS.validate_python(event)
     return event
+
+
+class LoudDetector:
+    """Takes every sound for speech, and silence for none."""
+
+    turn_judge = None
+
+    def open_stream(self, on_score: OnScore) -> "LoudEar":
+        return LoudEar(on_score)
+
+
+class LoudEar:
+    def __init__(self, on_score: OnScore) -> None:
+        self._on_score = on_score
+        self._pending = b""
+        self._audio_ms = 0
+        self._closed = False
+
+    def push(self, pcm: bytes) -> None:
+        self._pending += pcm
+        while len(self._pending) >= FRAME_BYTES:
+            frame, self._pending = self._pending[:FRAME_BYTES], self._pending[FRAME_BYTES:]
+            self._audio_ms += FRAME_MS
+            heard = FrameScore(self._audio_ms, float(any(frame)))
+            asyncio.get_running_loop().call_soon(self._tell, heard)
+
+    def note_gap(self, at_ms: int) -> None:
+        self._audio_ms = at_ms
+
+    def prefer(self, for_s: float) -> None:
+        pass
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _tell(self, heard: FrameScore) -> None:
+        if not self._closed:
+            self._on_score(heard)
 
 
 @dataclass(kw_only=True)
@@ -57,6 +98,7 @@ class RealtimeStage:
             agent=self.agent,
             limits=self.limits,
             dialect=opening.dialect,
+            detector=LoudDetector(),
             settings=opening.settings,
         )
         await self.harness.__aenter__()
@@ -93,11 +135,18 @@ class RealtimeStage:
         """Send an event."""
         self.harness.send_frame(json.dumps({"type": kind, **fields}))
 
-    def speak(self, length_ms: int = 900) -> None:
-        """Send audio, 24 kHz samples."""
+    def speak(self, length_ms: int = 900, *, silence: bool = False) -> None:
+        """Send audio at once, 24 kHz samples; ``silence``: nobody speaks in it."""
+        sample = b"\0\0" if silence else b"\0\1"
         for _ in range(length_ms // 100):
-            audio = base64.b64encode(b"\1\0" * (50 * PCM_BYTES_PER_MS)).decode()
+            audio = base64.b64encode(sample * (50 * PCM_BYTES_PER_MS)).decode()
             self.say("input_audio_buffer.append", audio=audio)
+
+    async def talk(self, length_ms: int, *, silence: bool = False) -> None:
+        """Send audio as a microphone does."""
+        for _ in range(length_ms // 100):
+            self.speak(100, silence=silence)
+            await asyncio.sleep(0.1)
 
     async def until(self, kind: str, count: int = 1) -> Event:
         """Wait until ``count`` events of a type have come; return the last of them."""

@@ -62,6 +62,11 @@ class History:
             del self._items[place]
         return place is not None
 
+    def id_before(self, item_id: str) -> str:
+        """The id of the item before a known one; empty: it is the first."""
+        place = self._place_of(item_id)
+        return self._items[place - 1].id if place else ""
+
     @property
     def last_id(self) -> str:
         """The id of the last item; empty: the history is."""
@@ -89,11 +94,11 @@ class History:
 
     def truncate_reply(self, reply: int, heard: Sequence[Message]) -> tuple[Item, ...]:
         """Of reply number ``reply``, if it is remembered, only ``heard`` was heard."""
-        return self.set_reply(reply, heard) if self.holds_reply(reply) else ()
+        return self.set_reply(reply, heard) if self.ids_of(reply) else ()
 
-    def holds_reply(self, reply: int) -> bool:
-        """Whether anything of reply number ``reply`` is remembered."""
-        return any(item.reply == reply for item in self._items)
+    def ids_of(self, reply: int) -> list[str]:
+        """The ids of what is remembered of reply number ``reply``."""
+        return [item.id for item in self._items if item.reply == reply]
 
     def clear(self, *, keep: str = "") -> None:
         """Forget everything but the item ``keep`` and reserved places."""

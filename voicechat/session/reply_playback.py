@@ -28,7 +28,7 @@ class ReplyPlayback:
         if playing is None or not playing.audible(now_ms):
             return []
         heard = "" if playing.is_fallback else playing.heard_text(now_ms)
-        items = self._registry.history.truncate_reply(playing.number, playing.tools.messages(heard))
+        items = self._registry.truncate(playing, heard)
         return [StopReply(playing.number), Send(ReplyCut(playing.number, heard, items))]
 
     def truncate_reply(self, command: TruncateReply) -> ReplyCut | Rejected:
@@ -36,18 +36,14 @@ class ReplyPlayback:
         that cannot be.
         """
         reply = self._registry.recent.get(command.reply)
-        if (
-            reply is None
-            or not reply.voiced
-            or not self._registry.history.holds_reply(reply.number)
-        ):
+        if reply is None or not reply.voiced or not self._registry.history.ids_of(reply.number):
             return Rejected(command.cause, Why.NO_REPLY, Why.NO_REPLY.value)
         if command.heard_ms > reply.made_ms:
             message = f"it is {reply.made_ms} ms long, not {command.heard_ms}"
             return Rejected(command.cause, Why.TOO_LONG, message)
         reply.stop_playback(command.heard_ms)
         heard = reply.heard_text_until(command.heard_ms)
-        items = self._registry.history.truncate_reply(reply.number, reply.tools.messages(heard))
+        items = self._registry.truncate(reply, heard)
         return ReplyCut(reply.number, heard, items)
 
     def audible(self, now_ms: int) -> bool:

@@ -134,6 +134,33 @@ class ReplyRegistry:
         started = StartReply(number, messages, request.chat, request.voice, voiced=request.voiced)
         return reply, started
 
+    def delete_item(self, item_id: str) -> bool:
+        """Take an item out of the history; False: no item has this id. A reply that
+        began behind it stands behind the one before.
+        """
+        if item_id not in self.history:
+            return False
+        self._stand_behind({item_id}, self.history.id_before(item_id))
+        return self.history.delete(item_id)
+
+    def truncate(self, reply: Reply, heard: str) -> tuple[Item, ...]:
+        """Of a reply that is remembered only ``heard`` was heard; of one that is not,
+        nothing is changed.
+        """
+        old = self.history.ids_of(reply.number)
+        if not old:
+            return ()
+        before = self.history.id_before(old[0])
+        items = self.history.truncate_reply(reply.number, reply.tools.messages(heard))
+        kept = [item.id for item in items]
+        self._stand_behind(set(old) - set(kept), kept[-1] if kept else before)
+        return items
+
+    def _stand_behind(self, gone: set[str], before: str) -> None:
+        for number, request in self.requests.items():
+            if request.after in gone:
+                self.requests[number] = replace(request, after=before)
+
     def remember(self, reply: Reply, text: str) -> tuple[Item, ...]:
         """Keep ``text`` of the current reply, and its tools, where the reply began."""
         if self.history_cleared:

@@ -361,6 +361,10 @@ class ReplyState:
         stopped = StopReply(reply.number)
         return [stopped, *given_up, Send(ReplyCut(reply.number, heard, items)), Send(ended)]
 
+    def delete_item(self, item_id: str) -> bool:
+        """Take an item out of the history; False: no item has this id."""
+        return self._registry.delete_item(item_id)
+
     def clear_history(self) -> None:
         """Forget the conversation, the running turn included."""
         self.history.clear(keep=self._question if self._answering else "")

@@ -299,7 +299,8 @@ class Session:
     def _change_history(self, command: cmd.AddItem | cmd.DeleteItem) -> None:
         history = self._core.replies.history
         if isinstance(command, cmd.DeleteItem):
-            refused, subject = (None if history.delete(command.id) else Why.NO_ITEM), command.id
+            deleted = self._core.replies.delete_item(command.id)
+            refused, subject = (None if deleted else Why.NO_ITEM), command.id
         elif command.id in history:
             refused, subject = Why.ITEM_EXISTS, command.id
         elif command.after and command.after not in history:

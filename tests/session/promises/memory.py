@@ -55,6 +55,12 @@ class Memory(Promise):
                 self.world.reach("item added in front", event.after == "" and len(self._items) > 1)
             case cmd.DeleteItem() if done:
                 assert event.id in self._ids
+                said = [item.id for item in self._items if item.message or item.id == event.id]
+                earlier = ["", *said][said.index(event.id)]
+                self._began_after = {
+                    reply: earlier if after == event.id else after
+                    for reply, after in self._began_after.items()
+                }
                 self._items = [item for item in self._items if item.id != event.id]
                 self.world.reach("item deleted")
             case cmd.DeleteItem():
@@ -160,8 +166,16 @@ class Memory(Promise):
 
     def _replace(self, reply: int, items: tuple[Item, ...]) -> None:
         old = [place for place, item in enumerate(self._items) if item.reply == reply]
-        if old:
-            self._items[old[0] : old[-1] + 1] = items
+        if not old:
+            return
+        said = [item.id for item in self._items[: old[0]] if item.message]
+        stands = [item.id for item in items] or said
+        gone = {self._items[place].id for place in old} - {item.id for item in items}
+        self._began_after = {
+            number: (stands[-1] if stands else "") if after in gone else after
+            for number, after in self._began_after.items()
+        }
+        self._items[old[0] : old[-1] + 1] = items
 
     def _insert(self, items: list[Item], after: str | None) -> None:
         place = len(self._items) if after is None else self._ids.index(after) + 1 if after else 0

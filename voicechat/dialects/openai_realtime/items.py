@@ -103,17 +103,31 @@ class RealtimeConversation:
             return
         behind = self.find(after)
         place = len(self.items) if behind is None else self.items.index(behind) + 1
+        if behind is not None and behind.reply != item.reply:
+            # A reply's text and its calls are one message for the model.
+            while place < len(self.items) and self.items[place].reply == behind.reply != 0:
+                place += 1
         self.items.insert(place, item)
         if len(self.items) > MOST_ITEMS:
             del self.items[0]
 
-    def history_before(self, item: RealtimeItem) -> str | None:
+    def known_before(self, item: RealtimeItem | None) -> str:
+        """Return the id of the nearest item before ``item`` that the session's history
+        has; None: before the end. Empty: there is none.
+        """
+        place = len(self.items) if item is None else self.items.index(item)
+        known = (each.id for each in reversed(self.items[:place]) if each.history)
+        return next(known, "")
+
+    def known_behind(self, item: RealtimeItem) -> bool:
+        """Whether the session's history has anything that stands behind ``item``."""
+        return any(later.history for later in self.items[self.items.index(item) + 1 :])
+
+    def history_before(self, item: RealtimeItem) -> str:
         """Return the last id in the session's history of what stands before ``item``;
-        empty: nothing does; None: nothing stands behind it, so that it is the last.
+        empty: nothing does.
         """
         place = self.items.index(item)
-        if not any(later.history for later in self.items[place + 1 :]):
-            return None
         earlier = (before.history for before in reversed(self.items[:place]) if before.history)
         return next(earlier, ("",))[-1]
 

@@ -30,6 +30,8 @@ class ItemMemory:
     """Turns what happens to items into commands about the history."""
 
     conversation: RealtimeConversation
+    replies: set[int] = field(default_factory=set)
+    """Those in progress: nothing of them is remembered yet."""
     _made: int = 0
     _waiting: list[RealtimeItem] = field(default_factory=list)
     """Outputs of calls that the session does not remember yet."""
@@ -59,12 +61,12 @@ class ItemMemory:
         """
         if item in self._waiting:
             self._waiting.remove(item)
-        commands: list[AddItem | DeleteItem] = list(map(DeleteItem, item.history))
+        commands: list[AddItem | DeleteItem] = []
         for other in self.conversation.items:
             if other.reply and set(other.history) & set(item.history):
                 other.audio_ms = None
-                commands += self._remember(other)
-        return commands
+                commands += self._remember(other, self.conversation.history_before(other))
+        return [*commands, *map(DeleteItem, item.history)]
 
     def settle(self, reply: int, remembered: tuple[Item, ...]) -> list[DeleteItem]:
         """The session remembers ``remembered`` of a reply: note which items that is.
@@ -87,6 +89,9 @@ class ItemMemory:
                 calls[call_id].history = (entry.id,)
             if text is not None and (entry.message["content"] or not made):
                 text.history += (entry.id,)
+        for item in own:
+            if not item.history:
+                item.messages = ()  # a call that was cut off, or a text of which nothing was heard
         return commands
 
     def settle_order(self, response: Response) -> list[AddItem | DeleteItem]:
@@ -94,12 +99,11 @@ class ItemMemory:
         the history, and outputs of its calls are not there yet: put them in their
         places.
         """
+        self.replies.discard(response.reply)
         items = self.conversation.items
         first = next((place for place, item in enumerate(items) if item in response.output), 0)
-        anchor = self.conversation.find(response.anchor)
-        begin = 0 if response.anchor == "" else first
-        if anchor is not None:
-            begin = items.index(anchor) + 1
+        anchor = self.conversation.find(response.known_anchor)
+        begin = 0 if anchor is None else items.index(anchor) + 1
         commands: list[AddItem | DeleteItem] = []
         for item in items[begin:first]:
             if item.history and item.messages and not item.reply:
@@ -112,7 +116,7 @@ class ItemMemory:
 
     def _waits(self, item: RealtimeItem) -> bool:
         call = self._call_of(item)
-        return call is not None and not call.history
+        return call is not None and call.reply in self.replies
 
     def _call_of(self, item: RealtimeItem) -> RealtimeItem | None:
         """Return the newest call that an output answers."""
@@ -122,9 +126,12 @@ class ItemMemory:
         calls = (each for each in reversed(self.conversation.items) if each.is_call)
         return next((each for each in calls if each.content["call_id"] == call_id), None)
 
-    def _remember(self, item: RealtimeItem) -> list[AddItem]:
-        """Put an item's messages into the history, at its place."""
-        after = self.conversation.history_before(item)
+    def _remember(self, item: RealtimeItem, after: str | None = None) -> list[AddItem]:
+        """Put an item's messages into the history: behind ``after``, else at its
+        place.
+        """
+        if after is None and self.conversation.known_behind(item):
+            after = self.conversation.history_before(item)
         commands: list[AddItem] = []
         for message in item.messages:
             self._made += 1

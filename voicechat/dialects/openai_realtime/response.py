@@ -50,6 +50,8 @@ class Response:
     """The item behind which its output stands; None: behind all others, empty: before
     them.
     """
+    known_anchor: str = ""
+    """The nearest item up to there that the session's history has; empty: none."""
     text: str = ""
     sent_ms: int = 0
     """How much of its audio was told."""

@@ -231,10 +231,12 @@ class OpenAIRealtime(Dialect):
         if item.status == "in_progress":
             message = "item_id: the item is still being made; cancel its response first"
             raise EventError("item_in_progress", message, "item_id")
-        self._conversation.items.remove(item)
         for response in self._responses.values():
             if response.anchor == item.id:
-                response.anchor = None
+                response.anchor = self._conversation.previous_id(item) or ""
+            if response.known_anchor == item.id:
+                response.known_anchor = self._conversation.known_before(item)
+        self._conversation.items.remove(item)
         return [
             *self._memory.delete(item),
             self._tell("conversation.item.deleted", item_id=item.id),
@@ -441,6 +443,8 @@ class OpenAIRealtime(Dialect):
             self._current, self._asked, self._answer_due = response, None, False
             self._idle_at_ms = None
             response.anchor = self._conversation.last_id or ""
+            response.known_anchor = self._conversation.known_before(None)
+            self._memory.replies.add(begun.reply)
         return response.begin()
 
     def _new_response(self, reply: int, wishes: ResponseWishes) -> Response:

@@ -48,6 +48,8 @@ class UserTurns:
     total_ms: float = 0.0
     """All audio that came."""
     _buffered_ms: float = 0.0
+    _speech_ms: int | None = None
+    """Where the speech of the turn began in all audio; None: nobody detected any."""
     _speaking_id: str = ""
     """The id of the item that the user is speaking; empty: there is none yet."""
     _growing: GrowingTranscript = field(default_factory=GrowingTranscript)
@@ -71,6 +73,7 @@ class UserTurns:
     def clear(self) -> None:
         """Forget the audio that was not committed."""
         self._buffered_ms = 0.0
+        self._speech_ms = None
         self._speaking_id = ""
         self._growing = GrowingTranscript()
 
@@ -79,6 +82,8 @@ class UserTurns:
         item_id = self._item_id()
         name = "input_audio_buffer.speech_started"
         if noticed.started:
+            if self._speech_ms is None:
+                self._speech_ms = noticed.at_ms
             return [self._tell(name, item_id=item_id, audio_start_ms=noticed.at_ms)]
         name = "input_audio_buffer.speech_stopped"
         return [self._tell(name, item_id=item_id, audio_end_ms=noticed.at_ms)]
@@ -99,6 +104,8 @@ class UserTurns:
         """A turn is over, and its item is part of the conversation."""
         item = user_audio(self._item_id(), turn.item_id)
         growing, audio_ms = self._growing, int(self._buffered_ms)
+        if turn.detected and self._speech_ms is not None:
+            audio_ms = max(0, int(self.total_ms) - self._speech_ms)
         self.clear()
         self._committed = _Committed(item, growing, audio_ms)
         return [*self._add(item), *self._tell_delta(item.id, growing.release())]
