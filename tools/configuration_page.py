@@ -30,6 +30,7 @@ ORDER = (
     sections.FillerConfig,
     sections.HandsFreeConfig,
     sections.DevicesConfig,
+    sections.WyomingConfig,
     sections.PhoneConfig,
     sections.RepliesConfig,
     sections.ApologyConfig,

@@ -94,6 +94,7 @@ def load_config(
         transcription=checked.transcription,
         hands_free=checked.hands_free,
         devices=checked.devices,
+        wyoming=checked.wyoming,
         phone=checked.phone,
         admission=checked.admission,
         llm=checked.llm,

@@ -213,6 +213,29 @@ class PhoneConfig(ConfigSection):
     """
 
 
+class WyomingConfig(ConfigSection):
+    """``[wyoming]``: recognition and speech for Home Assistant, by the Wyoming
+    protocol. It has no keys: whoever reaches the port may use it.
+    """
+
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """The TCP port; 0: any free one; none: there is none. Usual is 10300."""
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address to listen on."""
+    asr: str = DEFAULT
+    """The recogniser that is offered."""
+    tts: str = DEFAULT
+    """The synthesiser that is offered, with its voices."""
+    languages: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")], ...],
+        BeforeValidator(_as_tuple),
+        Field(min_length=1),
+    ] = ("en", "zh")
+    """Languages that both are said to know: Home Assistant asks for that of its
+    assistant.
+    """
+
+
 class RepliesConfig(ConfigSection):
     """``[replies]``: what of a chat model's text is the reply."""
 
@@ -616,6 +639,7 @@ class ConfigFile(ConfigSection):
     tts: dict[str, ServiceConfig]
     tools: dict[str, ToolConfig] = {}
     devices: DevicesConfig = DevicesConfig()
+    wyoming: WyomingConfig = WyomingConfig()
     phone: PhoneConfig = PhoneConfig()
     agents: dict[str, AgentConfig] = {}
     dialects: dict[str, DialectConfig] = {}
@@ -642,6 +666,7 @@ class Config:
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""
     devices: DevicesConfig = field(default_factory=DevicesConfig)
+    wyoming: WyomingConfig = field(default_factory=WyomingConfig)
     phone: PhoneConfig = field(default_factory=PhoneConfig)
     dialects: Mapping[str, DialectConfig] = field(default_factory=dict)
     """Protocols besides the built-in ones."""

@@ -32,10 +32,11 @@ MAX_OTHERS = 100
 """Events in a row that are not the expected answer."""
 
 
-class _BoundedReader(asyncio.StreamReader):
-    """A reader that refuses lengths above ``MAX_BYTES``."""
+class BoundedReader(asyncio.StreamReader):
+    """A reader that refuses lengths above ``MAX_BYTES``, with `ProviderError`."""
 
     async def readexactly(self, n: int) -> bytes:
+        """Read ``n`` bytes, if they are not too many."""
         if n > MAX_BYTES:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, f"an event of {n} bytes")
         return await super().readexactly(n)
@@ -132,7 +133,7 @@ class WyomingService:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
         loop = asyncio.get_running_loop()
-        reader = _BoundedReader(limit=MAX_BYTES)
+        reader = BoundedReader(limit=MAX_BYTES)
         try:
             async with asyncio.timeout(self._connect_s):
                 transport, protocol = await loop.create_connection(

@@ -93,7 +93,9 @@ class Running:
     mount: Mount
     backend: Backend
     ports: Mapping[str, int]
-    """The ports of endpoints with their own TCP port, by the endpoint's name."""
+    """The ports of endpoints with their own TCP port, by the endpoint's name, and that
+    of ``wyoming``.
+    """
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions and wait for turns in progress, for at most
@@ -154,6 +156,7 @@ async def serving(
                         watching_keys(parts.authorise, parts.admission),
                         detecting(detector),
                         mount.listening() as ports,
+                        _offering_wyoming(config, services, parts, context) as wyoming,
                     ):
                         yield Running(
                             url=url,
@@ -164,7 +167,7 @@ async def serving(
                             admission=parts.admission,
                             mount=mount,
                             backend=backend,
-                            ports=ports,
+                            ports=ports if wyoming is None else {**ports, "wyoming": wyoming},
                         )
                 finally:
                     await mount.drain(0)
@@ -278,6 +281,32 @@ def _build_parts(
             apology=config.apology.spoken,
         ),
     )
+
+
+@asynccontextmanager
+async def _offering_wyoming(
+    config: Config, services: Services, parts: _Parts, context: WorkerContext
+) -> AsyncIterator[int | None]:
+    """Serve Home Assistant while the context lasts, if configured; yields the port.
+
+    Raises ConfigError naming the key.
+    """
+    if config.wyoming.port is None:
+        yield None
+        return
+    try:
+        from voicechat.server.wyoming import WyomingPort
+    except ImportError as error:
+        raise ConfigError("wyoming.port: needs pip install 'voicechat[wyoming]'") from error
+    port = WyomingPort(
+        config.wyoming,
+        services,
+        parts.admission,
+        config.limits,
+        several=context.shared is not None,
+    )
+    async with port.listening() as number:
+        yield number
 
 
 class _WhenStarted:
