@@ -110,6 +110,11 @@ class Agents:
             return ChosenAgent(self.agents[resolved.name], resolved.note)
         return ChosenAgent(self._with_model(DEFAULT, resolved.name))
 
+    def find_agent(self, name: str) -> Agent | None:
+        """Return the agent with that name or alias; None without one."""
+        found = self._called(name)
+        return None if found is None else self.agents[found]
+
     @property
     def names(self) -> ServiceNames:
         """Every valid ``model``: agents and chat models."""

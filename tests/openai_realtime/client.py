@@ -79,6 +79,8 @@ class RealtimeStage:
     recognizer: ScriptedRecognizer = field(default_factory=ScriptedRecognizer)
     synthesizer: ScriptedSynthesizer = field(default_factory=ScriptedSynthesizer)
     agent: Agent = field(default_factory=Agent)
+    others: dict[str, Agent] = field(default_factory=dict)
+    """Agents that a prompt may name."""
     limits: SessionLimits = field(default_factory=SessionLimits)
     query: dict[str, str] = field(default_factory=dict)
     update: dict[str, Any] | None = field(default_factory=lambda: MANUAL)
@@ -88,7 +90,12 @@ class RealtimeStage:
 
     async def __aenter__(self) -> "RealtimeStage":
         connection = Connection(
-            session_id="s", agent=self.agent, handshake=Handshake(query=self.query)
+            session_id="s",
+            agent=self.agent,
+            handshake=Handshake(query=self.query),
+            find_agent=lambda name, variables: (
+                other.filled(variables) if (other := self.others.get(name)) else None
+            ),
         )
         opening = OpenAIRealtimeEndpoint().open(connection)
         self.harness = ScriptedHarness(

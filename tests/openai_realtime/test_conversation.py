@@ -325,3 +325,59 @@ async def test_a_greeting_is_a_response_like_any_other() -> None:
     async with RealtimeStage(agent=Agent(greeting="Good day!")) as stage:
         done = await stage.until("response.done")
         assert done["response"]["output"][0]["content"][0]["transcript"] == "Good day!"
+
+
+async def test_a_prompt_is_an_agent() -> None:
+    guide = Agent(instructions="You show {guest} around.", variables={"guest": "them"})
+    async with RealtimeStage(others={"guide": guide}) as stage:
+        prompt = {"id": "guide", "variables": {"guest": "Anna"}}
+        stage.say("session.update", session={"prompt": prompt})
+        updated = await stage.until("session.updated", 2)
+        assert updated["session"]["prompt"]["id"] == "guide"
+        await stage.say_text("hello")
+        await stage.respond(output_modalities=["text"])
+        assert stage.read()[0] == ("system", "You show Anna around.")
+        stage.say("session.update", session={"prompt": {"id": "nobody"}})
+        assert (await stage.error())["param"] == "session.prompt.id"
+
+
+async def test_pictures_go_to_the_chat_model() -> None:
+    async with RealtimeStage() as stage:
+        picture = "data:image/png;base64,iVBORw0KGgo="
+        parts = [
+            {"type": "input_text", "text": "What is this?"},
+            {"type": "input_image", "image_url": picture, "detail": "low"},
+        ]
+        item = {"type": "message", "role": "user", "content": parts}
+        stage.say("conversation.item.create", item=item)
+        await stage.respond(output_modalities=["text"])
+        assert stage.read() == [
+            (
+                "user",
+                [
+                    {"type": "text", "text": "What is this?"},
+                    {"type": "image_url", "image_url": {"url": picture, "detail": "low"}},
+                ],
+            )
+        ]
+        parts[1]["image_url"] = "file:///etc/passwd"
+        stage.say("conversation.item.create", item=item)
+        assert (await stage.error())["param"] == "item.content[1].image_url"
+
+
+async def test_g711_both_ways() -> None:
+    for name in ("audio/pcmu", "audio/pcma"):
+        recognizer = ScriptedRecognizer(("hello",))
+        async with RealtimeStage(recognizer=recognizer) as stage:
+            formats = {"input": {"format": {"type": name}}, "output": {"format": {"type": name}}}
+            stage.say("session.update", session={"audio": formats})
+            updated = await stage.until("session.updated", 2)
+            assert updated["session"]["audio"]["output"]["format"] == {"type": name}
+            audio = base64.b64encode(b"\x55" * 8000).decode()
+            stage.say("input_audio_buffer.append", audio=audio)
+            stage.say("input_audio_buffer.commit")
+            await stage.respond()
+            assert recognizer.heard_ms == [1000]
+            told = [base64.b64decode(e["delta"]) for e in stage.of("response.output_audio.delta")]
+            length_ms = sum(map(len, told)) / 8
+            assert 1200 <= length_ms <= 1300, "24 characters of 50 ms"

@@ -182,6 +182,10 @@ class Connection:
     """Maps a wished-for voice name to one that the service has."""
     agent: Agent = field(default_factory=Agent)
     """Who answers, with its variables filled in."""
+    find_agent: Callable[[str, Mapping[str, str]], Agent | None] = lambda name, variables: None
+    """Returns another agent by name or alias, with these variables filled in besides
+    the connection's; None: there is none.
+    """
 
 
 def with_agent(settings: Settings, agent: Agent) -> Settings:

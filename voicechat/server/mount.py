@@ -7,7 +7,7 @@ WebSockets and plain TCP connections of all protocols take the same path.
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from aiohttp import web
 
-from voicechat.agents import Agents
+from voicechat.agents import Agents, Arrival
 from voicechat.dialects.base import Caller, Connection, Dialect, Endpoint, Frame, Handshake, Kind
 from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
 from voicechat.names import DEFAULT, combined_notes
@@ -41,6 +41,7 @@ from voicechat.server.metering import metered
 from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.tcp import TcpSocket
 from voicechat.server.websocket import AiohttpSocket
+from voicechat.session.agent import Agent
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
@@ -347,6 +348,7 @@ class Mount:
             hands_free=conditions.detector is not None,
             pick_voice=_voice_picker(synthesizer.provider, agent.voice),
             agent=agent,
+            find_agent=partial(self._find_agent, arrival),
         )
         opening = endpoint.open(connection)
         machine = Session(
@@ -366,6 +368,13 @@ class Mount:
             detector=conditions.detector,
         )
         return _SessionParts(machine, opening.dialect, providers)
+
+    def _find_agent(
+        self, arrival: Arrival, name: str, variables: Mapping[str, str]
+    ) -> Agent | None:
+        found = self._agents.find_agent(name)
+        values = {**arrival.values(local_time()), **variables}
+        return None if found is None else found.filled(values)
 
     def _open_recognition(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller

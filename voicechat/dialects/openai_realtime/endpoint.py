@@ -45,7 +45,7 @@ class OpenAIRealtimeEndpoint(Endpoint):
             configuration = configuration_from(bound, connection)
         else:
             configuration = first_configuration(connection, transcription=transcription)
-        settings = configuration.settings(connection, connection.agent, Settings())
+        settings = configuration.settings(connection, Settings())
         dialect = OpenAIRealtime(connection, configuration, settings)
         return Opening(dialect=dialect, settings=settings)
 

@@ -170,9 +170,9 @@ class OpenAIRealtime(Dialect):
             yield cmd.Begin()
 
     def _on_update(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
-        self._configuration = updated(self._configuration, event.get("session"), self._connection)
-        agent = self._connection.agent
-        self._settings = self._configuration.settings(self._connection, agent, self._settings)
+        wished = updated(self._configuration, event.get("session"), self._connection)
+        self._settings = wished.settings(self._connection, self._settings)
+        self._configuration = wished
         self._apply()
         self._set_idle_timer(now_ms)
         return [

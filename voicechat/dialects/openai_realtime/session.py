@@ -159,11 +159,13 @@ class _Speaking(_SessionPart):
     def voice_name(self) -> str:
         return self.voice.id if isinstance(self.voice, _VoiceId) else self.voice or ""
 
-    def settings(self, connection: Connection, before: VoiceSettings) -> VoiceSettings:
+    def settings(
+        self, connection: Connection, agent: Agent, before: VoiceSettings
+    ) -> VoiceSettings:
         """Return the engine's. It speaks no slower than at half its speed."""
         return replace(
             before,
-            voice=connection.pick_voice(self.voice_name or connection.agent.voice),
+            voice=connection.pick_voice(self.voice_name or agent.voice),
             format=_OUTPUT[self.format.type],
             speech_rate=max(self.speed, 0.5),
         )
@@ -232,6 +234,16 @@ class _Reasoning(_SessionPart):
 class _Prompt(_SessionPart):
     id: str
     variables: dict[str, object] | None = None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The variables' values, which may be texts or parts with a text."""
+        texts = {}
+        for name, value in (self.variables or {}).items():
+            text = value.get("text") if isinstance(value, dict) else value
+            if isinstance(text, str):
+                texts[name] = text
+        return texts
 
 
 class _Answering(_SessionPart):
@@ -322,10 +334,23 @@ class SessionConfiguration(_Answering):
         found = wished.settings()
         return replace(found, create_response=False) if self.transcribes_only else found
 
-    def settings(self, connection: Connection, agent: Agent, before: Settings) -> Settings:
-        """Return the engine's settings. The agent's own hold where the client set
-        none.
+    def agent(self, connection: Connection) -> Agent:
+        """Return who answers: the agent of the ``prompt``, or the connection's. Raises
+        ``RemoteProtocolError``.
         """
+        if self.prompt is None:
+            return connection.agent
+        found = connection.find_agent(self.prompt.id, self.prompt.texts)
+        if found is None:
+            message = f"session.prompt.id: {shown(self.prompt.id)} is no agent of this server"
+            raise RemoteProtocolError(Status.INVALID_PARAMETER, message)
+        return found
+
+    def settings(self, connection: Connection, before: Settings) -> Settings:
+        """Return the engine's settings. The agent's own hold where the client set none.
+        Raises what ``agent`` raises.
+        """
+        agent = self.agent(connection)
         detection = self.audio.input.turn_detection
         options = self.options()
         if not options.get("tools"):
@@ -339,7 +364,7 @@ class SessionConfiguration(_Answering):
                 instructions=self.instructions or agent.instructions,
                 options=options,
             ),
-            voice=self.audio.output.settings(connection, before.voice),
+            voice=self.audio.output.settings(connection, agent, before.voice),
             spoken=self.output_modalities != ["text"],
             turn_detection=None if detection is None else self._detection(detection),
         )
@@ -348,7 +373,7 @@ class SessionConfiguration(_Answering):
         """Return the chat model that answers; empty: the connection's own. Clients name
         their vendor's model in each update: what is not ours is passed over.
         """
-        if agent is not connection.agent:
+        if self.prompt is not None:
             return agent.llm
         asked = self.model or ""
         if asked == connection.model or asked not in connection.models:
@@ -371,7 +396,8 @@ class SessionConfiguration(_Answering):
             kind = {"type": self.type, "object": "realtime.transcription_session"}
             return {**kind, **shared, "audio": {"input": reading}}
         speaking = self.audio.output
-        model = self._chat_model(connection, connection.agent)
+        agent = self.agent(connection)
+        model = self._chat_model(connection, agent)
         return {
             "type": self.type,
             "object": "realtime.session",
@@ -385,7 +411,7 @@ class SessionConfiguration(_Answering):
                 "input": reading,
                 "output": {
                     "format": speaking.format.written(),
-                    "voice": speaking.settings(connection, VoiceSettings()).voice,
+                    "voice": speaking.settings(connection, agent, VoiceSettings()).voice,
                     "speed": max(speaking.speed, 0.5),
                 },
             },
@@ -490,7 +516,7 @@ class ResponseWishes(_Answering):
         wished = None if self.audio is None else self.audio.output
         if wished is None:
             return None
-        own = wished.settings(connection, before)
+        own = wished.settings(connection, connection.agent, before)
         given = wished.model_fields_set
         return replace(
             before,
