@@ -6,7 +6,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import voicechat
-from voicechat.cli import bench, devices, doctor, keys, models, phone, say, serve, talk, transcribe
+from voicechat.cli import (
+    bench,
+    call,
+    devices,
+    doctor,
+    keys,
+    models,
+    phone,
+    say,
+    serve,
+    talk,
+    transcribe,
+)
 from voicechat.cli.command import EXIT_FAILED, EXIT_USAGE, CliCommand, CommandError
 from voicechat.errors import VoiceChatError
 
@@ -21,6 +33,7 @@ COMMANDS: Mapping[str, CliCommand] = {
     "devices": devices.COMMAND,
     "models": models.COMMAND,
     "phone": phone.COMMAND,
+    "call": call.COMMAND,
 }
 
 
