@@ -423,6 +423,17 @@ def test_a_variable_that_looks_like_something_else_is_a_text_where_a_text_is_wan
     assert open_service("llm", "default", config.llm["default"]) == Told(text, 4, 4)
 
 
+def test_a_key_of_a_table_that_looks_like_something_else_is_a_text_too() -> None:
+    config = load(
+        VOICECHAT_LLM__DEFAULT__PROVIDER="tests.config.told:open_told",
+        VOICECHAT_LLM__DEFAULT__API_KEY="k",
+        VOICECHAT_LLM__DEFAULT__HEADERS__X_A="007",
+        VOICECHAT_LLM__DEFAULT__HEADERS__X_B="nine",
+    )
+    opened = open_service("llm", "default", config.llm["default"])
+    assert opened == Told("k", 1, None, {"x_a": "007", "x_b": "nine"})
+
+
 def test_a_variable_of_a_wrong_type_is_still_a_mistake() -> None:
     with pytest.raises(ConfigError, match=r"server\.port: 'x' is not allowed"):
         load(VOICECHAT_SERVER__PORT="x")

@@ -155,8 +155,8 @@ def _checked(tree: Tree, texts: Texts) -> ConfigFile:
             _set(tree, path, texts[path])
         return _checked(tree, {path: text for path, text in texts.items() if path not in wanted})
     for (kind, *rest), text in texts.items():
-        if kind in _EMBEDDED and len(rest) == 2:
-            getattr(checked, kind)[rest[0]].written[rest[1]] = text
+        if kind in _EMBEDDED and len(rest) >= 2:
+            getattr(checked, kind)[rest[0]].written[tuple(rest[1:])] = text
     return checked
 
 

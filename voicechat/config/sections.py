@@ -378,16 +378,16 @@ class ServiceConfig(BaseModel):
     breaker_ratio: Annotated[float, Field(gt=0, le=1)] = _POLICY.breaker_ratio
     breaker_pause_s: Annotated[float, Field(gt=0, le=3600)] = _POLICY.breaker_pause_s
     breaker_max_pause_s: Annotated[float, Field(gt=0, le=86_400)] = _POLICY.breaker_max_pause_s
-    _written: dict[str, str] = PrivateAttr(default_factory=dict)
+    _written: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
 
     def __repr__(self) -> str:
         """Without the keyword arguments: one of them may be a secret."""
         return f"ServiceConfig(provider={self.provider!r})"
 
     @property
-    def written(self) -> dict[str, str]:
-        """Raw text of the keyword arguments that came from variables and are not
-        strings in TOML.
+    def written(self) -> dict[tuple[str, ...], str]:
+        """Raw text of the keyword arguments, and of keys of tables among them, that
+        came from variables and are not strings in TOML; by path.
         """
         return self._written
 

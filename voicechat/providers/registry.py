@@ -13,7 +13,7 @@ import inspect
 import logging
 from collections.abc import Callable, Container, Mapping
 from functools import wraps
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
@@ -25,6 +25,9 @@ RENAMED = {"silence_ms": "read_timeout_ms"}
 """Old key to new key. Old keys are accepted for one release."""
 
 Kind = Literal["asr", "llm", "tts"]
+
+Texts: TypeAlias = Mapping[tuple[str, ...], str]
+"""Texts by path: the key of an argument, and the keys of the tables in it."""
 
 FACTORY_NAMES: dict[Kind, str] = {
     "asr": "open_recognizer",
@@ -46,13 +49,12 @@ OURS: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def find_factory(
-    kind: Kind, provider: str, written: Mapping[str, str] | None = None
-) -> Callable[..., object]:
+def find_factory(kind: Kind, provider: str, written: Texts | None = None) -> Callable[..., object]:
     """Load a provider's factory; does not open the provider.
 
-    ``written``: the original text of arguments that were parsed as another type. It is
-    used where the factory takes a text, so that a key of digits stays a text.
+    ``written``: the original text of arguments, and of keys of tables among them, that
+    were parsed as another type, by path. It is used where the factory takes a text, so
+    that a key of digits stays a text.
 
     Raises `ConfigError` that names the key; so does the factory, if called with a wrong
     key or value.
@@ -70,7 +72,7 @@ def find_factory(
 
 
 def load_factory(
-    reference: str, key: str, written: Mapping[str, str] | None = None, *, called: str = ""
+    reference: str, key: str, written: Texts | None = None, *, called: str = ""
 ) -> Callable[..., object]:
     """Load ``package.module:factory``, the value of ``key``; see ``find_factory``.
 
@@ -93,7 +95,7 @@ def load_factory(
     return _checked(factory, written or {})
 
 
-def _checked(factory: Callable[..., object], written: Mapping[str, str]) -> Callable[..., object]:
+def _checked(factory: Callable[..., object], written: Texts) -> Callable[..., object]:
     """Validate the keyword arguments by the factory's annotations."""
     call = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(factory)
 
@@ -110,14 +112,14 @@ def _checked(factory: Callable[..., object], written: Mapping[str, str]) -> Call
                     include_url=False, include_input=False, include_context=False
                 )
                 wanted = {
-                    str(detail["loc"][0]) for detail in details if detail["type"] == "string_type"
+                    tuple(map(str, detail["loc"]))
+                    for detail in details
+                    if detail["type"] == "string_type"
                 }
-                texts = {
-                    key: text for key, text in _renamed(written, keys).items() if key in wanted
-                }
+                texts = {path: text for path, text in written.items() if path in wanted}
                 if not texts:
                     raise
-                return call(**given | texts)
+                return call(**_with_texts(given, texts))
         except ValidationError as error:
             raise ConfigError(
                 "; ".join(
@@ -127,6 +129,16 @@ def _checked(factory: Callable[..., object], written: Mapping[str, str]) -> Call
             ) from error
 
     return opened
+
+
+def _with_texts(options: Mapping[str, object], texts: Texts) -> dict[str, object]:
+    """Copy the options with a text in the place of each value at these paths."""
+    changed = dict(options)
+    for (key, *rest), text in texts.items():
+        below = changed[key]
+        inner = {tuple(rest): text}
+        changed[key] = _with_texts(below, inner) if rest and isinstance(below, Mapping) else text
+    return changed
 
 
 def _renamed(options: Mapping[str, object], keys: Container[str]) -> dict[str, object]:
