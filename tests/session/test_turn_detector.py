@@ -512,6 +512,39 @@ def test_where_words_are_waited_for_words_interrupt_at_once_and_a_long_sound_aft
     assert talk.interruptions
 
 
+def test_a_user_who_was_cut_off_goes_on_without_a_word_being_needed() -> None:
+    talk = Talk(TurnDetection(min_interruption_words=3), by_voice=False)
+    talk.says("the problem is the lamp")
+    talk.wait(600)
+    talk.finishes("the problem is the lamp")
+    assert talk.is_in(State.REPLYING)
+    # Nothing of the answer has been heard: speech alone withdraws it.
+    talk.starts()
+    talk.wait(300)
+    assert talk.interruptions
+    talk.hears("in the kitchen please")
+    talk.stops()
+    talk.wait(600)
+    talk.finishes("in the kitchen please")
+    said = [message["content"] for message in talk.asked[-1] if message["role"] == "user"]
+    assert said == ["the problem is the lamp", "in the kitchen please"]
+    assert not any(message["role"] == "assistant" for message in talk.asked[-1])
+
+
+def test_later_than_that_or_once_the_answer_is_heard_words_are_needed_again() -> None:
+    detection = TurnDetection(min_interruption_words=3)
+    late = Talk(detection, by_voice=False)
+    late.says("tell me a story please")
+    late.wait(600)
+    late.finishes("tell me a story please")
+    late.wait(2_500)
+    heard = a_reply_is_playing(detection, by_voice=False)
+    for talk in (late, heard):
+        talk.starts()
+        talk.wait(700)
+        assert not talk.interruptions
+
+
 def test_where_a_word_is_needed_a_sound_without_one_is_part_of_no_interruption() -> None:
     talk = a_reply_is_playing(TurnDetection(min_interruption_words=1))
     talk.starts()

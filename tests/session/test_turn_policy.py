@@ -120,9 +120,32 @@ def test_the_newest_pauses_count_most() -> None:
     assert usual_pause_ms((400, 800, 400, 800)) > usual_pause_ms((400, 800, 800, 400))
 
 
-@pytest.mark.parametrize(("completion", "delay_ms"), [(1.0, 300), (0.5, 900), (0.0, 1_500)])
-def test_a_learned_model_overrules_the_words(completion: float, delay_ms: int) -> None:
-    assert AdaptiveSilence().end_delay_ms("the printer and", (), completion) == delay_ms
+@pytest.mark.parametrize(
+    ("text", "delays_ms"),
+    [
+        # Words and model agree, or the longer delay counts.
+        ("see you tomorrow.", [1_500, 900, 300]),
+        ("my number is 123", [1_500, 1_300, 1_300]),
+        ("the printer and", [1_500, 1_500, 1_500]),
+        # The words say nothing: the model decides.
+        ("the printer", [1_500, 900, 300]),
+        ("", [1_500, 900, 300]),
+    ],
+)
+def test_words_and_a_learned_model_decide_together(text: str, delays_ms: list[int]) -> None:
+    policy = AdaptiveSilence()
+    assert [policy.end_delay_ms(text, (), each) for each in (0.0, 0.5, 1.0)] == delays_ms
+
+
+@given(st.text(max_size=30), st.lists(st.integers(0, 2_000), max_size=3), st.floats(0, 1))
+def test_a_model_never_shortens_what_the_words_keep_open(
+    text: str, pauses_ms: Sequence[int], completion: float
+) -> None:
+    policy = AdaptiveSilence()
+    delay_ms = policy.end_delay_ms(text, pauses_ms, completion)
+    assert delay_ms >= policy.end_delay_ms(text, pauses_ms, 1.0)
+    if ending_of(text) is not TextEnding.PLAIN:
+        assert delay_ms >= policy.end_delay_ms(text, pauses_ms)
 
 
 @given(st.text(max_size=30), st.lists(st.integers(0, 100_000)), st.none() | st.floats(-1, 2))

@@ -91,10 +91,15 @@ class TurnEnd:
         self._text_before = self._text
         self._completion = self._delay_ms = None
         if self._ended_ms is not None and not self._text:
-            gap_ms = at_ms - self._ended_ms
+            if self.resumes(at_ms):
+                self._pauses_ms.append(at_ms - self._ended_ms)
             self._ended_ms = None
-            if 0 < gap_ms <= RESUMED_WITHIN_MS:
-                self._pauses_ms.append(gap_ms)
+
+    def resumes(self, at_ms: int) -> bool:
+        """Whether speech at ``at_ms`` continues the last turn, which was ended too
+        early: so soon after its end, before anything of the answer was heard.
+        """
+        return self._ended_ms is not None and 0 < at_ms - self._ended_ms <= RESUMED_WITHIN_MS
 
     def speech_stopped(self, at_ms: int) -> None:
         """Nobody has spoken since ``at_ms``."""

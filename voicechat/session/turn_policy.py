@@ -48,18 +48,30 @@ class AdaptiveSilence:
         ``completion`` is a learned model's probability (0 to 1) that the turn is
         finished, None without one or while it computes.
         """
-        factor = self._factor(ending_of(text))
-        if completion is not None:
-            # The model hears the melody too: 1 shortens as a finished sentence does, 0
-            # waits as after an "and".
-            probability = min(max(completion, 0.0), 1.0)
-            factor = self.unfinished + (self.complete - self.unfinished) * probability
+        factor = self._factor(ending_of(text), completion)
         # A habit lengthens what is short; after an "and" the wait is long for
         # everybody.
         habitual_ms = min(factor, 1.0) * self.habit * usual_pause_ms(pauses_ms)
         return min(round(max(factor * self.silence_ms, habitual_ms)), self.most_ms)
 
-    def _factor(self, ending: TextEnding) -> float:
+    def _factor(self, ending: TextEnding, completion: float | None) -> float:
+        """Return the delay as a part of ``silence_ms``: the longer one of what the
+        words say and of what the model says.
+
+        The model's part falls on a straight line from ``unfinished`` at a probability
+        of 0 to ``complete`` at 1. Either keeps a turn open by itself: the model hears
+        the melody that words do not show, and takes "my number is zero two zero" for
+        finished; a recogniser writes a full stop after "the problem is that the". Words
+        that say nothing leave it to the model.
+        """
+        by_words = self._by_words(ending)
+        if completion is None:
+            return by_words
+        probability = min(max(completion, 0.0), 1.0)
+        by_model = self.unfinished + (self.complete - self.unfinished) * probability
+        return by_model if ending is TextEnding.PLAIN else max(by_words, by_model)
+
+    def _by_words(self, ending: TextEnding) -> float:
         match ending:
             case TextEnding.COMPLETE:
                 return self.complete

@@ -47,6 +47,10 @@ class TurnTaking:
             min_words=detection.min_interruption_words,
             by_voice=by_voice,
         )
+        self._back_to_user = replace(self._barge_in, min_words=0, by_voice=True)
+        """What it takes to go on with a turn that was ended too early: speech, without
+        words, because nothing of the answer has been heard yet.
+        """
         self._turn_end = TurnEnd(AdaptiveSilence(silence_ms=detection.silence_duration_ms))
         self._sound: BargeIn | None = None
         self._sound_began_ms = 0
@@ -82,7 +86,7 @@ class TurnTaking:
             self._sound.speech_resumed(at_ms)
             self._sound_ended_ms = None
         elif contested:
-            self._contest(at_ms, self._barge_in)
+            self._contest(at_ms, self._back_to_user if self._turn_end.resumes(at_ms) else None)
         else:
             self._turn_end.speech_started(at_ms)
 
@@ -154,9 +158,9 @@ class TurnTaking:
         self._sound = None
         self.end_turn()
 
-    def _contest(self, at_ms: int, settings: BargeInSettings) -> None:
+    def _contest(self, at_ms: int, settings: BargeInSettings | None) -> None:
         self._sound, self._sound_began_ms, self._sound_ended_ms = (
-            BargeIn(settings, at_ms),
+            BargeIn(settings or self._barge_in, at_ms),
             at_ms,
             None,
         )
