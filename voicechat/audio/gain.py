@@ -28,11 +28,11 @@ class Gain:
             return pcm
         samples = np.frombuffer(pcm, "<i2") * (self._factor / _FULL_SCALE)
         if self._factor > 1:
-            samples = _bent(samples)
+            samples = soft_clipped(samples)
         return np.rint(samples * _FULL_SCALE).astype("<i2").tobytes()
 
 
-def _bent(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+def soft_clipped(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """Soft-clip: samples below the knee are unchanged, larger ones approach full scale
     by a hyperbolic tangent.
     """

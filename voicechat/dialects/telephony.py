@@ -17,6 +17,8 @@ LEAD_MS = 1_000
 """How far ahead of playback audio is sent to a far end that buffers it. It survives a
 second of a bad network, and an interruption has only that to take back.
 """
+LEVEL_DBOV = -26.0
+"""The active speech level of telephony (ITU-T P.830, 7.2.2, and G.191)."""
 SECRETS = ("token", "apikey")
 """Parameters of a call that hold a key: they never become variables of an agent."""
 _CALLED = ("called", "to", "To", "to_number")
@@ -105,7 +107,10 @@ def call_settings(
     settings = Settings(
         input=line.input,
         voice=VoiceSettings(
-            voice=connection.pick_voice(agent.voice), format=line.output, piece_ms=5 * FRAME_MS
+            voice=connection.pick_voice(agent.voice),
+            format=line.output,
+            piece_ms=5 * FRAME_MS,
+            level_dbov=LEVEL_DBOV,
         ),
         lead_ms=lead_ms,
         turn_detection=agent.turn_detection or TurnDetection(),

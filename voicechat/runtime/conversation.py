@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
+from voicechat.audio.speech_level import VoiceLevels
 from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
 from voicechat.errors import Fault
 from voicechat.processes.forked import ForkServer
@@ -81,6 +82,8 @@ class SessionProviders:
     """The chat model of a name; the empty name is the connection's own."""
     synthesizer: SpeechSynthesizer
     threads: EncodingThreads
+    levels: VoiceLevels = field(default_factory=VoiceLevels)
+    """What is known of the synthesiser's voices."""
     decoding: ForkServer | None = None
     """Processes for compressed input; without them it is refused."""
     detector: Detector | None = None
@@ -276,6 +279,7 @@ class Conversation:
             threads=self._cast.threads,
             post=self.post,
             room=self._room,
+            levels=self._cast.levels,
         )
         if self._audio.echo is not None:
             reply.on_speech = self._audio.echo.reply_made

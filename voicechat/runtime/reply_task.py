@@ -15,6 +15,7 @@ from typing import TypeAlias, assert_never
 from voicechat.audio.encode import Encoder, Packets
 from voicechat.audio.formats import parse_voice_format
 from voicechat.audio.gain import Gain
+from voicechat.audio.speech_level import LevelControl, VoiceLevels
 from voicechat.errors import BrokenOffError, FailureKind, Fault, ProviderError
 from voicechat.providers.interfaces import (
     AudioChunk,
@@ -157,17 +158,23 @@ class ReplyTask:
         threads: EncodingThreads,
         post: Callable[[ReplyMade | ReplyFailed], None],
         room: Callable[[], Awaitable[None]],
+        levels: VoiceLevels | None = None,
     ) -> None:
         """``start`` must name an audio format that ``parse_voice_format`` accepts.
 
         ``room`` is awaited before each piece of audio; it returns when the send queue
-        is short enough.
+        is short enough. ``levels``: what earlier replies have measured of the
+        synthesiser's voices.
         """
         self._start = start
         self._model = model
         self._synthesizer = synthesizer
         self._speech = ProsodySynthesizer(synthesizer, start.voice, threads)
         self._gain = Gain(start.voice.volume)
+        self._level: LevelControl | None = None
+        if start.voice.level_dbov is not None:
+            known = (levels or VoiceLevels()).level_of(start.voice.model, start.voice.voice)
+            self._level = LevelControl(start.voice.level_dbov, known)
         self._threads = threads
         self._post = post
         self._room = room
@@ -402,7 +409,10 @@ class ReplyTask:
         self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int
     ) -> None:
         await self._room()
-        loudened = [self._gain.apply(pcm) for pcm in pieces]
+        levelled = pieces
+        if self._level is not None:
+            levelled = [self._level.apply(pcm, rate_hz) for pcm in pieces]
+        loudened = [self._gain.apply(pcm) for pcm in levelled]
         encoded = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
         for pcm, packets in zip(pieces, encoded, strict=True):
             if not self._made_us:

@@ -6,7 +6,7 @@ WebSockets and plain TCP connections of all protocols take the same path.
 
 import asyncio
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from aiohttp import web
 
 from voicechat.agents import Agents, Arrival
+from voicechat.audio.speech_level import VoiceLevels
 from voicechat.dialects.base import Caller, Connection, Dialect, Endpoint, Frame, Handshake, Kind
 from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
 from voicechat.names import DEFAULT, combined_notes
@@ -139,6 +140,8 @@ class Mount:
         self._agents = replace(agents or Agents(), models=services.model_names)
         self._pass_on = pass_on
         self._threads = EncodingThreads()
+        self._levels: defaultdict[str, VoiceLevels] = defaultdict(VoiceLevels)
+        """By the name of the synthesiser's service."""
         self._resumable: dict[tuple[str, str, str], ResumableSocket] = {}
         self._tasks = SessionTasks(on_fault=lambda: None)
         self._greeting: Counter[str] = Counter()
@@ -364,6 +367,7 @@ class Mount:
             models=services.conversation_models(model, agent),
             synthesizer=synthesizer.provider,
             threads=self._threads,
+            levels=self._levels[synthesizer.resolved.name],
             decoding=conditions.decoding,
             detector=conditions.detector,
         )

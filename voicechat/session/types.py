@@ -157,6 +157,10 @@ class VoiceSettings:
     """
     volume: float = 50
     """0 to 100; 50: as it comes."""
+    level_dbov: float | None = None
+    """The active speech level (ITU-T P.56) that every voice is brought to, before
+    ``volume``; None: as it comes.
+    """
     speech_rate: float = 1
     """0.5 to 2: how many times as fast as it comes."""
     pitch_rate: float = 1
