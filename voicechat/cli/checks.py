@@ -14,7 +14,7 @@ from voicechat.audio.resample import RateConverter
 from voicechat.cli.command import CommandError
 from voicechat.cli.recordings import in_pieces
 from voicechat.cli.started_service import started_service
-from voicechat.config import Config, ServiceConfig, configured_tool
+from voicechat.config import Config, ServiceConfig, ToolConfig, configured_server, configured_tool
 from voicechat.config.endpoints import open_endpoint
 from voicechat.errors import ConfigError, VoiceChatError
 from voicechat.providers.interfaces import (
@@ -89,9 +89,24 @@ async def check_codecs() -> str:
 
 
 async def check_tool(config: Config, name: str) -> str:
-    """Load a tool's function. It is not called, because it may have side effects."""
+    """Load a tool's function, or list an MCP server's tools. Nothing is called, because
+    it may have side effects.
+    """
+    if config.tools[name].is_mcp:
+        return await _check_mcp_server(name, config.tools[name])
     tool = configured_tool(name, config.tools[name])
     return f"loaded, with a deadline of {tool.deadline_s:g} s; it was not called"
+
+
+async def _check_mcp_server(name: str, tool: ToolConfig) -> str:
+    server = configured_server(name, tool)
+    await server.start()
+    try:
+        if not server.tools:
+            raise CommandError("the MCP server cannot be reached, or has no tool that is offered")
+        return f"connected: {', '.join(server.tools)}; none was called"
+    finally:
+        await server.aclose()
 
 
 async def check_models(config: Config) -> str:

@@ -17,7 +17,13 @@ from voicechat.config.sections import (
     ToolConfig,
     TranscriptionConfig,
 )
-from voicechat.config.services import build_services, configured_tool, fallback_orders, open_service
+from voicechat.config.services import (
+    build_services,
+    configured_server,
+    configured_tool,
+    fallback_orders,
+    open_service,
+)
 
 __all__ = [
     "AdmissionConfig",
@@ -32,6 +38,7 @@ __all__ = [
     "ToolConfig",
     "TranscriptionConfig",
     "build_services",
+    "configured_server",
     "configured_tool",
     "endpoints_of",
     "fallback_orders",

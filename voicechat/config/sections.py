@@ -335,10 +335,22 @@ def _in_both_languages(filler: object) -> object:
 
 
 class ToolConfig(ConfigSection):
-    """``[tools.NAME]``: a Python function that the models may call in conversations."""
+    """``[tools.NAME]``: a Python function that the models may call in conversations, or
+    an MCP server with tools of its own.
+    """
 
-    function: Annotated[str, Field(min_length=1)]
+    function: str = ""
     """``package.module:function``, asynchronous or not."""
+    mcp_url: str = ""
+    """Instead: the address of an MCP server (streamable HTTP), whose tools are
+    offered.
+    """
+    mcp_command: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Instead: what starts an MCP server as a child process (stdio)."""
+    mcp_headers: dict[str, str] = {}
+    """For ``mcp_url``, such as ``Authorization``."""
+    mcp_tools: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
+    """The tools of the MCP server that are offered; unset: all."""
     description: str = ""
     """For the model; empty: the function's docstring."""
     parameters: dict[str, Any] | None = None
@@ -349,6 +361,19 @@ class ToolConfig(ConfigSection):
     """What is said while the tool runs: a text, or the table below."""
     filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
     """How long the tool may run before the filler is said."""
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> "ToolConfig":
+        kinds = ("function", "mcp_url", "mcp_command")
+        named = [kind for kind in kinds if getattr(self, kind)]
+        if len(named) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(kinds)}")
+        return self
+
+    @property
+    def is_mcp(self) -> bool:
+        """Whether it is an MCP server."""
+        return not self.function
 
 
 class ServiceConfig(BaseModel):

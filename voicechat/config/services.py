@@ -15,6 +15,7 @@ from voicechat.runtime.fallback.chains import (
     speech_chains,
 )
 from voicechat.runtime.fallback.link import ChainLink
+from voicechat.runtime.mcp_server import McpServer, McpSettings
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.runtime.tool_function import Filler, ServerTool, open_tool
@@ -96,18 +97,46 @@ def _voice_links(config: Config) -> dict[str, ChainLink[SpeechSynthesizer]]:
 
 
 def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
-    return (
-        Toolbox({name: configured_tool(name, tool) for name, tool in tools.items()})
-        if tools
-        else None
-    )
+    if not tools:
+        return None
+    functions = {
+        name: configured_tool(name, tool) for name, tool in tools.items() if not tool.is_mcp
+    }
+    servers = [configured_server(name, tool) for name, tool in tools.items() if tool.is_mcp]
+    return Toolbox(functions, servers)
 
 
 def configured_tool(name: str, tool: ToolConfig) -> ServerTool:
     """Load one tool without calling it. Raises ConfigError naming the section."""
-    filler = Filler(tool.filler.en, tool.filler.zh)
     try:
-        return open_tool(name, **(dict(tool) | {"filler": filler}))
+        return open_tool(
+            name,
+            tool.function,
+            description=tool.description,
+            parameters=tool.parameters,
+            deadline_s=tool.deadline_s,
+            filler=Filler(tool.filler.en, tool.filler.zh),
+            filler_after_ms=tool.filler_after_ms,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"tools.{name}: {error}") from error
+
+
+def configured_server(name: str, tool: ToolConfig) -> McpServer:
+    """Prepare one MCP server without connecting. Raises ConfigError naming the
+    section.
+    """
+    settings = McpSettings(
+        url=tool.mcp_url,
+        command=tool.mcp_command,
+        headers=tool.mcp_headers,
+        tools=tool.mcp_tools,
+        deadline_s=tool.deadline_s,
+        filler=Filler(tool.filler.en, tool.filler.zh),
+        filler_after_ms=tool.filler_after_ms,
+    )
+    try:
+        return McpServer(name, settings)
     except ConfigError as error:
         raise ConfigError(f"tools.{name}: {error}") from error
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, from_json
 
 from voicechat.errors import ConfigError, ToolError
 from voicechat.text.words import Script, dominant_script
@@ -45,7 +45,8 @@ class ServerTool:
     description: str
     parameters: Mapping[str, object]
     """JSON Schema of the arguments."""
-    arguments: type[BaseModel]
+    arguments: type[BaseModel] | None
+    """Checks the arguments; None: whoever carries the call out does."""
     deadline_s: float
     filler: Filler
     filler_after_ms: int
@@ -64,6 +65,8 @@ class ServerTool:
         """Parse the arguments that the model sent as JSON. Raises ``ToolError`` that
         names what is wrong.
         """
+        if self.arguments is None:
+            return _json_object(arguments)
         try:
             read = self.arguments.model_validate_json(arguments or "{}")
         except ValidationError as error:
@@ -77,6 +80,16 @@ class ServerTool:
             str(field.alias): getattr(read, name)
             for name, field in self.arguments.model_fields.items()
         }
+
+
+def _json_object(arguments: str) -> dict[str, object]:
+    try:
+        given = from_json(arguments or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise ToolError("arguments: not a JSON object")
+    return given
 
 
 def open_tool(

@@ -8,13 +8,14 @@ functions that never return cannot exhaust them.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from voicechat.errors import ToolError
 from voicechat.runtime.error_location import location_of
+from voicechat.runtime.mcp_server import McpServer
 from voicechat.runtime.tool_function import ServerTool, is_asynchronous
 from voicechat.session.types import ToolAnswer, ToolCall, ToolOutcome
 
@@ -87,16 +88,23 @@ class ToolRun:
 class Toolbox:
     """The configured tools."""
 
-    def __init__(self, tools: Mapping[str, ServerTool]) -> None:
+    def __init__(self, tools: Mapping[str, ServerTool], servers: Sequence[McpServer] = ()) -> None:
+        """``servers`` add the tools that they have when a conversation begins."""
         self.tools = tools
+        self._servers = servers
         self._slots = asyncio.Semaphore(THREADS)
         self._tasks: set[asyncio.Task[str]] = set()
 
     def narrowed(self, names: Collection[str] | None, more: Mapping[str, ServerTool]) -> "Toolbox":
         """Return a toolbox of the tools in ``names`` (None: all) and ``more``. It
-        shares this one's limits and tasks.
+        shares this one's limits and tasks. A server's name stands for all its tools.
         """
-        chosen = {name: tool for name, tool in self.tools.items() if names is None or name in names}
+        offered: dict[str, ServerTool] = {}
+        for server in self._servers:
+            if names is None or server.name in names:
+                offered |= server.tools
+        own = {name: tool for name, tool in self.tools.items() if names is None or name in names}
+        chosen = offered | own
         part = Toolbox({**chosen, **more})
         part._slots, part._tasks = self._slots, self._tasks
         return part
@@ -111,12 +119,19 @@ class Toolbox:
         task.add_done_callback(self._on_done)
         return ToolRun(tool, task)
 
+    async def start(self) -> None:
+        """Connect to the servers."""
+        await asyncio.gather(*(server.start() for server in self._servers))
+
     async def aclose(self) -> None:
-        """Cancel the running calls, and wait for them at most ``CLOSE_S``."""
+        """Cancel the running calls, wait for them at most ``CLOSE_S``, and close the
+        connections to the servers.
+        """
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_S)
+        await asyncio.gather(*(server.aclose() for server in self._servers))
 
     async def _carry_out(self, tool: ServerTool, given: str) -> str:
         arguments = tool.read_arguments(given)
