@@ -21,6 +21,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 ORDER = (
     sections.ServerConfig,
     sections.ServiceConfig,
+    sections.LanguageVoicesConfig,
     sections.AgentConfig,
     sections.TurnDetectionConfig,
     sections.IdlePromptsConfig,

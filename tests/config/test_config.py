@@ -10,6 +10,7 @@ from voicechat.config import Config, ServiceConfig, build_services, load_config,
 from voicechat.errors import ConfigError
 from voicechat.runtime.fallback.chat import ChatChain
 from voicechat.runtime.fallback.policy import ServicePolicy
+from voicechat.runtime.language_voices import LanguageVoices
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.rest.transcription_settings import TranscriptionSettings, configured
 from voicechat.session.fallback_message import FallbackMessage
@@ -331,6 +332,43 @@ def test_a_fallback_that_cannot_be_stops_the_start(fallback: str, complaint: str
     services = first + '[llm.b]\nprovider = "builtin"\nfallback = ["a"]\n'
     with pytest.raises(ConfigError, match=complaint):
         load(services)
+
+
+async def test_a_voice_has_others_for_other_languages() -> None:
+    config = load(
+        '[tts.default]\nprovider = "espeak"\nby_language = { en = "en-gb", zh = { service = "other" } }\n'
+        '[tts.other]\nprovider = "espeak"\n'
+    )
+    services = build_services(config)
+    assert isinstance(services.synthesizers["default"], LanguageVoices)
+    assert sorted(link.name for link in services.links if link.name.startswith("tts")) == [
+        "tts.default",
+        "tts.other",
+    ]
+    assert "by_language" not in config.tts["default"].arguments
+
+
+@pytest.mark.parametrize(
+    ("toml", "complaint"),
+    [
+        ('[tts.default]\nby_language = { fr = "a" }\n', r"tts\.default\.by_language"),
+        (
+            '[tts.default]\nprovider = "espeak"\nby_language = { zh = "nobody" }\n',
+            r"tts\.default\.by_language\.zh: tts\.default has no voice 'nobody'",
+        ),
+        (
+            '[tts.default]\nprovider = "espeak"\nby_language = { zh = { service = "x" } }\n',
+            r"tts\.default\.by_language\.zh: there is no service tts\.x",
+        ),
+        (
+            '[llm.default]\nprovider = "builtin"\nby_language = { zh = "a" }\n',
+            r"llm\.default\.by_language: only tts services have voices",
+        ),
+    ],
+)
+def test_a_voice_by_language_that_cannot_be_stops_the_start(toml: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        build_services(load(toml))
 
 
 def test_services_have_other_names() -> None:

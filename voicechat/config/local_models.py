@@ -24,6 +24,7 @@ _EARS = ("faster-whisper-base", "faster-whisper-tiny.en")
 _CHAT = ("qwen2.5-coder-1.5b-instruct", "qwen2.5-coder-0.5b-instruct")
 _ENGLISH_VOICE = "piper-en_US-joe-medium"
 _VOICES = "kokoro-v1.0-int8"
+_CHINESE_VOICE = "zf_xiaobei"
 _TURN = "smart-turn-v3.2"
 _TURN_FILE = "smart-turn-v3.2-cpu.onnx"
 _RUNTIMES = ("faster_whisper", "misaki", "piper", "xllamacpp")
@@ -61,6 +62,8 @@ def find_local_models(folder: Path) -> LocalModels:
     if voice:
         provider = "kokoro" if voice == _VOICES else "piper"
         services["tts"] = {"provider": provider, "model": voice}
+        if voice == _VOICES:
+            services["tts"]["by_language"] = {"zh": _CHINESE_VOICE}
     turn_file = folder / _TURN / _TURN_FILE
     turn_model = str(turn_file) if turn_file.is_file() else ""
     if services and not all(map(find_spec, _RUNTIMES)):

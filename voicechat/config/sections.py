@@ -31,6 +31,7 @@ from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.types import DETECTION_BOUNDS, TurnDetection
 from voicechat.store.package_registries import RegistrySettings
+from voicechat.text.language import LANGUAGES
 
 _POLICY = ServicePolicy()
 _APOLOGY = FallbackMessage()
@@ -376,6 +377,44 @@ class ToolConfig(ConfigSection):
         return not self.function
 
 
+class LanguageVoiceConfig(ConfigSection):
+    """A voice of ``[tts.NAME.by_language]``; a text is one of this service."""
+
+    service: str = ""
+    """A ``[tts.*]`` service; empty: this one."""
+    voice: str = ""
+    """One of its voices; empty: its default."""
+
+
+def _language_voice(value: object) -> object:
+    return {"voice": value} if isinstance(value, str) else value
+
+
+_LanguageVoice = Annotated[LanguageVoiceConfig, BeforeValidator(_language_voice)]
+
+
+class LanguageVoicesConfig(ConfigSection):
+    """``[tts.NAME.by_language]``: which voice speaks the sentences of a language,
+    unless the client names one: a voice of this service, or one of another,
+    ``{ service = "NAME", voice = "NAME" }``.
+    """
+
+    zh: _LanguageVoice | None = None
+    """Sentences with Chinese characters, whatever else is in them."""
+    ja: _LanguageVoice | None = None
+    """Sentences with kana."""
+    ko: _LanguageVoice | None = None
+    """Sentences with Hangul."""
+    en: _LanguageVoice | None = None
+    """Sentences in Latin letters, whatever language these write."""
+
+    @property
+    def chosen(self) -> dict[str, LanguageVoiceConfig]:
+        """The voices that are given, by language."""
+        given = {language: getattr(self, language) for language in LANGUAGES}
+        return {language: voice for language, voice in given.items() if voice is not None}
+
+
 class ServiceConfig(BaseModel):
     """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword
     arguments as the other keys.
@@ -395,6 +434,8 @@ class ServiceConfig(BaseModel):
     """Other names that clients may use for this service, as stock clients have their
     vendor's compiled in; `*`: any name that no other service has.
     """
+    by_language: LanguageVoicesConfig = LanguageVoicesConfig()
+    """``tts`` only. Voices for languages that this one's does not speak."""
     max_streams: Annotated[int, Field(ge=1)] | None = None
     queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
     attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None

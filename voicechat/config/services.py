@@ -15,6 +15,7 @@ from voicechat.runtime.fallback.chains import (
     speech_chains,
 )
 from voicechat.runtime.fallback.link import ChainLink
+from voicechat.runtime.language_voices import LanguageVoice, LanguageVoices
 from voicechat.runtime.mcp_server import McpServer, McpSettings
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
@@ -34,8 +35,9 @@ def build_services(config: Config) -> Services:
         models=chat_chains(
             _links("llm", config.llm), fallback_orders("llm", config.llm), config.limits
         ),
-        synthesizers=speech_chains(
-            _voice_links(config), fallback_orders("tts", config.tts), config.limits
+        synthesizers=_by_language(
+            config.tts,
+            speech_chains(_voice_links(config), fallback_orders("tts", config.tts), config.limits),
         ),
         toolbox=_open_toolbox(config.tools),
         hidden_tags=config.replies.hidden_tags,
@@ -74,6 +76,9 @@ def fallback_orders(
 
 
 def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, ChainLink[Any]]:
+    for name, service in services.items():
+        if service.by_language.chosen:
+            raise ConfigError(f"{kind}.{name}.by_language: only tts services have voices")
     return {
         name: ChainLink(f"{kind}.{name}", open_service(kind, name, service), service.policy)
         for name, service in services.items()
@@ -94,6 +99,26 @@ def _voice_links(config: Config) -> dict[str, ChainLink[SpeechSynthesizer]]:
         name: ChainLink(f"tts.{name}", opened(name, service), service.policy)
         for name, service in config.tts.items()
     }
+
+
+def _by_language(
+    services: Mapping[str, ServiceConfig], chains: Mapping[str, SpeechSynthesizer]
+) -> dict[str, SpeechSynthesizer]:
+    """Give each service its voices by language. Raises ConfigError naming the key."""
+    voiced = dict(chains)
+    for name, service in services.items():
+        chosen: dict[str, LanguageVoice] = {}
+        for language, wanted in service.by_language.chosen.items():
+            key = f"tts.{name}.by_language.{language}"
+            other = wanted.service or name
+            if other not in chains:
+                raise ConfigError(f"{key}: there is no service tts.{other}")
+            if wanted.voice and wanted.voice not in chains[other].voices:
+                raise ConfigError(f"{key}: tts.{other} has no voice {wanted.voice!r}")
+            chosen[language] = LanguageVoice(chains[other], wanted.voice)
+        if chosen:
+            voiced[name] = LanguageVoices(chains[name], chosen)
+    return voiced
 
 
 def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:

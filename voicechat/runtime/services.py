@@ -18,6 +18,7 @@ from voicechat.runtime.error_location import location_of
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.hidden_text_filter import HiddenTextFilter
+from voicechat.runtime.language_voices import LanguageVoices
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
 from voicechat.runtime.transfer import transfer_tool
@@ -206,7 +207,11 @@ class Services:
 
     @property
     def _all(self) -> tuple[object, ...]:
-        return (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values())
+        synthesizers = [
+            voices.service if isinstance(voices, LanguageVoices) else voices
+            for voices in self.synthesizers.values()
+        ]
+        return (*self.recognizers.values(), *self.models.values(), *synthesizers)
 
     def distinct(self) -> Iterator[object]:
         """Yield each provider that is to be started and closed, once. Chains yield
