@@ -1,55 +1,72 @@
-"""A flash crowd: ``python tools/flash_crowd.py --sessions N``.
+"""A flash crowd: ``python -m tools.flash_crowd --sessions N``.
 
 So many sessions connect and stay silent; then all of them begin to speak within a
 second, each for one turn, and hear the answer. Say twice as many as the machine holds
-(``voicechat bench --ramp`` tells). It is done twice: with a server that judges
-everybody's voice alike, and with one as it is, which lets silent sessions wait for
-turns under way. Services are scripted, sockets and time are real.
+(``voicechat bench --ramp`` tells). It is done twice: with a server that treats
+everybody alike, and with one as it is, which lets silent sessions and optional work
+wait for turns under way. Services are scripted, sockets and time are real.
 
 A turn is *under way* when the server has told that it hears speech. Its added latency
 is the time from then, or from the end of what the user said if that is later, to the
 answer's first audio, less what the script and the silence that ends a turn take anyway.
 What was not noticed at once is the *wait*: from the first sound to ``speech_started``.
+A turn is *lost* that has no whole answer within ``--patience``, and *cut* when its
+recogniser was given less audio than the user spoke.
+
+The clients write frames that are masked in advance, from one timer, so that a core can
+send what another can hardly read. ``client_late_ms`` is how late that timer was: when
+it is not far below the latencies, they are the clients' and not the server's. Server
+and clients have a core each where there are two.
 """
 
 import argparse
 import asyncio
+import base64
 import json
+import os
+import random
 import re
 import signal
 import sys
 import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
 
 from voicechat.bench import child
 from voicechat.bench.recognising import synthesised
 from voicechat.bench.script import DELAYS
 from voicechat.bench.server import SCRIPTED, TIMESTAMPS_FOLDER, running_on, separate_cores
 from voicechat.client import (
-    ClientConversation,
     ReplyAudioMessage,
     SpeechStartedMessage,
+    TranscriptMessage,
     TurnCompletedMessage,
     chat_settings,
-    connect,
+    parse_message,
 )
-from voicechat.errors import VoiceChatError
+from voicechat.client.connection import socket_url
+from voicechat.client.conversation import CHAT_PATH
+from voicechat.runtime import loop_lateness
+from voicechat.server.serve import loop_factory
 from voicechat.voice import detector
 
 MODES = ("alike", "as it is")
 ADDRESS = re.compile(r"(https?://\S+)/#key=(\S+)")
+CONNECTING_S = 0.005
 SILENT_S = 4.0
 SPREAD_S = 1.0
-TURN_S = 60.0
 SILENCE_MS = 500
 """That ends a turn."""
-FRAME_MS = 20
+NOISE_LEVEL = 8
+"""Amplitude of the silence, of 32,767: a quiet room."""
 SPEECH = "How many conversations can this machine hold when everybody speaks at once?"
 OUTPUT = "PCM_16000HZ_MONO_16BIT"
+BYTES_PER_MS = 32
 
 
 @dataclass(slots=True)
@@ -60,65 +77,163 @@ class Turn:
     said_s: float = 0.0
     noticed_s: float | None = None
     answered_s: float | None = None
-    completed: bool = False
+    heard_ms: int = 0
+    """How much audio the recogniser was given."""
+    completed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Visitor:
+class Visitor(asyncio.Protocol):
     """One session: silence, one turn, its answer."""
 
-    def __init__(
-        self, turn: Turn, number: int, speech: Sequence[bytes], start: asyncio.Event
-    ) -> None:
-        self._turn = turn
-        self._number = number
-        self._speech = speech
-        self._start = start
+    def __init__(self, host: str, target: str, key: str) -> None:
+        self.turn = Turn()
+        self.opened = asyncio.Event()
+        self._request = (
+            f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
+            f"Authorization: Bearer {key}\r\n\r\n"
+        ).encode()
         self._loop = asyncio.get_running_loop()
+        self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
 
-    async def visit(self, url: str, key: str) -> None:
-        """Hold the session; what is lost leaves the turn incomplete."""
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the WebSocket."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._request)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """What has not come by now is lost."""
+        self._transport = None
+        self.opened.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the answer to the upgrade, then frames."""
+        self._received += data
+        if not self.opened.is_set():
+            head, found, rest = bytes(self._received).partition(b"\r\n\r\n")
+            if not found:
+                return
+            if b" 101 " not in head.split(b"\r\n")[0]:
+                raise SystemExit(f"the server refused a session: {head.decode()}")
+            self._received = bytearray(rest)
+            self._update()
+            self.opened.set()
+        while self._take_frame():
+            pass
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame that is masked already."""
+        if self._transport is not None:
+            self._transport.write(frame)
+
+    def leave(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _update(self) -> None:
         settings = chat_settings(
             input_format="pcm", output_format=OUTPUT, turn_detection={}, binary_audio=True
         )
-        try:
-            async with connect(url, key=key) as conversation:
-                await conversation.update(settings)
-                speaking = asyncio.create_task(self._speak(conversation))
-                try:
-                    async with asyncio.timeout(SILENT_S + TURN_S + 60):
-                        await self._hear(conversation)
-                finally:
-                    speaking.cancel()
-        except (VoiceChatError, TimeoutError):
-            return
+        message = {"event_type": "chat.update", "message": json.dumps(settings)}
+        self.send(masked(json.dumps(message).encode(), opcode=0x1))
 
-    async def _speak(self, conversation: ClientConversation) -> None:
-        turn, silence = self._turn, bytes(len(self._speech[0]))
-        due_s = self._loop.time() + self._number % FRAME_MS / 1000
-        waiting: deque[bytes] = deque()
+    def _take_frame(self) -> bool:
+        """Take one whole frame; False if there is none."""
+        received = self._received
+        if len(received) < 4:
+            return False
+        length, begin = received[1], 2
+        if length == 126:
+            length, begin = int.from_bytes(received[2:4], "big"), 4
+        elif length == 127:
+            length, begin = int.from_bytes(received[2:10], "big"), 10
+        if len(received) < begin + length:
+            return False
+        opcode, payload = received[0] & 0x0F, bytes(received[begin : begin + length])
+        del received[: begin + length]
+        if opcode in (0x1, 0x2):
+            self._take_message(payload.decode() if opcode == 0x1 else payload)
+        return True
+
+    def _take_message(self, frame: str | bytes) -> None:
+        turn, now_s = self.turn, self._loop.time()
+        message = parse_message(frame)
+        if isinstance(message, SpeechStartedMessage) and turn.noticed_s is None:
+            turn.noticed_s = now_s
+        elif isinstance(message, TranscriptMessage) and message.end_ms is not None:
+            turn.heard_ms += message.end_ms - message.begin_ms
+        elif isinstance(message, ReplyAudioMessage) and turn.answered_s is None:
+            turn.answered_s = now_s
+        elif isinstance(message, TurnCompletedMessage) and turn.answered_s is not None:
+            # A turn that was interrupted, or cut short, has no answer of its own.
+            turn.completed.set()
+
+
+class Crowd:
+    """All visitors, and the one timer that sends their audio."""
+
+    def __init__(self, visitors: Sequence[Visitor], speech: bytes, frame_ms: int) -> None:
+        size = frame_ms * BYTES_PER_MS
+        self._visitors = visitors
+        self._frame_s = frame_ms / 1000
+        self._speech = [masked(speech[at : at + size]) for at in range(0, len(speech), size)]
+        noise = random.Random(0)
+        self._silence = [
+            masked(
+                b"".join(
+                    noise.randint(-NOISE_LEVEL, NOISE_LEVEL).to_bytes(2, "little", signed=True)
+                    for _ in range(size // 2)
+                )
+            )
+            for _ in range(50)
+        ]
+        self._sent = [0] * len(visitors)
+        self._begins_at = [-1] * len(visitors)
+        """At which of its frames each visitor begins to speak."""
+        self.late_s: list[float] = []
+
+    def speak(self, now_s: float) -> None:
+        """Let everybody begin within ``SPREAD_S``."""
+        for number, visitor in enumerate(self._visitors):
+            wait = int(SPREAD_S / self._frame_s * number / len(self._visitors))
+            self._begins_at[number] = self._sent[number] + wait
+            visitor.turn.began_s = now_s + wait * self._frame_s
+            visitor.turn.said_s = visitor.turn.began_s + len(self._speech) * self._frame_s
+
+    async def send(self) -> None:
+        """Send everybody's frames until cancelled, each visitor's at its own time."""
+        loop = asyncio.get_running_loop()
+        groups = round(self._frame_s * 1000)
+        due_s = loop.time()
+        group = 0
         while True:
-            if self._start.is_set() and not turn.began_s:
-                delay_s = SPREAD_S * (self._number % 100) / 100
-                turn.began_s = self._loop.time() + delay_s
-                turn.said_s = turn.began_s + len(self._speech) * FRAME_MS / 1000
-                waiting.extend([silence] * int(delay_s * 1000 / FRAME_MS))
-                waiting.extend(self._speech)
-            await conversation.send_audio(waiting.popleft() if waiting else silence)
-            due_s += FRAME_MS / 1000
-            await asyncio.sleep(due_s - self._loop.time())
+            for number in range(group, len(self._visitors), groups):
+                self._visitors[number].send(self._next_frame(number))
+            group = (group + 1) % groups
+            due_s += self._frame_s / groups
+            await asyncio.sleep(due_s - loop.time())
+            self.late_s.append(max(0.0, loop.time() - due_s))
 
-    async def _hear(self, conversation: ClientConversation) -> None:
-        turn = self._turn
-        while not turn.completed:
-            message = await conversation.receive()
-            now_s = self._loop.time()
-            if isinstance(message, SpeechStartedMessage) and turn.noticed_s is None:
-                turn.noticed_s = now_s
-            elif isinstance(message, ReplyAudioMessage) and turn.answered_s is None:
-                turn.answered_s = now_s
-            elif isinstance(message, TurnCompletedMessage):
-                # A turn that was interrupted, or cut short, has no answer of its own.
-                turn.completed = turn.answered_s is not None
+    def _next_frame(self, number: int) -> bytes:
+        sent, begins_at = self._sent[number], self._begins_at[number]
+        self._sent[number] += 1
+        if 0 <= begins_at <= sent < begins_at + len(self._speech):
+            return self._speech[sent - begins_at]
+        return self._silence[sent % len(self._silence)]
+
+
+def masked(payload: bytes, opcode: int = 0x2) -> bytes:
+    """Return a client's frame, masked with zeros, which leave the payload as it is."""
+    length = len(payload)
+    head = (
+        bytes([0x80 | opcode, 0x80 | length])
+        if length < 126
+        else bytes([0x80 | opcode, 0x80 | 126]) + length.to_bytes(2, "big")
+    )
+    return head + bytes(4) + payload
 
 
 @asynccontextmanager
@@ -148,35 +263,77 @@ def serve(mode: str, options: Sequence[str]) -> None:
     """Be the server of one mode."""
     if mode == MODES[0]:
         detector.LATE_MS = 1_000_000_000
+        loop_lateness.LATE_S = float("inf")
     sys.argv = [sys.argv[0], *options]
     child.main()
 
 
-async def run_crowd(mode: str, sessions: int) -> dict[str, object]:
+async def run_crowd(mode: str, options: argparse.Namespace) -> dict[str, object]:
     """Run the crowd once; give the figures."""
-    pcm = await synthesised(SPEECH)
-    size = FRAME_MS * 32
-    speech = [pcm[at : at + size] for at in range(0, len(pcm) - size + 1, size)]
-    turns, start, cores = [Turn() for _ in range(sessions)], asyncio.Event(), separate_cores()
+    loop = asyncio.get_running_loop()
+    speech = await synthesised(SPEECH)
+    cores = separate_cores()
     async with serving(mode, cores.server) as (url, key):
         with running_on(cores.client):
-            async with asyncio.TaskGroup() as visits:
-                for number, turn in enumerate(turns):
-                    visits.create_task(Visitor(turn, number, speech, start).visit(url, key))
-                    await asyncio.sleep(0.005)
-                await asyncio.sleep(SILENT_S)
-                start.set()
+            visitors = await connected(url, key, options.sessions)
+            crowd = Crowd(visitors, speech, options.frame_ms)
+            sending = asyncio.create_task(crowd.send())
+            await asyncio.sleep(SILENT_S)
+            crowd.late_s.clear()
+            crowd.speak(loop.time())
+            end_s = loop.time() + options.patience
+            for visitor in visitors:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(end_s):
+                        await visitor.turn.completed.wait()
+            sending.cancel()
+            for visitor in visitors:
+                visitor.leave()
+    turns = [visitor.turn for visitor in visitors]
+    spoken_ms = len(speech) // BYTES_PER_MS
+    return {
+        "mode": mode,
+        "sessions": len(turns),
+        "lost": sum(not turn.completed.is_set() for turn in turns),
+        "cut": sum(turn.completed.is_set() and turn.heard_ms < spoken_ms for turn in turns),
+        **latencies(turns),
+        "client_late_ms": spread(crowd.late_s),
+    }
+
+
+async def connected(url: str, key: str, sessions: int) -> list[Visitor]:
+    """Open the sessions, one every ``CONNECTING_S``."""
+    loop = asyncio.get_running_loop()
+    parts = urlsplit(socket_url(url, CHAT_PATH, {}))
+    names = {"model": "default", "asr_easyllm_id": "default", "tts_easyllm_id": "default"}
+    query = "&".join(f"{name}={value}" for name, value in names.items())
+    visitors = []
+    for _ in range(sessions):
+        visitor = Visitor(parts.netloc, f"{parts.path}?{query}", key)
+        address = parts.hostname or "", parts.port or 80
+        await loop.create_connection(partial(as_is, visitor), *address)
+        visitors.append(visitor)
+        await asyncio.sleep(CONNECTING_S)
+    for visitor in visitors:
+        await visitor.opened.wait()
+    return visitors
+
+
+def as_is(visitor: Visitor) -> Visitor:
+    """Return the protocol that ``create_connection`` asks for."""
+    return visitor
+
+
+def latencies(turns: Sequence[Turn]) -> dict[str, dict[str, int]]:
+    """The figures of the turns that were answered."""
     usual_s = (DELAYS.first_audio_ms + SILENCE_MS) / 1000
     under_way, waits, total = [], [], []
     for turn in turns:
-        if turn.completed and turn.answered_s is not None and turn.noticed_s is not None:
+        if turn.completed.is_set() and turn.answered_s is not None and turn.noticed_s is not None:
             under_way.append(turn.answered_s - max(turn.noticed_s, turn.said_s) - usual_s)
             waits.append(turn.noticed_s - turn.began_s)
             total.append(turn.answered_s - turn.said_s - usual_s)
     return {
-        "voices": mode,
-        "sessions": sessions,
-        "lost": sessions - len(total),
         "under_way_added_ms": spread(under_way),
         "wait_ms": spread(waits),
         "added_since_the_end_of_speech_ms": spread(total),
@@ -199,9 +356,13 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description="a flash crowd")
     parser.add_argument("--sessions", type=int, default=600)
+    parser.add_argument("--frame-ms", type=int, default=20, help="audio in each frame")
+    parser.add_argument("--patience", type=float, default=90.0, help="seconds for an answer")
+    parser.add_argument("--mode", choices=MODES, action="append", help="only this one")
     options = parser.parse_args()
-    for mode in MODES:
-        print(json.dumps(asyncio.run(run_crowd(mode, options.sessions))), flush=True)
+    for mode in options.mode or MODES:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            print(json.dumps(runner.run(run_crowd(mode, options))), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.errors import FailureKind, Fault
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.runtime.audio_input import shifted
-from voicechat.runtime.conversation import HELD_MS
+from voicechat.runtime.conversation import HELD_MS, LATE_IN_HAND_S, PARTIALS_APART_S
+from voicechat.runtime.loop_lateness import LATE_S, VERY_LATE_S
 from voicechat.runtime.reply_task import AHEAD_MS, PIECES_AT_ONCE
 from voicechat.session.commands import Alive, Cancel, ClearInput, CommitTurn, Played
 from voicechat.session.effects import TurnEnded
@@ -446,3 +447,46 @@ async def test_audio_that_is_skipped_before_any_is_heard_settles_no_format() -> 
     assert stage.recognizer.heard_ms[-1] == pytest.approx(
         600, abs=5
     )  # the resampler holds some of what was skipped
+
+
+def late(stage: ScriptedHarness, lag_s: float) -> None:
+    """Let the event loop be as late as that from now on."""
+    for _ in range(20):
+        stage.reads.lateness.add_lag(0.0, lag_s)
+
+
+@pytest.mark.parametrize(
+    ("lag_s", "partials"),
+    [(0.0, ["a", "a b", "a b c", "a b c d"]), (LATE_S, ["a", "a b c"]), (VERY_LATE_S, [])],
+)
+async def test_partial_transcripts_give_way_while_the_loop_is_late(
+    lag_s: float, partials: list[str]
+) -> None:
+    recognizer = ScriptedRecognizer(("a b c d",), word_ms=300)
+    async with ScriptedHarness(recognizer=recognizer) as stage:
+        await asyncio.sleep(PARTIALS_APART_S)
+        late(stage, 1.1 * lag_s)
+        for _ in range(12):
+            stage.send_audio(bytes(100 * 32))
+            await asyncio.sleep(0.1)
+        stage.send(CommitTurn())
+        await stage.notice(TurnCompleted)
+        heard = [notice.transcript for notice in stage.of(Recognised)]
+        assert [transcript.text for transcript in heard] == [*partials, "a b c d"]
+        assert heard[-1].final
+
+
+async def test_while_the_loop_is_late_a_reply_is_spoken_little_ahead_of_its_playback() -> None:
+    """What the listener needs only later is not made now; nothing of it is missing."""
+    synthesizer = ScriptedSynthesizer(ms_per_character=100)
+    model = ScriptedModel([["A sentence that takes a long time to say, longer than that. "]])
+    async with ScriptedHarness(model=model, synthesizer=synthesizer) as stage:
+        late(stage, VERY_LATE_S)
+        await a_turn(stage)
+        sent = list(zip(stage.times_s(ReplyAudio), stage.of(ReplyAudio), strict=True))
+        first_s = sent[0][0]
+        ahead_ms = [audio.end_ms - (at_s - first_s) * 1000 for at_s, audio in sent]
+        step_ms = PIECES_AT_ONCE * PIECE_MS
+        assert max(ahead_ms) <= LATE_IN_HAND_S * 1000 + step_ms
+        assert min(ahead_ms) >= 0, "the listener never waits"
+        assert sent[-1][1].end_ms >= 5_500

@@ -10,8 +10,10 @@ import pytest
 from voicechat.dialects.base import Connection, Frame, Reaction
 from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.runtime.audio_input import AudioInput
+from voicechat.runtime.read_scheduler import SILENT_S, SPEAKING_S, ReadScheduler
 from voicechat.runtime.socket import Control, Ping
 from voicechat.runtime.socket_reader import (
+    AUDIO_IN_A_ROW,
     FRAMES_IN_A_ROW,
     SLICE_BYTES,
     TEXT_PER_FRAME,
@@ -28,6 +30,7 @@ class Input(AudioInput):
     """Notes what it is given; has as much room as the test says."""
 
     full = False
+    silent = False
 
     def __init__(self, events: list[Event | bytes]) -> None:
         self.events = events
@@ -52,6 +55,7 @@ class Desk:
         dialect = SpeechChat(Connection())
         list(dialect.receive(b"\0", 0))  # from the first audio on it need not be shown any
         self.pinged: list[bytes] = []
+        self.reads = ReadScheduler()
         self.reader = SocketReader(
             self.socket,
             dialect,
@@ -60,7 +64,11 @@ class Desk:
             self.react,
             lambda: 0,
             self.pinged.append,
+            self.reads,
         )
+
+    def now_s(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def react(self, reaction: Reaction) -> None:
         if isinstance(reaction, Alive):
@@ -116,10 +124,10 @@ async def test_audio_that_came_before_the_reader_is_read_by_it() -> None:
 
 async def test_a_client_that_sends_much_at_once_gets_only_so_much_of_one_pass() -> None:
     async with reading() as desk:
-        sent = [bytes([number]) for number in range(5 * FRAMES_IN_A_ROW)]
+        sent = [bytes([number]) for number in range(5 * AUDIO_IN_A_ROW)]
         for frame in sent:
             desk.socket.send_from_client(frame)
-        assert len(desk.events) == FRAMES_IN_A_ROW
+        assert len(desk.events) == AUDIO_IN_A_ROW
         before = len(desk.events)
         passes = 0
         while len(desk.events) < len(sent):
@@ -189,3 +197,20 @@ async def test_a_long_frame_is_taken_in_slices_with_others_in_between() -> None:
             *[SLICE_BYTES] * 3,
             1,
         ]
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_a_late_loop_leaves_the_socket_alone_after_audio(silent: bool) -> None:
+    async with reading() as desk:
+        desk.audio.silent = silent
+        desk.socket.send_from_client(b"on time")
+        assert desk.socket.reading
+        for _ in range(20):
+            desk.reads.lateness.add_lag(0.0, 1.0)
+        desk.socket.send_from_client(b"late")
+        assert not desk.socket.reading
+        desk.reads.tick(desk.now_s() + SPEAKING_S, 0.0)
+        assert desk.socket.reading is not silent
+        desk.reads.tick(desk.now_s() + SILENT_S, 0.0)
+        assert desk.socket.reading
+        assert desk.heard == b"on timelate"

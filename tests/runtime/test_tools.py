@@ -217,7 +217,7 @@ def a_turn(model: Any, posted: list[Event], *, preemptive: bool = False) -> Repl
         if isinstance(event, ReplyTextEnded | ReplyFailed):
             turn.finish_speech()
 
-    async def room() -> None:
+    async def room(_: float) -> None:
         pass
 
     turn = ReplyTask(

@@ -260,6 +260,31 @@ async def test_frames_that_nobody_receives_do_not_fill_the_memory() -> None:
     assert len(await _receive(queue)) == 10_000
 
 
+@pytest.mark.parametrize("read_first", [True, False])
+async def test_a_connection_that_is_held_is_read_only_when_nothing_else_forbids_it(
+    read_first: bool,
+) -> None:
+    connection, queue = Connection(), MessageQueue()
+    reader = FrameReader(connection, queue, LIMIT_BYTES)
+    reader.hold(True)
+    assert not connection.reads
+    reader.feed_data(message(PONG, b"") * 10_000)
+    receiving = asyncio.get_running_loop().create_task(_receive(queue))
+    if read_first:
+        while reader._buffer:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        assert not connection.reads, "held"
+        reader.hold(False)
+    else:
+        reader.hold(False)
+        assert not connection.reads, "what was read is not parsed yet"
+        while reader._buffer:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+    assert connection.reads
+    reader.feed_eof()
+    assert len(await receiving) == 10_000
+
+
 async def _receive(queue: MessageQueue) -> list[WSMessage]:
     messages: list[WSMessage] = []
     while True:

@@ -12,8 +12,11 @@ import pytest
 
 from voicechat.config import AdmissionConfig
 from voicechat.errors import AtCapacityError, Status
+from voicechat.runtime.loop_lateness import LATE_S
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.server.load_shedding import BUSY_WINDOW_S, HOLD_S, LoadShedder
 from voicechat.server.load_signals import LoadLevel, load_limits, thread_busy_s
+from voicechat.testing.socket import MemorySocket
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.voice.detector import Tick
 
@@ -38,8 +41,10 @@ class Machine:
     refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.reads = ReadScheduler()
         self.load_shedder = LoadShedder(
             load_limits(AdmissionConfig()),
+            self.reads,
             sessions=lambda: self.sessions,
             sessions_by_key=lambda: self.by_key,
             waiting_streams=lambda: self.waiting,
@@ -353,3 +358,19 @@ def test_a_thread_that_computes_is_busy_and_one_that_sleeps_is_not() -> None:
     rested_busy_s = thread_busy_s()
     time.sleep(0.3)
     assert thread_busy_s() - rested_busy_s < 0.25
+
+
+async def test_each_lag_is_told_to_the_scheduler_of_reads() -> None:
+    machine = Machine()
+    with machine.load_shedder.measuring():
+        await asyncio.sleep(1)
+        assert not machine.reads.late
+        for _ in range(50):
+            machine.stand_still(4 * LATE_S)
+            await asyncio.sleep(0.02)
+        assert machine.reads.late
+        socket = MemorySocket()
+        machine.reads.put_off(socket, silent=True)
+        await asyncio.sleep(0.1)
+        assert not socket.reading
+    assert socket.reading, "nothing reads it any more once nobody measures"

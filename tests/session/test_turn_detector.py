@@ -644,3 +644,34 @@ def test_the_minute_begins_when_an_answer_is_silenced() -> None:
     assert talk.is_in(State.LISTENING)
     talk.wait(1_000)
     assert talk.is_in(State.CLOSED)
+
+
+def test_a_turn_waits_for_the_audio_that_is_not_judged_yet() -> None:
+    """A detector that is behind tells late that the user went on."""
+    talk = Talk(detection=TurnDetection(silence_duration_ms=500))
+    talk.starts()
+    talk.hears("go on please")
+    talk.wait(800)
+    talk.post(ev.DetectionDelayed(700))
+    talk.post(ev.SpeechStopped(talk.now_ms - 800, 800))
+    talk.wait(150)
+    assert not talk.commits, "700 ms of the 950 since the stop are not judged"
+    talk.post(ev.SpeechStarted(talk.now_ms - 700, 700))
+    talk.post(ev.DetectionDelayed(0))
+    talk.hears("go on please and then")
+    talk.wait(2_000)
+    assert not talk.commits
+    talk.hears("go on please and then stop")
+    talk.stops()
+    talk.wait(1_000)
+    assert len(talk.commits) == 1
+
+
+def test_a_turn_ends_as_soon_as_enough_silence_is_judged() -> None:
+    talk = Talk(detection=TurnDetection(silence_duration_ms=500))
+    talk.says("go on please")
+    talk.post(ev.DetectionDelayed(10_000))
+    talk.wait(3_000)
+    assert not talk.commits
+    talk.post(ev.DetectionDelayed(0))
+    assert len(talk.commits) == 1

@@ -12,9 +12,11 @@ import pytest
 
 from tests.voice.sounds import OBJECTION, speak, to_pcm
 from voicechat.voice.detector import (
+    CALL_FRAMES,
     GATHER_MS,
     LATE_MS,
     MAX_PENDING_MS,
+    PASS_FRAMES,
     SILENT_STREAMS,
     FrameScore,
     Tick,
@@ -201,7 +203,7 @@ async def test_a_flood_loses_its_oldest_audio_and_keeps_its_time() -> None:
 async def test_when_there_is_too_much_turns_under_way_go_before_silent_streams() -> None:
     """A process that was held up for longer than frames should wait."""
     order: list[str] = []
-    frames, silent = 4, 40
+    frames, silent = 2, PASS_FRAMES // 2 + 8
     all_heard = asyncio.Event()
 
     def note(name: str) -> Callable[[FrameScore], None]:
@@ -222,4 +224,18 @@ async def test_when_there_is_too_much_turns_under_way_go_before_silent_streams()
         await all_heard.wait()
     first, second = [at for at, name in enumerate(order) if name == "turn"][:2]
     assert first == 0
-    assert second <= SILENT_STREAMS + 1, "some of the others are judged in between"
+    assert SILENT_STREAMS < second <= PASS_FRAMES // 2 + 1, "some of the others in between"
+
+
+async def test_a_stream_that_is_far_behind_catches_up_in_few_passes() -> None:
+    """One that was read late has seconds to be judged: not one frame a pass."""
+    frames, passes = 90, 0
+    notes = Notes(frames)
+    async with running() as detector, asyncio.timeout(20):
+        stream = detector.open_stream(notes.take)
+        stream.push((speech() * 10)[: frames * FRAME_BYTES])
+        time.sleep(2 * LATE_MS / 1000)  # noqa: ASYNC251 - this is what holds it up
+        while not notes.complete.is_set():
+            passes += bool(notes.heard)
+            await asyncio.sleep(0)
+    assert passes <= 2 * frames * (CALL_FRAMES + 1) / PASS_FRAMES + 2

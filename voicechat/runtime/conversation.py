@@ -17,7 +17,9 @@ from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSy
 from voicechat.runtime.audio_input import AudioInput, Detector
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.error_location import location_of
+from voicechat.runtime.loop_lateness import Lateness
 from voicechat.runtime.outbox import Outbox
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.socket import Socket
 from voicechat.runtime.socket_reader import SocketReader
@@ -56,6 +58,7 @@ from voicechat.session.notices import (
     Ending,
     Interrupted,
     Notice,
+    Recognised,
     Rejected,
     ReplyAudio,
     ReplyNotice,
@@ -65,6 +68,12 @@ logger = logging.getLogger(__name__)
 
 RELEASE_S = 1.0
 """Within so long after the end of a session everything of it is released (promised)."""
+PARTIALS_APART_S = 0.5
+"""While the event loop is late a client is sent a partial transcript this often; while
+it is very late, none.
+"""
+LATE_IN_HAND_S = 1.5
+"""While the event loop is late a reply is spoken only so far ahead of its playback."""
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
 _ROUNDING_S = 1e-6
@@ -88,6 +97,8 @@ class SessionProviders:
     """Processes for compressed input; without them it is refused."""
     detector: Detector | None = None
     """Voice detection; without it there is no hands-free mode."""
+    reads: ReadScheduler = field(default_factory=ReadScheduler)
+    """When the socket is read while the event loop is late."""
 
 
 class Conversation:
@@ -136,6 +147,7 @@ class Conversation:
             tasks=self._tasks,
             decoding=services.decoding,
             detector=services.detector,
+            replying=lambda: bool(self._replies),
         )
         self._reader = SocketReader(
             socket,
@@ -145,7 +157,11 @@ class Conversation:
             self._react,
             lambda: self.now_ms,
             self._outbox.answer_ping,
+            services.reads,
         )
+        self._reads = services.reads
+        self._partial_s = 0.0
+        """When a partial transcript was last written."""
         self._replies: dict[int, tuple[ReplyTask, asyncio.Task[None]]] = {}
         self._drained = asyncio.Event()
         self._drained.set()
@@ -200,6 +216,7 @@ class Conversation:
             if self._timer is not None:
                 self._timer.cancel()
             self._audio.close()
+            self._reads.forget(self._socket)
             await self._tasks.close(RELEASE_S)
             self._socket.abort()
             self._release()
@@ -306,6 +323,8 @@ class Conversation:
         """Let the dialect write a notice. What it asks for because of that happens
         after this event.
         """
+        if self._reads.late and isinstance(notice, Recognised) and self._may_skip(notice):
+            return
         if isinstance(notice, Ended) and notice.transfer_to:
             self._hand_over(self._dialect.call_id, notice.transfer_to)
         reply = notice.reply if isinstance(notice, ReplyNotice) else 0
@@ -331,12 +350,31 @@ class Conversation:
             urgent=isinstance(notice, Done | Rejected | Interrupted),
         )
 
+    def _may_skip(self, notice: Recognised) -> bool:
+        """Whether a partial transcript is not written because the event loop is late:
+        the session has taken it, and the next one or the final one contains its words.
+        """
+        if notice.transcript.final:
+            return False
+        if self._reads.lateness.level is Lateness.VERY_LATE:
+            return True
+        now_s = self._loop.time()
+        if now_s - self._partial_s < PARTIALS_APART_S:
+            return True
+        self._partial_s = now_s
+        return False
+
     def _post_of_outbox(self, event: Event) -> None:
         if isinstance(event, AudioSent):
             self._audio.reply_sent(event)
         self.post(event)
 
-    async def _room(self) -> None:
+    async def _room(self, in_hand_s: float) -> None:
+        """Wait until the next piece of a reply is wanted, whose listener has
+        ``in_hand_s`` of audio left.
+        """
+        if self._reads.late and in_hand_s > LATE_IN_HAND_S:
+            await asyncio.sleep(in_hand_s - LATE_IN_HAND_S)
         await self._outbox.room()
         while self._machine.held_ms >= HELD_MS:
             self._drained.clear()

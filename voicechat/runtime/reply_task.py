@@ -157,14 +157,14 @@ class ReplyTask:
         *,
         threads: EncodingThreads,
         post: Callable[[ReplyMade | ReplyFailed], None],
-        room: Callable[[], Awaitable[None]],
+        room: Callable[[float], Awaitable[None]],
         levels: VoiceLevels | None = None,
     ) -> None:
         """``start`` must name an audio format that ``parse_voice_format`` accepts.
 
-        ``room`` is awaited before each piece of audio; it returns when the send queue
-        is short enough. ``levels``: what earlier replies have measured of the
-        synthesiser's voices.
+        ``room`` is awaited before each piece of audio, with the seconds of audio that
+        the listener has left; it returns when the next piece is wanted. ``levels``:
+        what earlier replies have measured of the synthesiser's voices.
         """
         self._start = start
         self._model = model
@@ -408,13 +408,14 @@ class ReplyTask:
     async def _encode(
         self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int
     ) -> None:
-        await self._room()
+        await self._room(self._in_hand_s)
         levelled = pieces
         if self._level is not None:
             levelled = [self._level.apply(pcm, rate_hz) for pcm in pieces]
         loudened = [self._gain.apply(pcm) for pcm in levelled]
         encoded = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
         for pcm, packets in zip(pieces, encoded, strict=True):
+            await self._room(self._in_hand_s)
             if not self._made_us:
                 self._heard_from_s = self._loop.time()
             self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
@@ -425,8 +426,13 @@ class ReplyTask:
     @property
     def _awaited(self) -> bool:
         """Whether the listener has less than ``IN_HAND_S`` of audio left."""
+        return self._in_hand_s < IN_HAND_S
+
+    @property
+    def _in_hand_s(self) -> float:
+        """How much audio the listener has left; negative when it waits for more."""
         heard_s = self._loop.time() - self._heard_from_s
-        return self._made_us / 1_000_000 < heard_s + IN_HAND_S
+        return self._made_us / 1_000_000 - heard_s
 
     def _give_out(self, sentence: int, packets: Packets) -> None:
         self._post(SpeechSynthesized(self._start.reply, sentence, packets, self._made_us // 1000))

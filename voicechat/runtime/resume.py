@@ -110,6 +110,12 @@ class ResumableSocket:
     def offer(self, take: Callable[[bytes], bool]) -> None:
         """Ignore the request: ``receive`` must see every frame to count it."""
 
+    def pause_reading(self) -> None:
+        """Do nothing: of recognition, each frame is for the recogniser."""
+
+    def resume_reading(self) -> None:
+        """Do nothing; see ``pause_reading``."""
+
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame. Without a connection the frame is kept for the next one."""
         async with self._sending:

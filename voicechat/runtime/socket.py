@@ -47,6 +47,16 @@ class Socket(Protocol):
         must not raise or block. A connection may ignore this.
         """
 
+    def pause_reading(self) -> None:
+        """Read nothing from the connection until ``resume_reading``; what was read
+        already can still be received. A connection may ignore this.
+        """
+
+    def resume_reading(self) -> None:
+        """Read from the connection again. May be called without ``pause_reading``
+        before, and on a connection that is gone.
+        """
+
     async def send(self, frame: Frame | Pong) -> None:
         """Hand a frame over; returns when the connection can take another.
 

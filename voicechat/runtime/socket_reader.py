@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from voicechat.dialects.base import Dialect, Frame, Reaction
 from voicechat.runtime.audio_input import AudioInput
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.socket import Control, Ping, Socket
 from voicechat.session.events import AudioReceived, Disconnected, Event
 
@@ -13,7 +14,12 @@ SLICE_BYTES = 64 * 1024
 be 16 times as long.
 """
 FRAMES_IN_A_ROW = 8
-"""Frames of one client in a row before other sessions get their turn."""
+"""Messages of one client in a row before other sessions get their turn."""
+AUDIO_IN_A_ROW = 32
+"""Audio frames of one client in a row: each takes about 10 us. A frame counts as one
+more per 16 KiB.
+"""
+BYTES_PER_FRAME = 16 * 1024
 TEXT_PER_FRAME = 8 * 1024
 """A text frame counts as one frame per 8 KiB: checking the longest takes about 10 ms.
 """
@@ -37,12 +43,14 @@ class SocketReader:
         react: Callable[[Reaction], None],
         now_ms: Callable[[], int],
         answer_ping: Callable[[bytes], None],
+        reads: ReadScheduler,
     ) -> None:
         """``audio`` takes audio frames while it has room. ``post`` is called with
         ``Disconnected`` at the end.
 
         ``react`` is called with all other reactions of the dialect, ``answer_ping``
-        with the payload of each ping.
+        with the payload of each ping. While the event loop is late, ``reads`` says when
+        the socket is read next.
         """
         self._socket = socket
         self._dialect = dialect
@@ -51,6 +59,7 @@ class SocketReader:
         self._react = react
         self._now_ms = now_ms
         self._answer_ping = answer_ping
+        self._reads = reads
         self._loop = asyncio.get_running_loop()
         self._offered = False
         """``_take`` is installed: audio frames without framing are taken as they
@@ -118,28 +127,35 @@ class SocketReader:
         now_s = self._loop.time()
         if now_s - self._row_began_s > _ROW_S:
             self._row, self._row_began_s = 0, now_s
-        self._row += 1
+        self._row += 1 + len(frame) // BYTES_PER_FRAME
         # `run` receives the frame instead if an earlier message is still being handled
         # (order), if this client has had its share of the iteration (fairness), or if
         # decoding the frame or its place in the buffer would take too much.
         if (
             not self._waiting
-            or self._row > FRAMES_IN_A_ROW
+            or self._row > AUDIO_IN_A_ROW
             or len(frame) > SLICE_BYTES
             or self._audio.full
         ):
             return False
         self._bare_audio_came = True
         self._audio.push(frame)
+        if self._reads.late:
+            self._put_off_reading()
         return True
 
     async def _push(self, frame: bytes) -> None:
         """Push a frame. A long one is pushed in slices, so that decoding it does not
         block the other sessions.
         """
+        if self._reads.late:
+            self._put_off_reading()
         if len(frame) <= SLICE_BYTES:
             self._audio.push(frame)
             return
         for start in range(0, len(frame), SLICE_BYTES):
             self._audio.push(frame[start : start + SLICE_BYTES])
             await asyncio.sleep(0)
+
+    def _put_off_reading(self) -> None:
+        self._reads.put_off(self._socket, silent=self._audio.silent)

@@ -140,6 +140,9 @@ class FrameReader:
         self._due = False
         """Whether ``_go_on`` is scheduled for the next iteration."""
         self._paused = False
+        """Enough has been read that is not parsed or received yet."""
+        self._held = False
+        """See ``hold``."""
         self._eof = False
         self._done = False
         """Whether a close frame or a protocol error has come: the bytes after it are
@@ -183,6 +186,14 @@ class FrameReader:
         self._eof = True
         if not self._paused:
             self._parse()
+
+    def hold(self, held: bool) -> None:
+        """Leave the connection unread while ``held``. What has been read is parsed."""
+        if held is self._held:
+            return
+        self._held = held
+        if not self._paused:
+            self._set_reading(not held)
 
     def _on_read(self) -> None:
         if self._paused and not self._due and self._queue.size_bytes <= QUEUE_BYTES // 2:
@@ -238,10 +249,14 @@ class FrameReader:
         if paused is self._paused:
             return
         self._paused = paused
-        if paused:
-            self._protocol.pause_reading()
-        else:
+        if not self._held:
+            self._set_reading(not paused)
+
+    def _set_reading(self, reading: bool) -> None:
+        if reading:
             self._protocol.resume_reading()
+        else:
+            self._protocol.pause_reading()
 
     def _parse_frame(self, start: int) -> int:
         """Parse the frame that begins at ``start``; returns its length, 0 while it is
@@ -352,6 +367,8 @@ class FramedWebSocket(web.WebSocketResponse):
         )
         self._limit_bytes = limit_bytes
         self.queue = MessageQueue()
+        self.hold_reading: Callable[[bool], None] = lambda _: None
+        """See ``FrameReader.hold``. Does nothing before the connection is open."""
 
     def release_references(self) -> None:
         """Break the reference cycles through this object, once nothing is received any
@@ -361,6 +378,7 @@ class FramedWebSocket(web.WebSocketResponse):
         collection, which is rare.
         """
         self.queue.release_references()
+        self.hold_reading = lambda _: None
         self._exception = None  # its traceback references the frames of this object's methods
 
     def _post_start(
@@ -371,6 +389,7 @@ class FramedWebSocket(web.WebSocketResponse):
         self._writer = writer
         reader = FrameReader(request.protocol, self.queue, self._limit_bytes)
         self._reader = self.queue  # type: ignore[assignment]
+        self.hold_reading = reader.hold
         request.protocol.set_parser(reader)  # type: ignore[arg-type]
         request.protocol.keep_alive(False)
         assert request.transport is not None

@@ -22,6 +22,7 @@ from statistics import fmean as mean
 from typing import TypeAlias
 
 from voicechat.errors import AtCapacityError
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.server.load_signals import (
     BUSY_HYSTERESIS,
     WINDOW_S,
@@ -70,6 +71,7 @@ class LoadShedder:
     def __init__(
         self,
         limits: LoadLimits,
+        reads: ReadScheduler | None = None,
         *,
         sessions: Callable[[], int] = lambda: 0,
         sessions_by_key: Callable[[], Sequence[int]] = lambda: (),
@@ -78,8 +80,8 @@ class LoadShedder:
         on_refused: Callable[[str], None] = lambda _: None,
         busy_s: Sequence[Callable[[], float]] = (thread_busy_s, process_busy_s),
     ) -> None:
-        """``sessions``: the number of open sessions; ``sessions_by_key``: the number
-        for each key, in no order.
+        """``reads`` learns of each lag of the event loop. ``sessions``: the number of
+        open sessions; ``sessions_by_key``: the number for each key, in no order.
 
         ``on_refused`` is called with the name of the signal that refused a session.
 
@@ -91,6 +93,7 @@ class LoadShedder:
         """Callbacks for each new level."""
         self.level = LoadLevel.CALM
         self._limits = limits
+        self._reads = reads or ReadScheduler()
         self._last_second = LoadSignal("busy", limits.busy_percent, mean)
         self._busy = LoadSignal(
             "busy", limits.busy_percent, relief=BUSY_HYSTERESIS, window_s=BUSY_WINDOW_S
@@ -158,7 +161,9 @@ class LoadShedder:
         def called(due_s: float) -> None:
             nonlocal judged_s, judged_busy_s, timer
             now_s = loop.time()
-            self._loop_lag.add_sample(now_s, max(0.0, now_s - due_s) * 1000)
+            lag_s = max(0.0, now_s - due_s)
+            self._loop_lag.add_sample(now_s, lag_s * 1000)
+            self._reads.tick(now_s, lag_s)
             self._waiting.add_sample(now_s, self._waiting_streams())
             if now_s - judged_s >= JUDGE_S and now_s - begun_s >= WINDOW_S:
                 busy_s = [busy_s() for busy_s in self._busy_s]
@@ -177,6 +182,7 @@ class LoadShedder:
             yield
         finally:
             timer.cancel()
+            self._reads.resume_all()
 
     def _ask_encoders(self, now_s: float) -> None:
         if self._encoders_timed_s is not None:

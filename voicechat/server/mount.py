@@ -9,7 +9,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -24,6 +24,7 @@ from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.resume import ResumableSocket
 from voicechat.runtime.services import Found, Services
 from voicechat.runtime.socket import Control, Ping, Pong, Socket
@@ -89,6 +90,8 @@ class Conditions:
     """Called with every session's metric events; must neither raise nor block."""
     detector: VoiceDetector | None = None
     """Voice detection, which must be running; None: hands-free mode is refused."""
+    reads: ReadScheduler = field(default_factory=ReadScheduler)
+    """When the sockets are read while the event loop is late."""
     decoding: ForkServer | None = None
     """Processes that decode compressed audio; None: compressed audio is refused."""
     apology: FallbackMessage | None = None
@@ -370,6 +373,7 @@ class Mount:
             levels=self._levels[synthesizer.resolved.name],
             decoding=conditions.decoding,
             detector=conditions.detector,
+            reads=conditions.reads,
         )
         return _SessionParts(machine, opening.dialect, providers)
 
@@ -393,6 +397,7 @@ class Mount:
             synthesizer=services.synthesizers["default"],
             threads=self._threads,
             decoding=self._conditions.decoding,
+            reads=self._conditions.reads,
         )
         machine = TranscriptionSession(opening.settings.input, self._conditions.limits)
         return _SessionParts(machine, opening.dialect, providers)
@@ -455,6 +460,8 @@ class _Replayed:
         self.ping = socket.ping
         self.close = socket.close
         self.abort = socket.abort
+        self.pause_reading = socket.pause_reading
+        self.resume_reading = socket.resume_reading
 
     async def receive(self) -> Frame | Control | Ping:
         """Receive the next of the first frames, then the socket's."""

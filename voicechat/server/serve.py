@@ -20,6 +20,7 @@ from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.processes.forked import ForkServer, can_fork
 from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.decoding import open_decoding
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.server import descriptors
@@ -211,8 +212,10 @@ def _build_parts(
     devices = DeviceStore(config.data_dir, admitted.store)
     vision = VisionEndpoint(devices, config.devices, services)
     admit = _WhenStarted(authorise, context.health)
+    reads = ReadScheduler()
     load_shedder = LoadShedder(
         load_limits(config.admission),
+        reads,
         sessions=lambda: admission.sessions + backend.requests,
         sessions_by_key=authorise.accounts.in_progress,
         time_encoders=lambda report: mount.time_encoders(report),
@@ -233,6 +236,7 @@ def _build_parts(
             limits=config.limits,
             observe=_observer(metrics),
             detector=detector,
+            reads=reads,
             decoding=decoding,
             apology=config.apology.spoken,
             interrupt_by_voice=config.hands_free.interrupt_by == "voice",

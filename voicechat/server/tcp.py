@@ -37,6 +37,11 @@ class TcpSocket:
         self._limit_bytes = limits.frame_bytes
         self._frames: deque[Frame] = deque()
         self._closed = False
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        """Cleared while reading is paused: the reader then keeps up to twice its limit
+        and leaves the rest in the system's buffers.
+        """
         writer.transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
         peer = writer.get_extra_info("peername")
         self.peer = str(peer[0]) if peer else ""
@@ -47,6 +52,7 @@ class TcpSocket:
         while not self._frames:
             if self._closed:
                 return Control.CLOSED
+            await self._may_read.wait()
             try:
                 data = await self._reader.read(READ_BYTES)
                 self._frames += self._framing.push(data)
@@ -61,6 +67,14 @@ class TcpSocket:
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
         """Do nothing: frames of this socket are not offered."""
+
+    def pause_reading(self) -> None:
+        """Leave the connection unread; see ``Socket.pause_reading``."""
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        """Read the connection again."""
+        self._may_read.set()
 
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame, and wait while the buffer is full."""

@@ -73,6 +73,14 @@ class AiohttpSocket:
         """Offer each binary message to ``take`` as it arrives; see ``Socket.offer``."""
         self._ws.queue.take_audio = take
 
+    def pause_reading(self) -> None:
+        """Leave the connection unread; see ``Socket.pause_reading``."""
+        self._ws.hold_reading(True)
+
+    def resume_reading(self) -> None:
+        """Read the connection again."""
+        self._ws.hold_reading(False)
+
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame, and wait while the buffer is full."""
         self.send_now(frame)

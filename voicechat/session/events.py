@@ -115,6 +115,15 @@ class SpeechStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectionDelayed:
+    """Hands-free: of the audio that has come, the last ``by_ms`` are not judged yet. It
+    is not known whether the user speaks in them.
+    """
+
+    by_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnJudged:
     """Hands-free: by its sound, the turn is complete with ``probability``, 0 to 1, if
     nothing follows the last stop.
@@ -272,6 +281,7 @@ Event: TypeAlias = (
     | RecognitionDelayed
     | SpeechStarted
     | SpeechStopped
+    | DetectionDelayed
     | TurnJudged
     | ReplyTextArrived
     | ToolCalled

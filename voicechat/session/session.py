@@ -157,6 +157,8 @@ class Session:
                     event, self._core.settings.input, self._core.state, self._core.now_ms
                 )
                 self._core.effects += heard
+            case ev.DetectionDelayed():
+                self._core.turn_detector.delay_ms = event.by_ms
             case ev.ReplyFailed():
                 self._turns.handle_reply_failed(event)
             case ev.PressureChanged():

@@ -44,6 +44,10 @@ class TurnDetector:
         """
         self.overloaded = False
         """The process is overloaded: no preemptive reply is started."""
+        self.delay_ms = 0
+        """How much of the newest audio is not judged yet: a silence has lasted only to
+        its beginning.
+        """
         self._idle_timeout = presence
         self._transcription = hearing
         self._replies = speaking
@@ -55,6 +59,7 @@ class TurnDetector:
     def configure(self, detection: TurnDetection | None) -> None:
         """Start over with ``detection``; None: the client ends each turn itself."""
         self._detection = detection
+        self.delay_ms = 0
         self._turn_taking = (
             TurnTaking(detection, by_voice=self._by_voice) if detection is not None else None
         )
@@ -172,11 +177,15 @@ class TurnDetector:
         turn_taking = self._turn_taking
         if turn_taking is None or not turn_taking.undecided:
             return None
-        turn_at_ms = turn_taking.deadline_ms(may_end=self._turn_may_end(state, now_ms))
+        turn_at_ms = self._when_judged(
+            turn_taking.deadline_ms(may_end=self._turn_may_end(state, now_ms))
+        )
         if state is not State.LISTENING:
             return turn_at_ms
         preemptive_at_ms = (
-            turn_taking.preemptive_at_ms() if self._may_begin_preemptively(state, now_ms) else None
+            self._when_judged(turn_taking.preemptive_at_ms())
+            if self._may_begin_preemptively(state, now_ms)
+            else None
         )
         return earliest_ms(
             turn_at_ms, self._replies.playback.silent_at_ms(now_ms), preemptive_at_ms
@@ -192,12 +201,18 @@ class TurnDetector:
         """What the session is to do now, if anything."""
         if self._turn_taking is None:
             return None
-        decision = self._turn_taking.decide(now_ms, may_end=self._turn_may_end(state, now_ms))
+        decision = self._turn_taking.decide(
+            now_ms - self.delay_ms, may_end=self._turn_may_end(state, now_ms)
+        )
         if decision is Decision.BEGIN_PREEMPTIVELY and not self._may_begin_preemptively(
             state, now_ms
         ):
             return None
         return decision
+
+    def _when_judged(self, at_ms: int | None) -> int | None:
+        """When the audio of ``at_ms`` will have been judged."""
+        return None if at_ms is None else at_ms + self.delay_ms
 
     def _assistant_heard(self, state: State, now_ms: int) -> bool:
         """Whether the assistant has the floor: a turn is in progress, or its reply is

@@ -29,6 +29,7 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.audio_input import Detector
 from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.socket import Socket
 from voicechat.session.agent import Agent
 from voicechat.session.commands import Alive, AnyCommand, Leave
@@ -122,6 +123,8 @@ class ConversationHarness:
     """Voice detection; without it there is no hands-free mode."""
     decoding: ForkServer | None = None
     """Processes for compressed input; without them it is refused."""
+    reads: ReadScheduler = field(default_factory=ReadScheduler)
+    """Its ``lateness`` is what the conversation takes for that of the event loop."""
     settings: Settings = field(default_factory=Settings)
     limits: SessionLimits = field(default_factory=SessionLimits)
     agent: Agent = field(default_factory=Agent)
@@ -188,6 +191,7 @@ class ConversationHarness:
             threads=self.encoding_threads,
             decoding=self.decoding,
             detector=self.detector,
+            reads=self.reads,
         )
 
     @property

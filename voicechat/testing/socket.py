@@ -17,7 +17,7 @@ class Sent:
     at_s: float
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class MemorySocket:
     """A ``Socket`` in memory. ``stuck`` makes every send wait, as if the client did not
     read.
@@ -30,6 +30,9 @@ class MemorySocket:
     pongs: list[bytes] = field(default_factory=list)
     """Payloads of the pings that were answered."""
     answers_pings: bool = True
+    reading: bool = True
+    """False while the server leaves the connection unread; frames arrive all the same.
+    """
     stuck: asyncio.Event | None = None
     """While set to an unset event, sends wait for it."""
     _up: deque[Frame | Control | Ping] = field(default_factory=deque)
@@ -67,6 +70,14 @@ class MemorySocket:
     def offer(self, take: Callable[[bytes], bool]) -> None:
         """Pass each binary frame that need not wait to ``take`` first."""
         self._take = take
+
+    def pause_reading(self) -> None:
+        """Note it: the test decides what arrives."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Note it; see ``pause_reading``."""
+        self.reading = True
 
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame. Waits while the client does not read."""

@@ -18,6 +18,13 @@ GATHER_MS = 5
 model call, and a lonely one loses no more than this. With 10 ms a frame costs a
 twentieth less at 60 to 200 sessions; answers come 3 ms later.
 """
+CALL_FRAMES = 8
+"""A model call costs as much time as 8 of its frames, which take 12 us each."""
+PASS_FRAMES = 384
+"""Frames, those for the calls included, that are judged in one go while behind: at most
+5 ms. Otherwise one model call is made before the rest of the process has its
+turn.
+"""
 MAX_PENDING_MS = 60_000
 """Audio of one stream that may wait. A caller who reads sockets stops reading before
 (`DetectorStream.pending_ms`)."""
@@ -27,9 +34,9 @@ LATE_MS = 100
 with a turn under way then go before those that have been silent.
 """
 SILENT_STREAMS = 8
-"""So many of the silent ones are judged in each round then, in turn; 1
-while those with a turn are late themselves. Their audio is kept: their turns begin
-later, which costs less than that everybody's turn is late.
+"""So many of the silent ones are judged in each round then, in turn, or more if there
+is time for them. Their audio is kept: their turns begin later, which costs less than
+that everybody's turn is late.
 """
 
 
@@ -59,6 +66,9 @@ class Tick(NamedTuple):
 
 OnScore: TypeAlias = Callable[[FrameScore], None]
 OnTick: TypeAlias = Callable[[Tick], None]
+Step: TypeAlias = Callable[[], "Step | None"]
+"""A part of a round, one model call at most; it returns the next one that is due now.
+"""
 
 
 class DetectorStream:
@@ -188,6 +198,12 @@ class VoiceDetector:
         self._next: asyncio.Handle | None = None
         """The next round, or the next part of this one."""
         self._round: _Round | None = None
+        self._behind = False
+        """A frame of the newest round had waited for ``LATE_MS``, or more than one
+        frame of a stream waits.
+        """
+        self._pass_frames = 0
+        """What has been judged in this go; see ``PASS_FRAMES``."""
         self._lost_ms = 0
 
     def open_stream(self, on_score: OnScore) -> DetectorStream:
@@ -237,48 +253,63 @@ class VoiceDetector:
     def _gather(self) -> None:
         """Begin a round soon, with the frames that come until then."""
         if self._loop is not None and self._next is None:
-            self._next = self._loop.call_later(GATHER_MS / 1000, self._begin_round)
+            self._next = self._loop.call_later(
+                GATHER_MS / 1000, self._take_steps, self._begin_round
+            )
 
-    def _begin_round(self) -> None:
-        assert self._loop is not None
+    def _take_steps(self, step: Step) -> None:
+        """Take one step; while behind as many as ``PASS_FRAMES`` allows. The rest
+        follows after the rest of the process has had its turn.
+        """
         self._next = None
+        self._pass_frames = 0
+        following = step()
+        while following is not None and self._behind and self._pass_frames < PASS_FRAMES:
+            following = following()
+        if following is not None and self._loop is not None:
+            self._next = self._loop.call_soon(self._take_steps, following)
+
+    def _begin_round(self) -> Step | None:
+        assert self._loop is not None
         if not self._ready:  # whoever had a frame has left
-            return
+            return None
         began_s = self._loop.time()
         lag_s = began_s - min(self._ready.values())
-        streams = list(self._ready) if lag_s < LATE_MS / 1000 else self._preferred(began_s)
+        late = lag_s >= LATE_MS / 1000
+        streams = self._preferred(began_s) if late else list(self._ready)
         self._round = _Round(streams, began_s, lag_s)
         for stream in streams:
             since_s = self._ready.pop(stream)
             if stream.has_frame:  # it came a frame's length after the one before it
                 self._ready[stream] = min(since_s + FRAME_MS / 1000, began_s)
                 self._round.goes_on = True
-        self._judge(self._round, 0)
+        self._behind = late or self._round.goes_on
+        return self._judge(self._round, 0)
 
     def _preferred(self, now_s: float) -> list[DetectorStream]:
         """The streams of a round when not all can be judged: those with a turn under
-        way, and a few of the others.
+        way, and of the others as many as there is time for, a few at least.
         """
         chosen = [stream for stream in self._ready if stream.preferred_until_s > now_s]
-        since_s = min((self._ready[stream] for stream in chosen), default=now_s)
-        late = now_s - since_s >= LATE_MS / 1000
         silent = (stream for stream in self._ready if stream.preferred_until_s <= now_s)
-        return [*chosen, *islice(silent, 1 if late else SILENT_STREAMS)]
+        spare = PASS_FRAMES // 2 - len(chosen)
+        return [*chosen, *islice(silent, max(SILENT_STREAMS, spare))]
 
-    def _judge(self, work: "_Round", first: int) -> None:
+    def _judge(self, work: "_Round", first: int) -> Step | None:
         """Judge the next frames of a round, as many as one model call takes."""
         assert self._loop is not None
         frames = work.frames[first : first + MOST_STREAMS]
+        self._pass_frames += CALL_FRAMES + len(frames)
         if self._thread is not None:
             judged = self._loop.run_in_executor(self._thread, score, self._model, frames)
             judged.add_done_callback(partial(self._on_judged, work, first))
-            return
+            return None
         try:
             scores = score(self._model, frames)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no detection without the model
             self._fail(error)
-        else:
-            self._report(work, first, scores)
+            return None
+        return self._report(work, first, scores)
 
     def _on_judged(self, work: "_Round", first: int, judged: asyncio.Future[Scores]) -> None:
         if self._loop is None or judged.cancelled():
@@ -287,16 +318,14 @@ class VoiceDetector:
         if error is not None:
             self._fail(error)
         else:
-            self._report(work, first, judged.result())
+            self._take_steps(partial(self._report, work, first, judged.result()))
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    def _report(self, work: "_Round", first: int, scores: Scores) -> None:
-        """Tell the sessions, and go on after the rest of the process has had its
-        turn.
-        """
+    def _report(self, work: "_Round", first: int, scores: Scores) -> Step | None:
+        """Tell the sessions; the rest of the round follows."""
         assert self._loop is not None
         work.modelled += scores.modelled
         for number, probability in enumerate(scores.probabilities, first):
@@ -307,13 +336,12 @@ class VoiceDetector:
                 self._loop.call_exception_handler(context)
         first += MOST_STREAMS
         if first < len(work.frames):
-            self._next = self._loop.call_soon(self._judge, work, first)
-        else:
-            self._end_round(work)
+            return partial(self._judge, work, first)
+        return self._end_round(work)
 
-    def _end_round(self, work: "_Round") -> None:
+    def _end_round(self, work: "_Round") -> Step | None:
         assert self._loop is not None
-        self._round = self._next = None
+        self._round = None
         if self._on_tick is not None:
             lost_ms, self._lost_ms = self._lost_ms, 0
             duration_ms = (self._loop.time() - work.began_s) * 1000
@@ -323,9 +351,10 @@ class VoiceDetector:
         # Frames that came during the round gather for the next; what one round could
         # not take goes on at once.
         if work.goes_on:
-            self._next = self._loop.call_soon(self._begin_round)
-        elif self._ready:
+            return self._begin_round
+        if self._ready:
             self._gather()
+        return None
 
 
 class _Round:

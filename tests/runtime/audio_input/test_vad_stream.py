@@ -9,8 +9,14 @@ import pytest
 from tests.voice.sounds import RATE_HZ, REPLY, Samples, noise, speak, to_pcm
 from voicechat.runtime.audio_input.echo_gate import EchoGate
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
-from voicechat.runtime.audio_input.vad_stream import MISSING_MS, VadStream
-from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
+from voicechat.runtime.audio_input.vad_stream import MISSING_MS, MOST_UNJUDGED_MS, TURN_S, VadStream
+from voicechat.session.events import (
+    DetectionDelayed,
+    Event,
+    SpeechStarted,
+    SpeechStopped,
+    TurnJudged,
+)
 from voicechat.session.types import TurnDetection
 from voicechat.voice.detector import FrameScore, OnScore
 from voicechat.voice.turn_model import TurnJudge
@@ -53,6 +59,7 @@ class Room:
         self.now_ms = 0
         self.arrived_ms = 0
         self.told: list[Event] = []
+        self.rooms: list[bool] = []
         self.timeline = RingBuffer()
         self.echo = EchoGate(lambda: self.now_ms, self.timeline)
         self.echo.configure(min_interruption_ms)
@@ -64,6 +71,7 @@ class Room:
             post=self.told.append,
             now_ms=lambda: self.now_ms,
             missing_ms=lambda: self.now_ms - self.arrived_ms,
+            settle_room=lambda: self.rooms.append(self.vad.full),
         )
 
     def open_stream(self, on_score: OnScore) -> ScriptedEar:
@@ -363,3 +371,55 @@ async def test_a_process_that_was_held_up_reads_its_sockets_before_it_misses_aud
     await asyncio.sleep(MISSING_MS / 2000)
     assert [type(event) for event in room.told] == [SpeechStarted]
     room.vad.close()
+
+
+async def test_it_is_full_while_it_is_far_behind_so_that_the_beginning_of_speech_is_kept() -> None:
+    room = Room()
+    room.records(counted(0, MOST_UNJUDGED_MS))
+    assert not room.vad.full
+    room.records(counted(0, 20))
+    assert room.vad.full
+    room.ear.hears(0.0, (MOST_UNJUDGED_MS // 2 + 20) // FRAME_MS)
+    assert room.vad.full
+    room.ear.hears(0.0, 2)
+    assert not room.vad.full
+    assert room.rooms == [True, False]
+
+
+async def test_how_much_is_not_judged_after_a_stop_is_told_when_it_is_much() -> None:
+    room = Room()
+    room.records(counted(0, 1_000))
+    room.ear.hears(1.0, 4)
+    room.ear.hears(0.0, 3)
+    stopped = room.told.index(SpeechStopped(128, 872))
+    assert room.told[stopped - 1] == DetectionDelayed(1_000 - 7 * FRAME_MS)
+    room.told.clear()
+    room.records(counted(0, 40))
+    assert room.told == [], "not much has changed"
+    room.records(counted(0, 40))
+    assert room.told == [DetectionDelayed(1_080 - 7 * FRAME_MS)]
+    room.ear.hears(0.0, (1_080 - 7 * FRAME_MS) // FRAME_MS)
+    assert room.told[-1] == DetectionDelayed(0)
+    room.told.clear()
+    room.records(counted(0, 200))
+    room.ear.hears(1.0, 3)
+    assert room.told[-2] == DetectionDelayed(0), "what follows is told by the speech"
+    assert isinstance(room.told[-1], SpeechStarted)
+
+
+async def test_silent_is_who_has_not_spoken_or_been_answered_lately() -> None:
+    room = Room()
+    assert room.vad.silent
+    room.records(counted(0, 300))
+    room.ear.hears(1.0)
+    assert not room.vad.silent, "somebody may be beginning to speak"
+    room.ear.hears(0.0)
+    assert room.vad.silent
+    room.ear.hears(1.0, 4)
+    room.ear.hears(0.0, 3)
+    await asyncio.sleep(TURN_S - 0.1)
+    assert not room.vad.silent
+    await asyncio.sleep(0.2)
+    assert room.vad.silent
+    room.vad.replied()
+    assert not room.vad.silent

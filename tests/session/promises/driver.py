@@ -476,6 +476,7 @@ class Driver(RuleBasedStateMachine):
 
     @rule(probability=st.floats(0, 1))
     def turn_is_judged(self, probability: float) -> None:
+        self.feed(ev.DetectionDelayed(700 if probability > 0.75 else 0))
         self.feed(ev.TurnJudged(probability))
 
     @precondition(lambda self: self.hands_free and self.session.state is not State.OPENED)

@@ -39,16 +39,18 @@ class AudioInput:
         tasks: SessionTasks,
         decoding: ForkServer | None = None,
         detector: Detector | None = None,
+        replying: Callable[[], bool] = lambda: False,
     ) -> None:
         """``now_ms`` is the session's clock, ``post`` lets the session take an event,
         ``tasks`` owns all tasks.
 
         Without ``decoding`` compressed audio is refused; without ``detector`` there is
-        no ``LISTEN``.
+        no ``LISTEN``. ``replying`` tells whether a reply is being made.
         """
         self._now_ms = now_ms
         self._post = post
         self._detector = detector
+        self._replying = replying
         self._timeline = RingBuffer()
         self.streams = RecognitionStreams(
             recognizer,
@@ -76,7 +78,9 @@ class AudioInput:
         self._untold = False
         """Audio has come that the session does not know of."""
         self.full = False
-        """So much waits to be decoded or recognised that no more is to be pushed."""
+        """So much waits to be decoded, recognised or judged that no more is to be
+        pushed.
+        """
         self._room = asyncio.Event()
         """Set while it is not ``full``."""
         self._room.set()
@@ -134,8 +138,8 @@ class AudioInput:
             self._post(AudioArrived(self._now_ms() - self._since_arrival_ms))
 
     async def room(self) -> None:
-        """Wait until the decoder and the recognisers have taken most of what was
-        received.
+        """Wait until the decoder, the recognisers and voice detection have taken most
+        of what was received.
         """
         await self._room.wait()
 
@@ -143,11 +147,28 @@ class AudioInput:
         """Something was taken, or more waits: see whether it is too much. See
         ``Sink.settle_room``.
         """
-        self.full = self.streams.full or not self._decoding.has_room
+        self.full = (
+            self.streams.full
+            or not self._decoding.has_room
+            or (self._vad is not None and self._vad.full)
+        )
         if self.full:
             self._room.clear()
         else:
             self._room.set()
+
+    @property
+    def silent(self) -> bool:
+        """Whether voice detection alone listens, has heard nobody lately, and no reply
+        is being made.
+        """
+        return (
+            self._destination.route is Route.LISTEN
+            and self._vad is not None
+            and self._vad.silent
+            and not self.streams.listening
+            and not self._replying()
+        )
 
     def close(self) -> None:
         """Nothing is heard any more."""
@@ -160,7 +181,7 @@ class AudioInput:
         """
         self._vad = self.echo = None
         self._decoding.release()
-        del self.streams, self._decoding
+        del self.streams, self._decoding, self._replying
 
     # --- the far end ------------------------------------------------------------------
 
@@ -234,7 +255,9 @@ class AudioInput:
             post=self._post,
             now_ms=self._now_ms,
             missing_ms=self._missing_ms,
+            settle_room=self.settle_room,
         )
+        self.settle_room()
 
     def _missing_ms(self) -> int:
         """For how long no audio has come, although it was waited for and all that came

@@ -9,7 +9,13 @@ from typing import Protocol
 
 from voicechat.runtime.audio_input.echo_gate import EchoGate
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
-from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
+from voicechat.session.events import (
+    DetectionDelayed,
+    Event,
+    SpeechStarted,
+    SpeechStopped,
+    TurnJudged,
+)
 from voicechat.session.types import TurnDetection
 from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity, SpeechOnset
 from voicechat.voice.detector import FrameScore, OnScore
@@ -31,6 +37,16 @@ and the synthesiser take their time.
 """
 HEARD_S = 5.0
 """And for so long after each piece of the reply's audio, which may be interrupted."""
+MOST_UNJUDGED_MS = 2_000
+"""Audio that may wait for the voice detection before no more is read: half of what is
+kept for a recogniser, which must find the beginning of speech in it.
+"""
+BEHIND_MS = 100
+"""The session is told how much audio after a stop waits to be judged from 100 ms on,
+and when that has changed by half as much.
+"""
+PAUSE_MS = 5_000
+"""For so long after a stop that is looked after."""
 MISSING_MS = 1_000
 """Speech is over when no audio has come for so long: a client that is muted may send
 none, and silence that is not sent cannot be detected. Networks hold audio up for less.
@@ -81,13 +97,15 @@ class VadStream:
         post: Callable[[Event], None],
         now_ms: Callable[[], int],
         missing_ms: Callable[[], int],
+        settle_room: Callable[[], None],
     ) -> None:
         """``timeline`` has the audio that is pushed here already; ``now_ms`` is the
         session's clock.
 
         ``post`` is told when speech starts and stops, and after a stop whether the turn
         sounds finished, where there is a model for it. ``missing_ms`` says for how long
-        no audio has come that could have.
+        no audio has come that could have. ``settle_room`` is told of each change of
+        ``full``.
         """
         settings = ActivitySettings(
             threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms
@@ -98,6 +116,15 @@ class VadStream:
         self._post = post
         self._now_ms = now_ms
         self._missing_ms = missing_ms
+        self._settle_room = settle_room
+        self.full = False
+        """More than ``MOST_UNJUDGED_MS`` waits to be judged."""
+        self._stopped_ms: int | None = None
+        """Where speech stopped last, until it goes on or ``PAUSE_MS`` are judged."""
+        self._told_behind_ms = 0
+        """What ``DetectionDelayed`` told last."""
+        self._loop = asyncio.get_running_loop()
+        self._under_way_until_s = 0.0
         self._stream: DetectorStream = detector.open_stream(self._on_score)
         self._judge = detector.turn_judge
         timeline.keep(KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS))
@@ -124,6 +151,8 @@ class VadStream:
         self._begins_bytes = self._judged_ms * BYTES_PER_MS
         self._activity.begin(self._judged_ms)
         self._stream.note_gap(self._judged_ms)
+        self._set_full(False)
+        self._end_pause()
 
     def push(self, pcm: bytes) -> None:
         """Hear the newest samples of the time line, s16le mono 16 kHz, which have just
@@ -135,11 +164,20 @@ class VadStream:
         if self._echo.armed:
             self._echo.place(len(pcm) // BYTES_PER_MS, self._now_ms())
         self._stream.push(pcm)
+        if self._timeline.end_bytes > (self._judged_ms + MOST_UNJUDGED_MS) * BYTES_PER_MS:
+            self._set_full(True)
+        if self._stopped_ms is not None:
+            self._check_behind()
 
     def replied(self) -> None:
         """The assistant is heard: what is said from now on is another turn."""
         self._turn_from_ms = None
-        self._stream.prefer(HEARD_S)
+        self._prefer(HEARD_S)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nobody has spoken or been answered lately, nor seems to begin."""
+        return self._activity.idle and self._loop.time() >= self._under_way_until_s
 
     def stop(self) -> None:
         """No more audio comes for now: speech is over."""
@@ -155,6 +193,10 @@ class VadStream:
 
     def _on_score(self, score: FrameScore) -> None:
         self._judged_ms = score.audio_ms
+        if self.full and self._timeline.end_ms - score.audio_ms < MOST_UNJUDGED_MS // 2:
+            self._set_full(False)
+        if self._stopped_ms is not None:
+            self._check_behind()
         if score.probability == 0 and self._activity.idle and self._echo.is_over(score.audio_ms):
             return  # silence goes on, as most of the time
         for audio_ms, probability in self._echo.judge(score):
@@ -165,16 +207,19 @@ class VadStream:
     def _note(self, activity: Activity, silent_ms: int = 0) -> None:
         """Tell what happened ``silent_ms`` after the newest audio came."""
         self._noticed += 1
-        self._stream.prefer(TURN_S)
+        self._prefer(TURN_S)
         end_ms = self._timeline.end_ms
         if isinstance(activity, SpeechOnset):
             if self._turn_from_ms is None:
                 self._turn_from_ms = activity.audio_start_ms
+            self._end_pause()
             self._look_after(MISSING_MS)
             self._post(SpeechStarted(activity.audio_start_ms, end_ms - activity.onset_ms))
         else:
             self._stop_looking()
             ended_ms = self._quiet_from(activity.audio_end_ms)
+            self._stopped_ms = ended_ms
+            self._check_behind()
             self._post(SpeechStopped(ended_ms, end_ms - ended_ms + silent_ms))
             if self._judge is not None and self._turn_from_ms is not None:
                 _, pcm = self._timeline.since(max(self._turn_from_ms, end_ms - LENGTH_MS))
@@ -183,6 +228,33 @@ class VadStream:
     def _on_judged(self, noticed: int, probability: float) -> None:
         if noticed == self._noticed and not self._closed:
             self._post(TurnJudged(probability))
+
+    def _prefer(self, for_s: float) -> None:
+        """For so long a turn is under way."""
+        self._under_way_until_s = self._loop.time() + for_s
+        self._stream.prefer(for_s)
+
+    def _set_full(self, full: bool) -> None:
+        if full is not self.full:
+            self.full = full
+            self._settle_room()
+
+    def _check_behind(self) -> None:
+        """Tell how much audio after the stop waits to be judged, if it is much."""
+        behind_ms = self._timeline.end_ms - self._judged_ms
+        if behind_ms < BEHIND_MS:
+            behind_ms = 0
+        if abs(behind_ms - self._told_behind_ms) >= BEHIND_MS // 2:
+            self._told_behind_ms = behind_ms
+            self._post(DetectionDelayed(behind_ms))
+        if self._stopped_ms is not None and self._judged_ms - self._stopped_ms > PAUSE_MS:
+            self._end_pause()
+
+    def _end_pause(self) -> None:
+        self._stopped_ms = None
+        if self._told_behind_ms:
+            self._told_behind_ms = 0
+            self._post(DetectionDelayed(0))
 
     def _quiet_from(self, ended_ms: int) -> int:
         """Where the speech ended by its loudness, of which the model heard the end at
@@ -211,7 +283,7 @@ class VadStream:
         missing_ms = self._missing_ms()
         unjudged_ms = self._timeline.end_ms - self._judged_ms
         if missing_ms < MISSING_MS:
-            self._stream.prefer(TURN_S)
+            self._prefer(TURN_S)
             self._look_after(MISSING_MS - missing_ms)
         elif unjudged_ms >= FRAME_MS:
             self._look_after(MISSING_MS)

@@ -1,0 +1,48 @@
+"""How late the event loop is, for what gives way when it is late."""
+
+from enum import IntEnum
+
+LATE_S = 0.015
+VERY_LATE_S = 0.05
+"""Thresholds of the smoothed lag of a timer. A timer fires on average half an iteration
+of the event loop late, and an answer passes through about 20 iterations between the end
+of the user's turn and its first audio: 15 ms mean that they add 0.6 s.
+"""
+SMOOTHING = 0.3
+"""Weight of the newest lag. One pause of 50 ms, such as a garbage collection, changes
+nothing.
+"""
+HOLD_S = 1.0
+"""The lateness falls by one step after 1 s below its threshold."""
+
+
+class Lateness(IntEnum):
+    """How late the event loop is."""
+
+    ON_TIME = 0
+    LATE = 1
+    """What nobody waits for is done less often."""
+    VERY_LATE = 2
+    """It is not done at all where that loses nothing but comfort."""
+
+
+class LoopLateness:
+    """The lateness of one event loop. Whoever measures the loop adds the samples."""
+
+    def __init__(self) -> None:
+        self.level = Lateness.ON_TIME
+        self.lag_s = 0.0
+        """The smoothed lag."""
+        self._reached_s = 0.0
+        """When the level was last reached, by the loop's clock."""
+
+    def add_lag(self, now_s: float, lag_s: float) -> None:
+        """Add how late a timer fired."""
+        self.lag_s += SMOOTHING * (lag_s - self.lag_s)
+        found = Lateness.ON_TIME
+        if self.lag_s >= LATE_S:
+            found = Lateness.VERY_LATE if self.lag_s >= VERY_LATE_S else Lateness.LATE
+        if found >= self.level:
+            self.level, self._reached_s = found, now_s
+        elif now_s - self._reached_s >= HOLD_S:
+            self.level, self._reached_s = Lateness(self.level - 1), now_s
