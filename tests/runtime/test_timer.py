@@ -7,7 +7,7 @@ import uvloop
 
 from voicechat.session.commands import Alive
 from voicechat.session.effects import Effect, Route, RouteAudio
-from voicechat.session.events import AudioArrived, AudioStarted, Event, Ticked
+from voicechat.session.events import AudioStarted, Event, Ticked
 from voicechat.session.types import InputSettings
 from voicechat.testing.harness import ConversationHarness
 
@@ -98,7 +98,7 @@ def test_a_timer_is_not_set_again_because_sums_of_seconds_are_not_exact(loop_nam
     assert early <= 5, "a timer that fires a millisecond before its time asks once more"
 
 
-async def test_audio_that_has_come_meanwhile_sets_no_second_timer() -> None:
+async def test_a_tick_tells_of_audio_and_sets_one_timer() -> None:
     ticks = 20
     machine = RoutingMachine(ticks)
     async with ConversationHarness(machine=machine) as harness:
@@ -108,6 +108,7 @@ async def test_audio_that_has_come_meanwhile_sets_no_second_timer() -> None:
         while not machine.ticked.is_set():
             harness.send_frame(bytes(640))
             await asyncio.sleep(0.001)
-        arrived = [event for event in machine.seen if isinstance(event, AudioArrived)]
-        assert len(arrived) >= ticks
+        told = [event for event in machine.seen if isinstance(event, Ticked)]
+        assert len(told) == ticks
+        assert all(tick.audio_ms is not None for tick in told)
         assert machine.asked == 2 * ticks, "when the timer fires, and after the tick"

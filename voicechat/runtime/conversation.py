@@ -135,14 +135,12 @@ class Conversation:
         """When it fires. Handles do not say: uvloop gives one without a time for a time
         that has come.
         """
-        self._firing = False
-        """``_on_timer`` is at work and will set the timer itself."""
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
         self._outbox = Outbox(socket, limits, self._post_of_outbox)
         self._audio = AudioInput(
             services.recognizer,
             limits=limits,
-            now_ms=lambda: self.now_ms,
+            now_ms=self._clock_ms,
             post=self.post,
             tasks=self._tasks,
             decoding=services.decoding,
@@ -155,7 +153,7 @@ class Conversation:
             self._audio,
             self.post,
             self._react,
-            lambda: self.now_ms,
+            self._clock_ms,
             self._outbox.answer_ping,
             services.reads,
         )
@@ -173,6 +171,9 @@ class Conversation:
     @property
     def now_ms(self) -> int:
         """Milliseconds since the connection was opened."""
+        return self._clock_ms()
+
+    def _clock_ms(self) -> int:
         return int((self._loop.time() - self._opened_s + _ROUNDING_S) * 1000)
 
     def post(self, event: Event) -> None:
@@ -240,7 +241,7 @@ class Conversation:
 
     def _handle(self, event: Event) -> None:
         try:
-            for effect in self._machine.receive(event, self.now_ms):
+            for effect in self._machine.receive(event, self._clock_ms()):
                 self._perform(effect)
         except Exception as error:  # noqa: BLE001 - the one place around a session
             # A bug of ours. It ends this session, with the dialect's last words; the
@@ -330,7 +331,7 @@ class Conversation:
         reply = notice.reply if isinstance(notice, ReplyNotice) else 0
         frames: list[Frame] = []
         kept = False
-        for reaction in self._dialect.notify(notice, self.now_ms):
+        for reaction in self._dialect.notify(notice, self._clock_ms()):
             if isinstance(reaction, Tell):
                 if reaction.kept is not kept and frames:
                     self._outbox.put_frames(frames, reply=0 if kept else reply)
@@ -391,14 +392,13 @@ class Conversation:
                 return  # the reader or the writer sees the same and ends the session
 
     def _deadline_ms(self) -> int | None:
-        return earliest_ms(self._machine.deadline_ms(), self._dialect.deadline_ms())
+        due_ms, wake_ms = self._machine.deadline_ms(), self._dialect.deadline_ms()
+        return due_ms if wake_ms is None else earliest_ms(due_ms, wake_ms)
 
     def _set_timer(self) -> None:
         """Keep one timer. A later deadline leaves it alone: when it fires, the session
         is asked again.
         """
-        if self._firing:
-            return
         deadline_ms = self._deadline_ms()
         if deadline_ms is None:
             return
@@ -411,23 +411,16 @@ class Conversation:
 
     def _on_timer(self) -> None:
         self._timer = None
-        # What is posted here must not set the timer, which would fire at once: a paced
-        # reply would take two for each piece of audio (3 % of a hands-free session).
-        self._firing = True
-        try:
-            self._audio.report()
-            wake_ms = self._dialect.deadline_ms()
-            if wake_ms is not None and self.now_ms >= wake_ms:
-                for reaction in self._dialect.wake(self.now_ms):
-                    self._react(reaction)
-        finally:
-            self._firing = False
+        wake_ms = self._dialect.deadline_ms()
+        if wake_ms is not None and self.now_ms >= wake_ms:
+            for reaction in self._dialect.wake(self.now_ms):
+                self._react(reaction)
         deadline_ms = self._deadline_ms()
         if deadline_ms is None:
             return
         if self.now_ms >= deadline_ms:
-            self.post(Ticked())
-        else:
+            self.post(Ticked(self._audio.take_arrival_ms()))
+        elif self._timer is None:
             # Timers may fire within a millisecond before their time, and the deadline
             # may have moved.
             self._start_timer(self._opened_s + (deadline_ms + 1) / 1000)

@@ -45,7 +45,11 @@ class HiddenTextFilter(WrappingModel):
             async for part in parts:
                 if isinstance(part, TextDelta) and part.text:
                     text = hidden.push_text(part.text)
-                    yield replace(part, text=text) if text else ThoughtDelta(part.text, part.extras)
+                    if not text:
+                        part = ThoughtDelta(part.text, part.extras)
+                    elif text != part.text:
+                        part = replace(part, text=text)
+                    yield part
                     continue
                 if isinstance(part, _AFTER_TEXT) and (rest := hidden.finish_text()):
                     yield TextDelta(rest)

@@ -94,7 +94,7 @@ class Outbox:
         ``AudioSent`` is posted once they are written. ``urgent``: the delay is audible,
         as with the answer to an interruption.
         """
-        size_bytes = sum(len(frame) for frame in frames) + _OVERHEAD_BYTES
+        size_bytes = sum(map(len, frames)) + _OVERHEAD_BYTES
         self._queue.append(Queued(frames, size_bytes, reply, audio_until_ms))
         self._backlog_bytes += size_bytes
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:

@@ -105,14 +105,20 @@ class _SentenceAudio:
         self._arrived = asyncio.Event()
         self._left = asyncio.Event()
 
-    async def add(self, chunk: AudioChunk) -> None:
-        """Add synthesised audio; waits while ``AHEAD_MS`` or more is buffered. All
-        chunks have the same rate.
-        """
+    def add(self, chunk: AudioChunk) -> None:
+        """Add synthesised audio. All chunks have the same rate."""
         self._pcm += chunk.pcm
         self._rate_hz = chunk.rate_hz
         self._arrived.set()
-        while len(self._pcm) >= _piece_bytes(chunk.rate_hz, AHEAD_MS):
+
+    @property
+    def full(self) -> bool:
+        """Whether ``AHEAD_MS`` or more is buffered; `room` waits until less is."""
+        return len(self._pcm) >= self._rate_hz * AHEAD_MS // 1000 * 2
+
+    async def room(self) -> None:
+        """Wait until it is not ``full``."""
+        while self.full:
             self._left.clear()
             await self._left.wait()
 
@@ -349,7 +355,9 @@ class ReplyTask:
         chunks = self._speech.synthesize(sentence.text)
         async with closing(chunks):
             while (chunk := await next_item(chunks)) is not None:
-                await sentence.add(chunk)
+                sentence.add(chunk)
+                if sentence.full:
+                    await sentence.room()
 
     async def _talk(self) -> None:
         """Encode and send the audio of the sentences in order, each piece as soon as it

@@ -35,13 +35,13 @@ class AiohttpSocket:
             write_ahead_bytes=_NEVER_DRAIN_BYTES,
             protocols=protocols,
         )
-        self._request: web.Request | None = None
+        self._transport: asyncio.Transport | None = None
 
     async def open(self, request: web.Request) -> web.WebSocketResponse:
         """Answer the upgrade. Raises aiohttp's ``HTTPException`` if the request is not
         one.
         """
-        self._request = request
+        self._transport = request.transport
         await self._ws.prepare(request)
         return self._ws
 
@@ -116,10 +116,6 @@ class AiohttpSocket:
             return
         sending.close()
 
-    @property
-    def _transport(self) -> asyncio.Transport | None:
-        return self._request.transport if self._request is not None else None
-
     async def ping(self) -> None:
         """Send a ping."""
         await self._ws.ping()
@@ -132,5 +128,6 @@ class AiohttpSocket:
     def abort(self) -> None:
         """Close the connection at once, dropping unsent data."""
         self._ws.release_references()
-        if self._request is not None and self._request.transport is not None:
-            self._request.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None

@@ -38,7 +38,7 @@ class AudioArrived:
     """Audio has come since the last event, the newest at ``at_ms``: the client is
     there.
 
-    Posted before anything else that the client does, and before a deadline is checked.
+    Posted before anything else that the client does; see also ``Ticked``.
     """
 
     at_ms: int
@@ -264,6 +264,11 @@ class Faulted:
 @dataclass(frozen=True, slots=True)
 class Ticked:
     """The deadline that the session asked for has come."""
+
+    audio_ms: int | None = None
+    """When the newest audio came, if any has come since the last event. Part of this
+    event and no ``AudioArrived`` of its own, because paced replies tick all the time.
+    """
 
 
 EndEvent: TypeAlias = Disconnected | WriteStalled | AccessEnded | Faulted | DrainRequested

@@ -1,7 +1,6 @@
 """The replies of a session by number, and what the chat model was asked for each."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from voicechat.session.effects import Effect, StartReply
@@ -105,11 +104,10 @@ class ReplyRegistry:
             return self.current
         return self.out_of_band.get(number)
 
-    def replies_in_progress(self) -> Iterator[Reply]:
-        """Yield the current reply, then the out-of-band ones."""
-        if self.current is not None:
-            yield self.current
-        yield from self.out_of_band.values()
+    def replies_in_progress(self) -> tuple[Reply, ...]:
+        """Return the current reply, then the out-of-band ones."""
+        current = () if self.current is None else (self.current,)
+        return (*current, *self.out_of_band.values()) if self.out_of_band else current
 
     def begin(
         self, request: ReplyRequest, now_ms: int, unsaid: tuple[Message, ...] = ()

@@ -209,7 +209,7 @@ class ReplyState:
 
     def handle_event(self, event: ReplyMade, now_ms: int) -> list[Effect]:
         """Take what the model or the synthesiser made for a reply in progress."""
-        reply = self.in_progress(event.reply)
+        reply = self._registry.in_progress(event.reply)
         assert reply is not None
         if isinstance(event, ev.ToolCalled) and reply.tools.rounds >= self._limits.tool_rounds:
             return []
@@ -219,7 +219,7 @@ class ReplyState:
             effects += [
                 RecordMetric(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers
             ]
-        if reply is self.current:
+        if reply is self._registry.current:
             return self._withhold(effects)
         if reply.spoken:
             effects += self._end_out_of_band(reply, Outcome.SPOKEN)
@@ -228,8 +228,9 @@ class ReplyState:
     def release_audio(self, now_ms: int) -> list[Effect]:
         """Let go the paced audio whose time has come."""
         effects: list[Effect] = []
-        if self.current is not None and self._registry.uncommitted is None:
-            effects += self.current.release_audio(now_ms)
+        current = self._registry.current
+        if current is not None and self._registry.uncommitted is None:
+            effects += current.release_audio(now_ms)
         for reply in list(self._registry.out_of_band.values()):
             effects += reply.release_audio(now_ms)
             if reply.spoken:
@@ -239,10 +240,11 @@ class ReplyState:
     def deadline_ms(self) -> int | None:
         """When ``tick`` is due."""
         due_ms: list[int | None] = []
+        withheld = self._registry.current if self._registry.uncommitted is not None else None
         for reply in self._registry.replies_in_progress():
             due_ms.append(reply.cut_unfinished_at_ms(self._limits.speakable_wait_ms))
-            if reply is not self.current or self._registry.uncommitted is None:
-                due_ms += [reply.release_at_ms(), self.client_tools.answers_due_ms(reply)]
+            if reply is not withheld:
+                due_ms += (reply.release_at_ms(), self.client_tools.answers_due_ms(reply))
         return earliest_ms(*due_ms)
 
     def tick(self, now_ms: int) -> list[Effect]:
@@ -250,13 +252,13 @@ class ReplyState:
         no longer for answers.
         """
         effects: list[Effect] = []
-        for reply in list(self._registry.replies_in_progress()):
+        for reply in self._registry.replies_in_progress():
             hurry_at_ms = reply.cut_unfinished_at_ms(self._limits.speakable_wait_ms)
             if hurry_at_ms is not None and now_ms >= hurry_at_ms:
                 hurried = reply.cut_unfinished(now_ms)
                 effects += self._withhold(hurried) if reply is self.current else hurried
         effects += self.release_audio(now_ms)
-        for reply in list(self._registry.replies_in_progress()):
+        for reply in self._registry.replies_in_progress():
             due_ms = self.client_tools.answers_due_ms(reply)
             if due_ms is not None and now_ms >= due_ms and not reply.spoken:
                 effects += self.client_tools.abandon_calls(
@@ -269,13 +271,9 @@ class ReplyState:
         """If the current reply has just been spoken to its end, remember it whole; else
         empty.
         """
-        if (
-            self.current is None
-            or self._registry.uncommitted is not None
-            or not self.current.spoken
-        ):
+        reply = self._registry.current
+        if reply is None or self._registry.uncommitted is not None or not reply.spoken:
             return []
-        reply = self.current
         items = self._registry.remember(reply, "" if reply.is_fallback else reply.text)
         outcome = Outcome.FAILED if reply.is_fallback else Outcome.SPOKEN
         return [Send(ReplyEnded(reply.number, outcome, items, reply.usage))]

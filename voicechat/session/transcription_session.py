@@ -96,6 +96,8 @@ class TranscriptionSession:
             case cmd.Finish():
                 return self._finish(now_ms)
             case ev.Ticked():
+                if event.audio_ms is not None:
+                    self._idle_timeout.note_message(event.audio_ms)
                 return self._on_tick(now_ms)
             case ev.Disconnected():
                 self._closed = True

@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 DAY_S = 86_400
 MINUTE_S = 60.0
 WRITE_DOWN_MS = 1000
-"""Audio is written to the ledger in portions of 1 s, because it is counted many times a
-second.
+"""Audio is written to the ledger in portions of 1 s for each session in progress: a
+write takes 20 us, and 100 sessions of one key use 150 s of audio a second.
 """
 SESSION_RETRY_S = 5
 """Seconds that a client is asked to wait for a session of its own key to end: an
@@ -169,7 +169,7 @@ class Account:
         """
         try:
             self._write()
-            self._due_ms = WRITE_DOWN_MS
+            self._due_ms = WRITE_DOWN_MS * max(1, self._sessions)
         except sqlite3.OperationalError as error:
             _log.warning("what keys use cannot be written down now: %s", error)
             self._due_ms = self._unwritten_ms + WRITE_DOWN_MS

@@ -163,6 +163,8 @@ class ReplyWriter:
         self._session_id = session_id
         self._epoch_s = epoch_s
         self._reply = 0
+        self._id = self._id_text = ""
+        """The reply's id, and the same as JSON: each piece of audio has it."""
         self._created = int(epoch_s)
         self._role_told = False
         self._sequence = 0
@@ -172,6 +174,8 @@ class ReplyWriter:
         """Write one notice; None where the protocol has nothing to say."""
         if notice.reply != self._reply:
             self._reply, self._role_told = notice.reply, False
+            self._id = reply_id(self._session_id, notice.reply)
+            self._id_text = write_json(self._id)
             self._sequence, self._position_ms = 0, 0
         match notice:
             case ReplyAudio():
@@ -205,7 +209,7 @@ class ReplyWriter:
             {
                 "choices": [choice],
                 "created": self._created,
-                "id": reply_id(self._session_id, self._reply),
+                "id": self._id,
                 "model": self.model,
                 "object": "chat.completion.chunk",
             }
@@ -214,9 +218,9 @@ class ReplyWriter:
     def _audio_text(self, audio: ReplyAudio) -> str:
         # Base64 needs no escaping, and this is the one message that is large and
         # frequent: no serialiser runs over it.
-        frame = f'"{pybase64.b64encode_as_string(audio.payload)}"' if audio.payload else "null"
-        own_id = write_json(reply_id(self._session_id, audio.reply))
-        return f'{{"status":"accepting","usage":null,"audioFrame":{frame},"id":{own_id}}}'
+        payload = audio.payload
+        frame = f'"{pybase64.b64encode_as_string(payload)}"' if payload else "null"
+        return f'{{"status":"accepting","usage":null,"audioFrame":{frame},"id":{self._id_text}}}'
 
     def _audio_bytes(self, audio: ReplyAudio) -> bytes:
         header = BINARY_HEADER.pack(audio.reply, self._sequence, self._position_ms)
@@ -230,7 +234,7 @@ class ReplyWriter:
                 "status": "finish",
                 "usage": {"characters": characters},
                 "audioFrame": None,
-                "id": reply_id(self._session_id, end.reply),
+                "id": self._id,
             }
         )
 

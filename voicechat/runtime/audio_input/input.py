@@ -133,9 +133,18 @@ class AudioInput:
         """Let the session know that audio has come, before anything else happens that
         the client does.
         """
-        if self._untold:
-            self._untold = False
-            self._post(AudioArrived(self._now_ms() - self._since_arrival_ms))
+        arrived_ms = self.take_arrival_ms()
+        if arrived_ms is not None:
+            self._post(AudioArrived(arrived_ms))
+
+    def take_arrival_ms(self) -> int | None:
+        """Return when the newest audio came, if the session does not know of it; it is
+        to be told.
+        """
+        if not self._untold:
+            return None
+        self._untold = False
+        return self._now_ms() - self._since_arrival_ms
 
     async def room(self) -> None:
         """Wait until the decoder, the recognisers and voice detection have taken most
