@@ -14,11 +14,12 @@ from tests.hostile.clients import (
     live_server,
     scripted_services,
 )
+from voicechat.runtime.conversation import Conversation
+from voicechat.session.events import Event, WriteStalled
 
 pytestmark = pytest.mark.real_time
 
-WRITE_MS = 300
-LIMITS = {"write_ms": WRITE_MS, "close_ms": 400, "backlog_bytes": 4 * 1024 * 1024}
+LIMITS = {"write_ms": 300, "close_ms": 400, "backlog_bytes": 4 * 1024 * 1024}
 LONG_REPLY = tuple("This is a very long sentence of a very long reply. " for _ in range(200))
 SLOW_MS = 1_000
 """Less than a client that does not read is waited for."""
@@ -63,17 +64,25 @@ async def test_a_client_that_never_reads_is_dropped_and_nobody_else_notices(tmp_
         assert await longest_ping_ms(bystander, dropped) < SLOW_MS
 
 
-async def test_a_client_that_reads_again_in_time_is_told_why(tmp_path: Path) -> None:
-    limits = {**LIMITS, "close_ms": 30_000}
+async def test_a_client_that_reads_again_in_time_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, stalled, post = {**LIMITS, "close_ms": 30_000}, asyncio.Event(), Conversation.post
+
+    def note_and_post(self: Conversation, event: Event) -> None:
+        if isinstance(event, WriteStalled):
+            stalled.set()
+        post(self, event)
+
+    monkeypatch.setattr(Conversation, "post", note_and_post)
     async with (
         live_server(tmp_path, scripted_services(LONG_REPLY), **limits) as server,
         conversation(server, receive_buffer_bytes=4096) as client,
     ):
         await ask_for_much(client)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(
-            4 * WRITE_MS / 1000
-        )  # the fault itself: the buffers fill, then patience ends
+        async with asyncio.timeout(60):
+            await stalled.wait()
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await client.closed() == 1013
         errors = [

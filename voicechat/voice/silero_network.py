@@ -191,8 +191,10 @@ class SileroNetwork:
         spectrum = np.fft.rfft(windowed, norm="forward", out=self._spectrum[:streams])
         parts = spectrum.view(np.float32).reshape(streams, -1, 2)
         np.square(parts, out=parts)
-        magnitudes = np.add(parts[..., 0], parts[..., 1], out=self._magnitudes[:streams])
-        return np.sqrt(magnitudes, out=magnitudes)
+        magnitudes: Floats = self._magnitudes[:streams]
+        np.add(parts[..., 0], parts[..., 1], out=magnitudes)
+        np.sqrt(magnitudes, out=magnitudes)
+        return magnitudes
 
 
 def _window(basis: Floats) -> Floats:

@@ -45,7 +45,7 @@ for module, names in _FUNCTIONS.items():
         if hasattr(module, name):
             delattr(module, name)
 if hasattr(os, "process_cpu_count"):  # Python 3.13's, which asks sched_getaffinity
-    os.process_cpu_count = os.cpu_count
+    vars(os)["process_cpu_count"] = os.cpu_count
 # The loop takes its own readers and writers away by the public names: those stay.
 for name in ("add_signal_handler", "remove_signal_handler", "add_reader", "add_writer"):
     setattr(asyncio.SelectorEventLoop, name, _not_implemented)
