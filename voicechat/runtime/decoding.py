@@ -15,6 +15,7 @@ from voicechat.processes import python
 from voicechat.processes.errors import WorkerError, WorkerLostError
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
+from voicechat.runtime.packet_decoding import PacketDecoding
 
 SAMPLES_BYTES = 64 * 1024
 """How much PCM is decoded at once on the event loop. It takes less than 1 ms."""
@@ -44,11 +45,26 @@ class _JobRaisedError(WorkerLostError):
     """
 
 
-def open_decoding() -> ForkServer:
+class DecodingProcesses(ForkServer):
+    """The processes that decode: one for each stream or file, and one for the single
+    Opus packets of all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(python.command("voicechat.runtime.decoding_child"))
+        self.packets = PacketDecoding(lambda: self.fork(b"packets"))
+
+    async def aclose(self) -> None:
+        """Stop all of them. Idempotent."""
+        await self.packets.aclose()
+        await super().aclose()
+
+
+def open_decoding() -> DecodingProcesses:
     """Open the fork server. No process runs before it is started or used. Check
     `can_fork` first.
     """
-    return ForkServer(python.command("voicechat.runtime.decoding_child"))
+    return DecodingProcesses()
 
 
 async def decode_stream(server: ForkServer, container: InputContainer) -> ForkedStream:

@@ -2,7 +2,9 @@
 
 A job's options name its input: ``stream <format>``, whose payloads are the client's
 bytes, or ``file <format>@<rate> <path>``, whose payloads only request more output.
-Format and rate describe a file without a header, and may be missing. Every answer
+Format and rate describe a file without a header, and may be missing. ``packets``
+decodes single Opus packets of many clients: ``voicechat.runtime.packet_records`` has
+what goes in and out. Every answer of the others
 begins with the sample rate of the recording, in four bytes, little-endian, 0 while it
 is unknown. For a stream, s16le mono 16 kHz follows; for a file, one byte with the
 number of channels and then one channel after the other.
@@ -19,6 +21,13 @@ from voicechat.audio.wav import wav_header
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.fork_server import ForkedJob, JobLimits, JobRefusalError, serve
 from voicechat.runtime.decoding import RATE_BYTES
+from voicechat.runtime.packet_records import (
+    Request,
+    RequestKind,
+    read_requests,
+    write_answer,
+    write_failure,
+)
 
 
 class StreamJob:
@@ -38,6 +47,42 @@ class StreamJob:
     def _answers(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for pcm in _refusing(pieces):
             yield _with_rate(self._decoder.source_rate_hz, pcm)
+
+
+class PacketsJob:
+    """Decodes single Opus packets of many streams. One whose packets cannot be decoded
+    is told so, and the others go on.
+    """
+
+    def __init__(self) -> None:
+        self._decoders: dict[int, CompressedDecoder] = {}
+
+    def feed_payload(self, payload: bytes) -> Iterator[bytes]:
+        """Carry out the records of a batch, and answer all of them together."""
+        yield b"".join(map(self._answer, read_requests(payload)))
+
+    def finish_input(self) -> Iterator[bytes]:
+        """Nothing is held back."""
+        return iter(())
+
+    def _answer(self, request: Request) -> bytes:
+        number = request.stream
+        if request.kind is RequestKind.CLOSE:
+            self._decoders.pop(number, None)
+            return b""
+        decoder = self._decoders.get(number)
+        if decoder is None:
+            decoder = self._decoders[number] = CompressedDecoder(InputContainer.OPUS_RAW)
+        try:
+            pieces = (
+                decoder.finish_turn()
+                if request.kind is RequestKind.FINISH
+                else decoder.decode(request.packet)
+            )
+            return write_answer(number, b"".join(pieces))
+        except RemoteProtocolError as error:
+            del self._decoders[number]  # which must not be used any more
+            return write_failure(number, error)
 
 
 class FileJob:
@@ -79,6 +124,8 @@ def open_job(options: bytes) -> ForkedJob:
     cannot be read.
     """
     kind, _, what = options.decode().partition(" ")
+    if kind == "packets":
+        return PacketsJob()
     if kind != "file":
         return StreamJob(InputContainer(what))
     declared, _, path = what.partition(" ")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from voicechat.audio.decode import open_decoder
-from voicechat.audio.formats import parse_input_format
+from voicechat.audio.formats import InputContainer, parse_input_format
 from voicechat.processes.forked import ForkServer
 from voicechat.runtime.audio_input.input_decoder import (
     WINDOW_BYTES,
@@ -15,6 +15,8 @@ from voicechat.runtime.audio_input.input_decoder import (
     RefusingDecoder,
     Sink,
 )
+from voicechat.runtime.audio_input.packet_decoder import PacketDecoder
+from voicechat.runtime.decoding import DecodingProcesses
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import Route
 from voicechat.session.types import InputSettings
@@ -129,9 +131,10 @@ class DecoderSwitch:
         self._sink.settle_room()
 
     def release(self) -> None:
-        """Let go of ``feed``, which may refer to this object. Nothing may be fed
-        afterwards.
+        """Close the decoder, and let go of ``feed``, which may refer to this object.
+        Nothing may be fed afterwards.
         """
+        self._decoder.close()
         del self.feed
 
     def _drop(self, frame: bytes, destination: Destination) -> None:
@@ -173,8 +176,19 @@ class DecoderSwitch:
             self._decoder = InPlaceDecoder(open_decoder(audio_format), self._sink)
         elif self._processes is None:
             self._decoder = RefusingDecoder(container.value, self._sink)
-        else:
-            self._decoder = ProcessDecoder(
-                self._processes, container, self._sink, tasks=self._tasks, ready=self._ready
+        elif container is InputContainer.OPUS_RAW and isinstance(
+            self._processes, DecodingProcesses
+        ):
+            self._decoder = PacketDecoder(
+                self._processes.packets, self._sink, instead=lambda: self._in_process(container)
             )
+        else:
+            self._decoder = self._in_process(container)
         self.feed = self._decoder.feed
+
+    def _in_process(self, container: InputContainer) -> ProcessDecoder:
+        """Open a decoder in a process of its own."""
+        assert self._processes is not None, "there are processes"
+        return ProcessDecoder(
+            self._processes, container, self._sink, tasks=self._tasks, ready=self._ready
+        )

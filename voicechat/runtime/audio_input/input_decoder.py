@@ -162,6 +162,38 @@ class RefusingDecoder:
         """See ``InputDecoder.close``."""
 
 
+class PaceLimit:
+    """Refuses compressed audio that runs too far ahead of real time; see
+    ``MAX_AHEAD_MS``.
+    """
+
+    def __init__(self, container: InputContainer, loop: asyncio.AbstractEventLoop) -> None:
+        self._name = container.value
+        self._loop = loop
+        self._began_s = loop.time()
+        self._decoded_bytes = 0
+        self.taken_bytes = 0
+        """Compressed audio that was worked off."""
+
+    def check(self, decoded_bytes: int, packed_bytes: int, *, worked_off: bool = True) -> None:
+        """Note that ``packed_bytes`` have given ``decoded_bytes``. They count as taken
+        from now on if they are ``worked_off``: else more may come of them.
+
+        Raises ``RemoteProtocolError`` (TOO_LARGE).
+        """
+        self._decoded_bytes += decoded_bytes
+        taken_bytes = self.taken_bytes + packed_bytes
+        if worked_off:
+            self.taken_bytes = taken_bytes
+        real_ms = (self._loop.time() - self._began_s) * 1000
+        ahead_ms = self._decoded_bytes / BYTES_PER_MS - real_ms
+        if ahead_ms > min(MAX_AHEAD_MS, SPARE_AHEAD_MS + taken_bytes * 1000 / SPARSEST_BYTES_PER_S):
+            raise RemoteProtocolError(
+                Status.TOO_LARGE,
+                f"{self._name}: {taken_bytes} bytes run {ahead_ms / 1000:.0f} s ahead of real time",
+            )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Step:
     """What the process is to do next; an empty ``payload``: give what is held back."""
@@ -199,10 +231,7 @@ class ProcessDecoder:
         self._wanted = asyncio.Event()
         self.has_room = True
         """See ``InputDecoder.has_room``."""
-        self._loop = asyncio.get_running_loop()
-        self._began_s = self._loop.time()
-        self._taken_bytes = 0
-        self._decoded_bytes = 0
+        self._pace = PaceLimit(container, asyncio.get_running_loop())
         self.source_rate_hz: int | None = None
         """See ``InputDecoder.source_rate_hz``."""
         self._task = tasks.spawn(self._run(), "decoding")
@@ -289,11 +318,11 @@ class ProcessDecoder:
             case FrameKind.MESSAGE:
                 rate_hz, pcm = split_rate(frame.payload)
                 self.source_rate_hz = rate_hz or None
-                self._check_pace(len(pcm), len(step.payload))
+                self._pace.check(len(pcm), len(step.payload), worked_off=False)
                 self._sink.decoded(bytes(pcm), step.destination)
             case FrameKind.CONSUMED | FrameKind.ENDED:
                 self._steps.popleft()
-                self._taken_bytes += len(step.payload)
+                self._pace.taken_bytes += len(step.payload)
                 self._count(-len(step.payload))
                 if step.ends:
                     self._sink.ended(step.destination)
@@ -301,18 +330,6 @@ class ProcessDecoder:
                     self._sink.drained()
             case _:
                 check(frame)
-
-    def _check_pace(self, decoded_bytes: int, under_way_bytes: int) -> None:
-        self._decoded_bytes += decoded_bytes
-        taken_bytes = self._taken_bytes + under_way_bytes
-        real_ms = (self._loop.time() - self._began_s) * 1000
-        ahead_ms = self._decoded_bytes / BYTES_PER_MS - real_ms
-        if ahead_ms > min(MAX_AHEAD_MS, SPARE_AHEAD_MS + taken_bytes * 1000 / SPARSEST_BYTES_PER_S):
-            raise RemoteProtocolError(
-                Status.TOO_LARGE,
-                f"{self._container.value}: {taken_bytes} bytes run {ahead_ms / 1000:.0f} s ahead "
-                "of real time",
-            )
 
     def _lost(self) -> RemoteProtocolError:
         name = self._container.value

@@ -1,0 +1,200 @@
+"""A session's single Opus packets: silence is known as such, the rest is decoded in the
+process that all sessions share.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from voicechat.audio.formats import InputContainer
+from voicechat.audio.opus_packets import is_silent, packet_us
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.runtime.audio_input.input_decoder import (
+    WINDOW_BYTES,
+    Destination,
+    InputDecoder,
+    PaceLimit,
+    Sink,
+)
+from voicechat.runtime.packet_decoding import PacketDecoding
+from voicechat.runtime.packet_records import MAX_PACKET_BYTES, RequestKind
+
+_STEP_BYTES = 64
+"""What a packet that waits weighs besides itself."""
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """One packet, or the end of a stream, until its samples can be given on."""
+
+    packet: bytes
+    """Empty: what is held back is asked for."""
+    destination: Destination
+    ends: bool = False
+    """Whether the destination is told that it has been given everything."""
+    pcm: bytes | None = None
+    """None: it has not been decoded."""
+    given_up: bool = False
+    """Its samples are for nobody any more."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it weighs."""
+        return len(self.packet) + _STEP_BYTES
+
+
+class PacketDecoder:
+    """Decodes in the shared process; see ``InputDecoder``.
+
+    If that dies with packets of this session, the session gets a decoder of its own
+    (``instead``): whose packets kill a process must not harm others again.
+    """
+
+    source_rate_hz = None
+    """See ``InputDecoder.source_rate_hz``: an Opus packet does not say."""
+
+    def __init__(
+        self, decoding: PacketDecoding, sink: Sink, *, instead: Callable[[], InputDecoder]
+    ) -> None:
+        """``instead`` opens a decoder in a process of its own."""
+        self._decoding = decoding
+        self._sink = sink
+        self._open_instead: Callable[[], InputDecoder] | None = instead
+        self._instead: InputDecoder | None = None
+        self._steps: deque[_Step] = deque()
+        self._undecoded: deque[_Step] = deque()
+        """Those of them that the process is to answer."""
+        self._waiting_bytes = 0
+        self._pace = PaceLimit(InputContainer.OPUS_RAW, asyncio.get_running_loop())
+        self._stream = decoding.open(self)
+        if self._stream is None:
+            self._instead = instead()
+
+    # --- the session ------------------------------------------------------------------
+
+    def feed(self, payload: bytes, destination: Destination) -> None:
+        """See ``InputDecoder.feed``."""
+        if self._instead is not None:
+            self._instead.feed(payload, destination)
+        elif len(payload) > MAX_PACKET_BYTES:
+            message = f"opus_raw: a packet of {len(payload)} bytes"
+            self._sink.undecodable(
+                RemoteProtocolError(Status.UNDECODABLE_AUDIO, message), destination
+            )
+        elif payload:
+            step = _Step(payload, destination)
+            if is_silent(payload):
+                step.pcm = bytes(packet_us(payload) * 16 // 1000 * 2)
+            self._add(step)
+
+    def finish(self, destination: Destination, *, ends: bool = True) -> None:
+        """See ``InputDecoder.finish``."""
+        if self._instead is not None:
+            self._instead.finish(destination, ends=ends)
+        else:
+            self._add(_Step(b"", destination, ends))
+
+    @property
+    def idle(self) -> bool:
+        """See ``InputDecoder.idle``."""
+        return self._instead.idle if self._instead is not None else not self._steps
+
+    @property
+    def has_room(self) -> bool:
+        """See ``InputDecoder.has_room``."""
+        if self._instead is not None:
+            return self._instead.has_room
+        return self._waiting_bytes < WINDOW_BYTES
+
+    def close(self) -> None:
+        """See ``InputDecoder.close``."""
+        if self._stream is not None:
+            self._decoding.close(self._stream)
+            self._stream = None
+        if self._instead is not None:
+            self._instead.close()
+        self._open_instead = None  # it refers to who holds this object
+        self._steps.clear()
+        self._undecoded.clear()
+
+    # --- the process ------------------------------------------------------------------
+
+    def answered(self, answer: bytes | RemoteProtocolError) -> None:
+        """See ``Listener.answered``."""
+        step = self._undecoded.popleft()
+        if step.given_up:
+            return
+        if isinstance(answer, RemoteProtocolError):
+            self._give_up(answer, step.destination)
+        else:
+            step.pcm = answer
+        self._give()
+
+    def lost(self) -> None:
+        """See ``Listener.lost``."""
+        assert self._open_instead is not None, "a closed stream is not told"
+        self._stream = None
+        self._instead = self._open_instead()
+        if any(not step.given_up for step in self._undecoded):
+            first = next(step for step in self._undecoded if not step.given_up)
+            name = InputContainer.OPUS_RAW.value
+            error = RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
+            self._give_up(error, first.destination)
+        steps, self._steps, self._waiting_bytes = self._steps, deque(), 0
+        self._undecoded.clear()
+        for step in steps:
+            if step.packet:
+                self._instead.feed(step.packet, step.destination)
+            else:
+                self._instead.finish(step.destination, ends=step.ends)
+        if not steps:
+            self._sink.drained()
+        self._sink.settle_room()
+
+    def _add(self, step: _Step) -> None:
+        assert self._stream is not None, "the stream is open"
+        had_room = self.has_room
+        self._steps.append(step)
+        self._waiting_bytes += step.size_bytes
+        if step.pcm is None:
+            self._undecoded.append(step)
+            kind = RequestKind.PACKET if step.packet else RequestKind.FINISH
+            self._decoding.request(self._stream, kind, step.packet)
+        else:
+            self._give()
+        if had_room is not self.has_room:
+            self._sink.settle_room()
+
+    def _give(self) -> None:
+        """Give on what has been decoded, in order."""
+        had_room = self.has_room
+        gave = False
+        while self._steps and (pcm := self._steps[0].pcm) is not None:
+            step = self._steps.popleft()
+            gave = True
+            self._waiting_bytes -= step.size_bytes
+            try:
+                self._pace.check(len(pcm), len(step.packet))
+            except RemoteProtocolError as error:
+                self._give_up(error, step.destination)
+                continue
+            self._sink.decoded(pcm, step.destination)
+            if step.ends:
+                self._sink.ended(step.destination)
+        if gave and not self._steps:
+            self._sink.drained()
+        if had_room is not self.has_room:
+            self._sink.settle_room()
+
+    def _give_up(self, error: RemoteProtocolError, destination: Destination) -> None:
+        """Drop what was meant for ``destination``; answers to it may still come."""
+        kept: deque[_Step] = deque()
+        for step in self._steps:
+            if step.destination == destination:
+                step.given_up = True
+                self._waiting_bytes -= step.size_bytes
+            else:
+                kept.append(step)
+        self._steps = kept
+        self._sink.undecodable(error, destination)

@@ -1,0 +1,80 @@
+"""What goes between the server and the process that decodes single Opus packets: many
+records in one payload.
+
+Little-endian. To the process: ``stream (u32) | kind (u8) | length (u16) | packet``.
+From it, one for each packet and each FINISH: ``stream (u32) | status (u32) | length
+(u32) | samples or message``.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from voicechat.errors import RemoteProtocolError, Status
+
+_REQUEST = struct.Struct("<IBH")
+_ANSWER = struct.Struct("<III")
+MAX_PACKET_BYTES = 0xFFFF
+
+
+class RequestKind(IntEnum):
+    """What is asked for."""
+
+    PACKET = 1
+    FINISH = 2
+    """What the decoder holds back."""
+    CLOSE = 3
+    """Nothing more comes of the stream. It is not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One record to the process."""
+
+    stream: int
+    kind: RequestKind
+    packet: bytes = b""
+
+
+def write_request(request: Request) -> bytes:
+    """Write a request; its packet has ``MAX_PACKET_BYTES`` at most."""
+    head = _REQUEST.pack(request.stream, request.kind, len(request.packet))
+    return head + request.packet
+
+
+def read_requests(payload: bytes) -> Iterator[Request]:
+    """Read the requests of a payload."""
+    at = 0
+    while at < len(payload):
+        stream, kind, length = _REQUEST.unpack_from(payload, at)
+        at += _REQUEST.size
+        yield Request(stream, RequestKind(kind), payload[at : at + length])
+        at += length
+
+
+def write_answer(stream: int, pcm: bytes) -> bytes:
+    """Write what a request has given."""
+    return _ANSWER.pack(stream, Status.OK, len(pcm)) + pcm
+
+
+def write_failure(stream: int, error: RemoteProtocolError) -> bytes:
+    """Write that a stream cannot be decoded."""
+    message = error.message.encode()
+    return _ANSWER.pack(stream, error.status, len(message)) + message
+
+
+def read_answers(payload: bytes) -> Iterator[tuple[int, bytes | RemoteProtocolError]]:
+    """Read the answers of a payload: the stream, and its samples or why there are
+    none.
+    """
+    at = 0
+    while at < len(payload):
+        stream, status, length = _ANSWER.unpack_from(payload, at)
+        at += _ANSWER.size
+        content = payload[at : at + length]
+        at += length
+        if status == Status.OK:
+            yield stream, content
+        else:
+            yield stream, RemoteProtocolError(Status(status), content.decode())
