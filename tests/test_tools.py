@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CHILDREN = {"tests/processes/echo_worker.py", "tests/processes/forking_worker.py"}
+CHILDREN = {
+    "tests/devices/stock_client.py",
+    "tests/processes/echo_worker.py",
+    "tests/processes/forking_worker.py",
+    "tests/runtime/mcp_weather.py",
+}
 """Programs that tests start as children."""
 ELSEWHERE = ("peers", "real_server_model")
 """They run in other environments: beside another bench, and with torch."""
