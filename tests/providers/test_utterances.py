@@ -380,6 +380,20 @@ async def test_cancelling_leaves_nothing_behind(after_s: float) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_first_words_may_be_wanted_soon() -> None:
+    decode = Decoder()
+    await transcribe(microphone(voice(5000)), decode, first_partial_ms=400)
+    quick = decode.partial_ms
+    assert quick[0] == pytest.approx(400, abs=100)
+    # Then more and more seldom, until they come every second.
+    gaps = [after - before for before, after in pairwise(quick)]
+    assert gaps[:3] == pytest.approx([200, 300, 450], abs=100)
+    assert gaps[-1] == pytest.approx(1_000, abs=100)
+    decode = Decoder()
+    await transcribe(microphone(voice(3000)), decode, first_partial_ms=400, partial_every_ms=0)
+    assert decode.partial_ms == []
+
+
 async def test_a_partial_pass_gives_way_when_the_utterance_may_be_complete() -> None:
     decode = Decoder(takes_ms=900)
     results = await transcribe(microphone(voice(1400) + silence(1500)), decode)

@@ -75,6 +75,7 @@ class Transcriber:
         )
         self._beam_size = options.beam_size
         self._prompt = options.prompt
+        self._simplified = options.simplified
         self._languages = options.languages
         self._tokenizers: dict[str, Tokenizer] = {}
         self._voice = get_vad_model()
@@ -109,7 +110,7 @@ class Transcriber:
         if decoded.lost:
             decoded = self._decode(encoded, language, seconds, no_repeat=True)
         if self._is_speech(decoded, language):
-            answer = PassAnswer(text=decoded.text.strip(), language=language)
+            answer = PassAnswer(text=self._written(decoded.text, language), language=language)
             if asked.complete:
                 yield b""
                 pieces = self._times(encoded, decoded.tokens, language, seconds)
@@ -173,14 +174,22 @@ class Transcriber:
         )
 
     def _prompt_of(self, tokenizer: Tokenizer, language: str) -> Sequence[int]:
-        text = self._prompt or PROMPTS.get(language, "")
+        text = self._before(language)
         if not text:
             return ()
         return [tokenizer.sot_prev, *tokenizer.encode(" " + text)[-_PROMPT_TOKENS:]]
 
+    def _before(self, language: str) -> str:
+        """Return what the model is told to have written before."""
+        return self._prompt or (PROMPTS.get(language, "") if self._simplified else "")
+
+    def _written(self, text: str, language: str) -> str:
+        text = text.strip()
+        return simplified(text) if language == "zh" and self._simplified else text
+
     def _is_speech(self, decoded: _Decoded, language: str) -> bool:
         text = decoded.text.strip()
-        if text and text.strip("。.") in (self._prompt or PROMPTS.get(language, "")):
+        if text and text.strip("。.") in self._before(language):
             # Without speech the model continues, or repeats, what came before.
             return False
         return not is_silence(decoded.no_speech, decoded.logprob, sign_off=is_sign_off(text))
@@ -194,7 +203,12 @@ class Transcriber:
             self._tokenizer(language), [tokens], encoded, max(frames, 2)
         )[0]
         return tuple(
-            (word["word"], float(word["start"]) * 1000, float(word["end"]) * 1000) for word in words
+            (
+                self._written(word["word"], language),
+                float(word["start"]) * 1000,
+                float(word["end"]) * 1000,
+            )
+            for word in words
         )
 
     def _tokenizer(self, language: str) -> Tokenizer:
@@ -213,6 +227,15 @@ class Transcriber:
         self._has_voice(silence)
         for _ in self._transcribe(silence, PassOptions(complete=True)):
             pass
+
+
+def simplified(text: str) -> str:
+    """Return Chinese text in simplified characters, one for one."""
+    from misaki.zh_normalization.char_convert import tranditional_to_simplified
+
+    # Its table has 麽 for 麼.
+    written: str = tranditional_to_simplified(text).replace("麽", "么")
+    return written
 
 
 class PassJob:

@@ -79,6 +79,12 @@ class Schedule:
     ones are.
     """
     max_utterance_ms: int = MAX_UTTERANCE_MS
+    first_partial_ms: int | None = None
+    """Audio after which an utterance is first recognised, if that is less than
+    ``partial_every_ms``; the passes then become more seldom until they come at that
+    interval. Whether a sound during a reply is an interruption or an "uh-huh" is told
+    by its first words. None: for services that are paid by the call.
+    """
 
 
 async def recognize_utterances(
@@ -123,7 +129,8 @@ class _Passes:
         self._utterance = utterance
         self._decode = decode
         self._every_ms = schedule.partial_every_ms
-        self._due_ms = schedule.partial_every_ms
+        self._quick = schedule.first_partial_ms is not None
+        self._due_ms = min(schedule.first_partial_ms or self._every_ms, self._every_ms)
         self._early_left = EARLY_PASSES
         self._early_ms = 0
         """How much audio the last early pass received."""
@@ -146,7 +153,8 @@ class _Passes:
         if early:
             self._early_left -= 1
             self._early, self._early_ms = None, heard_ms
-        self._due_ms = heard_ms + max(self._every_ms, heard_ms // SLOWING)
+        every_ms = min(self._every_ms, heard_ms // 2) if self._quick else self._every_ms
+        self._due_ms = heard_ms + max(every_ms, heard_ms // SLOWING)
         try:
             found = await self._stream.unless_outdated(
                 self._decode, self._utterance, early=early, may_be_complete=self._may_be_complete
