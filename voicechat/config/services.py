@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from voicechat.config.mcp_server import McpServer, McpSettings
 from voicechat.config.sections import Config, ServiceConfig, ServiceKind, ToolConfig
 from voicechat.errors import ConfigError
 from voicechat.names import aliases_of
@@ -16,7 +17,6 @@ from voicechat.runtime.fallback.chains import (
 )
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.language_voices import LanguageVoice, LanguageVoices
-from voicechat.runtime.mcp_server import McpServer, McpSettings
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.runtime.tool_function import Filler, ServerTool, open_tool

@@ -10,12 +10,12 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from voicechat.errors import ToolError
 from voicechat.runtime.error_location import location_of
-from voicechat.runtime.mcp_server import McpServer
 from voicechat.runtime.tool_function import ServerTool, is_asynchronous
 from voicechat.session.types import ToolAnswer, ToolCall, ToolOutcome
 
@@ -34,6 +34,24 @@ FAILED = "The tool failed."
 LATE = "The tool did not answer in time."
 NOT_THERE = ToolAnswer("There is no tool of this name.", ToolOutcome.FAILED, 0, "(unknown)")
 """The answer to a call of a tool that does not exist."""
+
+
+class ToolServer(Protocol):
+    """A program that has tools of its own."""
+
+    @property
+    def name(self) -> str:
+        """The configured name, which stands for all of its tools."""
+
+    @property
+    def tools(self) -> Mapping[str, ServerTool]:
+        """What it offers now, by name; empty while it cannot be reached."""
+
+    async def start(self) -> None:
+        """Connect to it. Never raises because of it."""
+
+    async def aclose(self) -> None:
+        """Disconnect."""
 
 
 class ToolRun:
@@ -88,7 +106,7 @@ class ToolRun:
 class Toolbox:
     """The configured tools."""
 
-    def __init__(self, tools: Mapping[str, ServerTool], servers: Sequence[McpServer] = ()) -> None:
+    def __init__(self, tools: Mapping[str, ServerTool], servers: Sequence[ToolServer] = ()) -> None:
         """``servers`` add the tools that they have when a conversation begins."""
         self.tools = tools
         self._servers = servers

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from voicechat.errors import Fault
 from voicechat.session.latency_breakdown import LatencyBreakdown
-from voicechat.session.types import Item, ToolCall, Transcript, Usage
+from voicechat.session.types import Item, ToolCall, ToolExchange, Transcript, Usage
 
 
 class Why(Enum):
@@ -169,6 +169,13 @@ class ReplyToolCall(ReplyNotice):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyToolsUsed(ReplyNotice):
+    """The server itself carried out tool calls for the reply, which goes on."""
+
+    exchange: ToolExchange
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyTextFinished(ReplyNotice):
     """An answer of the model is complete. When it waits for tools, another one
     follows.
@@ -286,6 +293,7 @@ Notice: TypeAlias = (
     | ReplyBegun
     | ReplyText
     | ReplyToolCall
+    | ReplyToolsUsed
     | ReplyTextFinished
     | SentenceBegun
     | ReplyAudio

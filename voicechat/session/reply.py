@@ -13,6 +13,7 @@ from voicechat.session.notices import (
     ReplyText,
     ReplyTextFinished,
     ReplyToolCall,
+    ReplyToolsUsed,
     SentenceBegun,
 )
 from voicechat.session.playback import PlaybackClock
@@ -152,7 +153,7 @@ class Reply:
     def use_tools(self, exchange: ToolExchange, now_ms: int) -> list[Effect]:
         """The model had tools carried out on the server, and goes on."""
         self.tools.record_exchange(exchange, len(self.text))
-        return self._speak_rest(now_ms)
+        return [Send(ReplyToolsUsed(self.number, exchange)), *self._speak_rest(now_ms)]
 
     def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished. If it called tools and the client answers them, it is

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 
-from tests.runtime import mcp_weather
+from tests.config import mcp_weather
+from voicechat.config import mcp_server
 from voicechat.config.sections import ToolConfig
 from voicechat.config.services import configured_server
 from voicechat.errors import ConfigError
-from voicechat.runtime import mcp_server
 from voicechat.runtime.toolbox import LATE, Toolbox
 from voicechat.session.types import ToolAnswer, ToolCall, ToolOutcome
 
@@ -30,7 +30,7 @@ async def opened(**settings: object) -> AsyncIterator[Toolbox]:
 
 
 def child(**more: object) -> dict[str, object]:
-    return {"mcp_command": [sys.executable, "-m", "tests.runtime.mcp_weather"], **more}
+    return {"mcp_command": [sys.executable, "-m", "tests.config.mcp_weather"], **more}
 
 
 async def ask(toolbox: Toolbox, name: str, arguments: str = '{"city": "Ulm"}') -> ToolAnswer:
