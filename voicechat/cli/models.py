@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from voicechat.cli.command import (
     EXIT_FAILED,
@@ -26,7 +27,7 @@ from voicechat.store.model_catalogue import (
     CatalogueModel,
     read_catalogue,
 )
-from voicechat.store.model_download import DownloadLimits, OnProgress, public
+from voicechat.store.model_download import DownloadLimits, OnProgress
 from voicechat.store.model_files import ModelFileSources
 from voicechat.store.models import ModelFolder, Pulled
 from voicechat.store.package_registries import find_registries
@@ -121,7 +122,7 @@ async def _pull(
         )
         for model in wanted:
             if model.files:
-                print(await folder.pull_files(model, sources, _tell_file))
+                await _pull_files(model, folder, sources)
             else:
                 _report_archive(await folder.pull_model(model, _show, limits))
     _report(name, models, is_bundle=name in catalogue.bundles)
@@ -211,11 +212,18 @@ def _show(name: str) -> OnProgress:
     return on_progress
 
 
-def _tell_file(file: CatalogueFile, source: str) -> None:
-    origin = public(source)
-    print(
-        f"  {file.path}: {_megabytes(file.bytes)}, sha256 as published, from {origin}", flush=True
-    )
+async def _pull_files(
+    model: CatalogueModel, folder: ModelFolder, sources: ModelFileSources
+) -> None:
+    origins: dict[str, int] = {}
+
+    def on_file(_file: CatalogueFile, source: str) -> None:
+        origin = urlsplit(source).hostname or source.partition(":")[0]
+        origins[origin] = origins.get(origin, 0) + 1
+
+    place = await folder.pull_files(model, sources, on_file)
+    told = ", ".join(f"{count} from {origin}" for origin, count in origins.items())
+    print(f"{place}: as published ({told or 'all were here'})", flush=True)
 
 
 def _tell(line: str) -> None:
