@@ -93,6 +93,8 @@ def test_what_a_user_says_is_no_sign_off_and_no_repetition() -> None:
         assert not is_sign_off(text)
         assert not is_repetitive(text)
     assert is_repetitive("33-4692 " * 12)
+    assert is_repetitive("明天早上7点叫我起床" * 3)
+    assert not is_repetitive("Bye bye. No, no, no! 不是不是,明天早上7点,明天早上7点。")
     assert is_repetitive("んんんんんんんんんんんんんんんんんんんんんんんんんんんんんん")
 
 

@@ -21,6 +21,11 @@ REPETITIVE = 2.4
 this repeats itself.
 """
 
+_PHRASE_AGAIN = re.compile(r"(.{6,}?)\1{2}", re.DOTALL)
+"""A phrase three times in a row. A short text that is written three times compresses no
+further than others do.
+"""
+
 _SIGN_OFF = re.compile(
     r"\W*(?:(?:thanks|thank you)(?: (?:so|very) much)? for (?:watching|listening)(?: and .{0,40})?"
     r"|(?:please )?(?:like and )?subscribe(?: to (?:my|our|the) channel)?"
@@ -49,5 +54,7 @@ def is_repetitive(text: str) -> bool:
     """Return whether the text repeats itself, which is what a decoder does that has
     lost the audio.
     """
+    if _PHRASE_AGAIN.search(text):
+        return True
     written = text.encode("utf-8", "replace")
     return len(written) / len(zlib.compress(written)) > REPETITIVE
