@@ -126,6 +126,8 @@ class Driver(RuleBasedStateMachine):
         self.turns_completed = 0
         self.over = False
         """Nothing more happens: the session has closed, or its client has gone."""
+        self.keyed = False
+        """Keys of a keypad have been pressed."""
         self.gone = False
         self.routed = ef.RouteAudio(ef.Route.AWAIT, InputSettings())
         self.told_ids: list[str] = []

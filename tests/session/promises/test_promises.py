@@ -1,7 +1,9 @@
 """All promises, watching one world."""
 
+import pytest
 from hypothesis import HealthCheck, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from tests.session.promises.answers import Answers
 from tests.session.promises.configuring import Configuring
@@ -14,6 +16,7 @@ from tests.session.promises.speech import Speech
 from tests.session.promises.stopping import Stopping
 from tests.session.promises.tools import Tools
 from tests.session.promises.turns import Turns
+from voicechat.session import commands as cmd
 
 
 class World(Driver):
@@ -29,6 +32,20 @@ class World(Driver):
         OutOfBand,
         SessionEnd,
     )
+
+
+class Telephone(World):
+    """The same world with a keypad, and a user who hangs up."""
+
+    @rule(key=st.sampled_from("1#x"))
+    def press_key(self, key: str) -> None:
+        self.keyed = True
+        self.feed(cmd.PressKey(key))
+
+    @precondition(lambda self: self.turns_begun > 3)
+    @rule()
+    def hang_up(self) -> None:
+        self.feed(cmd.HangUp())
 
 
 def missed_corners() -> list[str]:
@@ -56,3 +73,17 @@ def test_every_promise_holds_and_every_corner_is_reached() -> None:
             break
         run_state_machine_as_test(seed(number)(World), settings=chosen)
     assert not missed_corners(), f"the rules never reached: {missed_corners()}"
+
+
+@pytest.mark.long
+def test_every_promise_holds_with_a_keypad_too() -> None:
+    Telephone.reached.clear()
+    chosen = settings(
+        max_examples=80,
+        stateful_step_count=50,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(seed(0)(Telephone), settings=chosen)
+    for corner in ("an entry of keys is a turn", "a key silences a reply", "HangUp in REPLYING"):
+        assert Telephone.reached[corner], corner

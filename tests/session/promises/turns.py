@@ -31,8 +31,12 @@ class Turns(Promise):
         told = notices(effects)
         detected = [n for n in told if isinstance(n, nt.TurnCommitted) and n.detected]
         interrupted = [n for n in told if isinstance(n, nt.Interrupted)]
-        assert len(detected) + len(interrupted) <= 1
-        assert self.world.hands_free or not (detected or interrupted)
+        # What silences a reply lets an entry of keys be answered that waited for its end.
+        pressed = isinstance(event, cmd.PressKey)
+        assert len(detected) + len(interrupted) <= 1 + self.world.keyed
+        assert self.world.hands_free or self.world.keyed or not (detected or interrupted)
+        self.world.reach("an entry of keys is a turn", pressed and detected)
+        self.world.reach("a key silences a reply", pressed and interrupted)
         self.world.reach("a turn ends by itself", detected)
         self.world.reach("an interruption by itself", interrupted)
         asks = isinstance(event, cmd.Respond) and not event.overrides.out_of_band

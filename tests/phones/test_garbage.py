@@ -1,0 +1,76 @@
+"""Whatever a caller of a media stream does, it is handled as documented, and nothing of
+it is left behind.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.phones.service import KEY, phone_server
+from tests.phones.test_media_stream_wires import MEDIA, STARTS, UP
+from voicechat.dialects.media_streams.call import MOST_ERRORS
+from voicechat.dialects.media_streams.endpoint import GREETING_FRAMES
+from voicechat.server.serve import Running
+
+pytestmark = [pytest.mark.real_time, pytest.mark.long]
+
+START = json.loads(json.dumps(STARTS["twilio"]).replace("vct_1", KEY))
+BAD_KEY = json.loads(json.dumps(STARTS["twilio"]).replace("vct_1", "vt_wrong"))
+AUDIO = UP["twilio"]["media"]
+BACKWARDS = [
+    {**AUDIO, "sequenceNumber": str(9 - n), "media": {**AUDIO["media"], "chunk": str(9 - n)}}
+    for n in range(9)
+]
+BAD_BASE64 = {"event": "media", "media": {"payload": "*"}}
+HUGE = {"event": "media", "media": {"payload": MEDIA * 50_000}}
+CASES: dict[str, tuple[Sequence[Any], bool]] = {
+    "a stream without start": ([AUDIO] * GREETING_FRAMES, False),
+    "a wrong key": ([BAD_KEY], False),
+    "no JSON": (["hello"], False),
+    "a start without a call": ([{"event": "start"}], False),
+    "10 MB before the start": ([HUGE], False),
+    "10 MB in the call": ([START, HUGE], False),
+    "broken media, again and again": ([START, *[BAD_BASE64] * MOST_ERRORS], False),
+    "a stop in the middle of the greeting": ([START, UP["twilio"]["stop"]], False),
+    "media before the start": ([AUDIO, START, AUDIO], True),
+    "numbers that go backwards": ([START, *BACKWARDS], True),
+    "an event of next year": ([START, {"event": "hologram"}, AUDIO], True),
+    "a second start": ([START, START, AUDIO], True),
+}
+"""What is said, and whether the call goes on."""
+
+
+async def said(server: Running, frames: Sequence[Any]) -> bool:
+    """Say all that; return whether the call has gone on, and hang up without a word."""
+    address = f"{server.url.replace('http', 'ws')}/phone/twilio/stream/hotel"
+    async with connect(address, max_size=None) as socket:
+        try:
+            for frame in frames:
+                await socket.send(frame if isinstance(frame, str) else json.dumps(frame))
+            await socket.send(json.dumps({**UP["twilio"]["key"], "dtmf": {"digit": "#"}}))
+            async for message in socket:
+                mark = json.loads(message).get("mark", {}).get("name", "")
+                if mark.startswith("2:"):  # the entry of keys is answered, after the greeting
+                    socket.transport.abort()
+                    return True
+        except ConnectionClosed:
+            pass
+    return False
+
+
+async def test_nothing_is_left_of_any_call(tmp_path: Path) -> None:
+    async with phone_server(tmp_path) as server, asyncio.timeout(120):
+        before = {task.get_name() for task in asyncio.all_tasks()}
+        for case, (frames, goes_on) in CASES.items():
+            assert await said(server, frames) is goes_on, case
+        while server.admission.sessions:  # noqa: ASYNC110 - bounded by the timeout
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1.1)  # what a session holds is released within a second
+        left = {task.get_name() for task in asyncio.all_tasks()} - before
+        assert not {name for name in left if name.startswith(("session", "reply"))}
