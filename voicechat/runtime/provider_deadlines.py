@@ -5,8 +5,8 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 from voicechat.errors import FailureKind, ProviderError
@@ -109,12 +109,23 @@ class TimedItems(Generic[T]):
             self._waiting.cancel()
 
 
+@contextmanager
+def provider_errors() -> Iterator[None]:
+    """Raise any other exception of a provider in the block as ``ProviderError``
+    (BROKEN), and log it by type and place without its text.
+    """
+    try:
+        yield
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise _broken(error) from error
+
+
 async def next_item(items: AsyncIterator[T]) -> T | None:
     """Return the provider's next item, however long it takes, or None at its end. With
-    deadlines, use ``TimedItems``.
-
-    Any other exception of the provider is raised as ``ProviderError`` (BROKEN), and
-    logged by type and place without its text.
+    deadlines, use ``TimedItems``. Raises ``ProviderError``, as ``provider_errors``
+    does.
     """
     try:
         return await anext(items, None)

@@ -32,7 +32,7 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.delta_coalescer import DeltaCoalescer
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.prosody import ProsodySynthesizer
-from voicechat.runtime.provider_deadlines import closing, next_item
+from voicechat.runtime.provider_deadlines import closing, next_item, provider_errors
 from voicechat.session.effects import AdoptReply, ContinueReply, FinishSpeech, Speak, StartReply
 from voicechat.session.events import (
     ReplyFailed,
@@ -105,20 +105,18 @@ class _SentenceAudio:
         self._arrived = asyncio.Event()
         self._left = asyncio.Event()
 
-    def add(self, chunk: AudioChunk) -> None:
-        """Add synthesised audio. All chunks have the same rate."""
+    def add(self, chunk: AudioChunk) -> bool:
+        """Add synthesised audio; returns whether ``AHEAD_MS`` or more is buffered now.
+        All chunks have the same rate.
+        """
         self._pcm += chunk.pcm
         self._rate_hz = chunk.rate_hz
         self._arrived.set()
-
-    @property
-    def full(self) -> bool:
-        """Whether ``AHEAD_MS`` or more is buffered; `room` waits until less is."""
-        return len(self._pcm) >= self._rate_hz * AHEAD_MS // 1000 * 2
+        return len(self._pcm) >= chunk.rate_hz * AHEAD_MS // 1000 * 2
 
     async def room(self) -> None:
-        """Wait until it is not ``full``."""
-        while self.full:
+        """Wait until less than ``AHEAD_MS`` is buffered."""
+        while len(self._pcm) >= _piece_bytes(self._rate_hz, AHEAD_MS):
             self._left.clear()
             await self._left.wait()
 
@@ -353,11 +351,12 @@ class ReplyTask:
 
     async def _take_chunks(self, sentence: _SentenceAudio) -> None:
         chunks = self._speech.synthesize(sentence.text)
-        async with closing(chunks):
-            while (chunk := await next_item(chunks)) is not None:
-                sentence.add(chunk)
-                if sentence.full:
-                    await sentence.room()
+        # Not next_item for each: chunks may be of 20 ms, five to a packet.
+        with provider_errors():
+            async with closing(chunks):
+                async for chunk in chunks:
+                    if sentence.add(chunk):
+                        await sentence.room()
 
     async def _talk(self) -> None:
         """Encode and send the audio of the sentences in order, each piece as soon as it
