@@ -30,7 +30,7 @@ class FarEnd(MemorySocket):
     """For each clear, how many milliseconds of the reply had been played by then."""
     returned: list[str] = field(default_factory=list)
     _queue: deque[bytes | str] = field(default_factory=deque)
-    _played_bytes: int = 0
+    played_bytes: int = 0
     _head_since_s: float = 0.0
     _timer: asyncio.TimerHandle | None = None
     _arrives_s: dict[str, float] = field(default_factory=dict)
@@ -84,10 +84,10 @@ class FarEnd(MemorySocket):
                 part = 0.0
                 if self._queue and isinstance(self._queue[0], bytes):
                     part = (now_s - self._head_since_s) * 1000
-                self.heard.append(self._played_bytes / BYTES_PER_MS + part)
+                self.heard.append(self.played_bytes / BYTES_PER_MS + part)
                 marks = [item for item in self._queue if isinstance(item, str)]
                 self._queue.clear()
-                self._played_bytes = 0
+                self.played_bytes = 0
                 for mark in marks:
                     self._return(mark)
             case event:
@@ -111,7 +111,7 @@ class FarEnd(MemorySocket):
                 self._timer = loop.call_at(ends_s, self._play)
                 return
             self._queue.popleft()
-            self._played_bytes += len(head)
+            self.played_bytes += len(head)
             self._head_since_s = ends_s
 
     def _return(self, mark: str) -> None:
