@@ -1,6 +1,10 @@
-"""``voicechat devices``: list, pair and revoke devices."""
+"""``voicechat devices``: list, pair and revoke devices, show and erase what agents
+remember of them.
+"""
 
 import argparse
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from voicechat.cli.command import EXIT_OK, CliCommand, CommandError, add_config_argument
@@ -14,7 +18,9 @@ MAX_NAME_CHARACTERS = 100
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|pair|revoke")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="list|pair|revoke|memory|forget"
+    )
     actions.add_parser("list", help="list the devices, and those that wait to be paired")
     pair = actions.add_parser("pair", help="let a device in that shows six digits")
     pair.add_argument("code", help="the six digits that the device shows or says")
@@ -22,6 +28,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     pair.add_argument("--name", default="", help="what you call it")
     revoke = actions.add_parser("revoke", help="lock a device out, also while it talks")
     revoke.add_argument("id", help="the id that 'voicechat devices list' shows")
+    memory = actions.add_parser("memory", help="show what agents remember of a device")
+    memory.add_argument("id", help="the device")
+    memory.add_argument("--json", action="store_true", help="all of it, for programs")
+    forget = actions.add_parser("forget", help="erase what agents remember of a device")
+    forget.add_argument("id", help="the device")
     add_config_argument(parser)
 
 
@@ -33,6 +44,12 @@ def _run(arguments: argparse.Namespace) -> int:
             _list(store)
         case "pair":
             _pair(store, config, arguments)
+        case "memory":
+            _show_memory(store, arguments.id.lower(), as_json=arguments.json)
+        case "forget":
+            if not store.forget(arguments.id.lower()):
+                raise CommandError(f"nothing is remembered of {arguments.id!r}")
+            print(f"forgot {arguments.id.lower()}")
         case _:
             if not store.revoke(arguments.id.lower(), int(unix_s())):
                 raise CommandError(
@@ -75,12 +92,27 @@ def _pair(store: DeviceStore, config: Config, arguments: argparse.Namespace) -> 
     print(f"paired {device.id}; it connects when it asks again, in a minute at most")
 
 
+def _show_memory(store: DeviceStore, device_id: str, *, as_json: bool) -> None:
+    memories = store.memories_of(device_id)
+    if as_json:
+        written = {agent: asdict(memory) for agent, memory in memories.items()}
+        print(json.dumps({"device": device_id, "agents": written}, ensure_ascii=False, indent=2))
+        return
+    if not memories:
+        print(f"nothing is remembered of {device_id}")
+    for agent, memory in memories.items():
+        print(f"{agent}, {_date(memory.updated_s)}:")
+        print(memory.summary or "(no summary)")
+        for turn in memory.turns:
+            print(f"  {turn}")
+
+
 def _date(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d")
 
 
 COMMAND = CliCommand(
-    summary="list, pair and revoke devices with the xiaozhi firmware",
+    summary="list, pair and revoke devices with the xiaozhi firmware; their memory",
     example="  voicechat devices list\n"
     "  voicechat devices pair 123456 --agent kitchen --name 'by the window'\n"
     "  voicechat devices revoke 98:3d:ae:00:11:22",

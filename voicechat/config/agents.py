@@ -64,6 +64,7 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
         goodbye=agent.goodbye,
         max_duration_ms=round(agent.max_duration_s * 1000) if agent.max_duration_s else None,
         end_conversation=agent.end_conversation,
+        remembers=agent.memory == "device",
         keypad=agent.keypad.keypad if agent.keypad else Keypad(),
         transfers=agent.transfers,
         variables=agent.variables,

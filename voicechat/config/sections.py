@@ -601,6 +601,11 @@ class AgentConfig(ConfigSection):
     """Said before the server ends the conversation."""
     max_duration_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """The conversation ends after this time, with the goodbye; unset: never."""
+    memory: Literal["none", "device"] = "none"
+    """``device``: the agent remembers earlier conversations of the same device, as a
+    summary that its chat model makes and the last turns. Only devices that were paired
+    are remembered.
+    """
     end_conversation: bool = False
     """True: the model has a tool `end_conversation`, with which it ends the
     conversation after its last words.

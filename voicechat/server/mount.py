@@ -49,6 +49,7 @@ from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
 from voicechat.session.transcription_session import TranscriptionSession
+from voicechat.session.types import Message
 from voicechat.store.access import ApiEndpoint
 from voicechat.voice.detector import VoiceDetector
 
@@ -79,6 +80,16 @@ class Authorise(Protocol):
 
     async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
         """Authorise a caller at ``address`` by the key in its first frames."""
+
+
+class AgentMemory(Protocol):
+    """What agents remember of earlier conversations of the same caller."""
+
+    async def recall(self, key_id: str, agent: Agent) -> Agent:
+        """Return the agent as it talks to the holder of that key."""
+
+    async def remember(self, key_id: str, agent: Agent, messages: Sequence[Message]) -> None:
+        """Remember a conversation that has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +130,8 @@ class _SessionParts:
     machine: Machine
     dialect: Dialect
     providers: SessionProviders
+    agent: Agent | None = None
+    """Who answers; None: nobody does."""
 
 
 class Mount:
@@ -133,8 +146,11 @@ class Mount:
         conditions: Conditions,
         *,
         agents: Agents | None = None,
+        memory: AgentMemory | None = None,
         pass_on: PassOn = lambda _request, _session: False,
     ) -> None:
+        """Without a ``memory`` agents remember nothing of earlier conversations."""
+        self._memory = memory
         self._endpoints = endpoints
         self._services = services
         self._admission = admission
@@ -229,8 +245,9 @@ class Mount:
                 response = await socket.open(request)
                 await resumable.attach(socket, caller.received)
             else:
+                agent = await self._recall(caller, principal)
                 with self._admission.admitted(principal):
-                    parts = self._open(endpoint, handshake, caller, principal)
+                    parts = self._open(endpoint, handshake, caller, principal, agent)
                     response = await socket.open(request)
                     await self._serve(parts, socket, principal)
         except AdmissionError as refusal:
@@ -290,8 +307,9 @@ class Mount:
             principal = await self._authorise.admit_key(caller.key, handshake.peer, access)
         else:
             principal = await self._authorise(request, access)
+        agent = await self._recall(caller, principal)
         with self._admission.admitted(principal):
-            parts = self._open(endpoint, handshake, caller, principal)
+            parts = self._open(endpoint, handshake, caller, principal, agent)
             await self._serve(parts, _Replayed(socket, frames), principal)
 
     async def _refuse(self, endpoint: Endpoint, socket: Socket, refusal: AdmissionError) -> None:
@@ -315,24 +333,59 @@ class Mount:
 
     # --- a session begins -------------------------------------------------------------
 
+    async def _recall(self, caller: Caller, principal: Principal) -> Agent | None:
+        """Return the caller's agent if it remembers them; None: there is nothing to
+        remember.
+        """
+        if self._memory is None:
+            return None
+        try:
+            agent, _ = self._choose(caller, principal)
+        except RemoteProtocolError:
+            return None  # it is refused when the session is opened
+        recalled = await self._memory.recall(principal.key_id, agent)
+        return None if recalled is agent else recalled
+
+    def _choose(self, caller: Caller, principal: Principal) -> tuple[Agent, str]:
+        """Return the agent that answers, and a note about it.
+
+        Raises ``RemoteProtocolError``.
+        """
+        arrival = replace(caller.arrival, key_id=principal.key_id)
+        chosen = self._agents.choose_agent(arrival)
+        return chosen.agent.filled(arrival.values(local_time())), chosen.note
+
     def _open(
-        self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
+        self,
+        endpoint: Endpoint,
+        handshake: Handshake,
+        caller: Caller,
+        principal: Principal,
+        recalled: Agent | None = None,
     ) -> _SessionParts:
-        """Choose the agent and open the session. Raises ``AdmissionError``."""
+        """Choose the agent and open the session. Raises ``AdmissionError``.
+
+        ``recalled`` is the agent with what it remembers of the caller, if it does.
+        """
         try:
             if endpoint.kind is Kind.RECOGNITION:
                 return self._open_recognition(endpoint, handshake, caller)
-            return self._open_conversation(endpoint, handshake, caller, principal)
+            return self._open_conversation(endpoint, handshake, caller, principal, recalled)
         except RemoteProtocolError as error:
             raise AdmissionError(error.status, error.message) from None
 
     def _open_conversation(
-        self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
+        self,
+        endpoint: Endpoint,
+        handshake: Handshake,
+        caller: Caller,
+        principal: Principal,
+        recalled: Agent | None,
     ) -> _SessionParts:
         services, conditions = self._services, self._conditions
         arrival = replace(caller.arrival, key_id=principal.key_id)
-        chosen = self._agents.choose_agent(arrival)
-        agent = chosen.agent.filled(arrival.values(local_time()))
+        agent, note = self._choose(caller, principal)
+        agent = recalled or agent
         if conditions.detector is None:
             agent = replace(agent, turn_detection=None)
         model = services.models[agent.llm]
@@ -342,7 +395,7 @@ class Mount:
         synthesizer = services.synthesizer(
             caller.synthesizer_path, _service_name(caller.synthesizer, agent.tts)
         )
-        notes = [chosen.note, combined_notes(recognizer.resolved, synthesizer.resolved)]
+        notes = [note, combined_notes(recognizer.resolved, synthesizer.resolved)]
         connection = Connection(
             handshake=handshake,
             epoch_s=unix_s(),
@@ -350,7 +403,7 @@ class Mount:
             models=services.model_names,
             model=arrival.model or agent.name,
             configuration=principal.configuration,
-            note="; ".join(note for note in notes if note),
+            note="; ".join(filter(None, notes)),
             hands_free=conditions.detector is not None,
             pick_voice=_voice_picker(synthesizer.provider, agent.voice),
             agent=agent,
@@ -375,7 +428,7 @@ class Mount:
             detector=conditions.detector,
             reads=conditions.reads,
         )
-        return _SessionParts(machine, opening.dialect, providers)
+        return _SessionParts(machine, opening.dialect, providers, agent)
 
     def _find_agent(
         self, arrival: Arrival, name: str, variables: Mapping[str, str]
@@ -413,6 +466,11 @@ class Mount:
             hand_over=self._conditions.hand_over,
         )
         await self._admission.serve_conversation(conversation, principal)
+        if self._memory is not None and parts.agent is not None and parts.agent.remembers:
+            assert isinstance(parts.machine, Session), "an agent converses"
+            messages = parts.machine.messages
+            remembering = self._memory.remember(principal.key_id, parts.agent, messages)
+            _ = self._tasks.spawn(remembering, "remembering")
 
     # --- sessions that outlive their connection ---------------------------------------
 

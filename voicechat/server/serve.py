@@ -28,6 +28,7 @@ from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
+from voicechat.server.devices.memory import DeviceMemory
 from voicechat.server.devices.ota import OtaEndpoint
 from voicechat.server.devices.vision import VisionEndpoint
 from voicechat.server.gc_tuning import tune_garbage_collector
@@ -246,6 +247,7 @@ def _build_parts(
             several=context.shared is not None,
         ),
         agents=config.agents,
+        memory=DeviceMemory(devices, services.models),
         pass_on=context.pass_on,
     )
     load_shedder.on_level = (admission.set_load_level, metrics.set_load_level, context.on_level)

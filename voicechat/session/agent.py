@@ -104,6 +104,8 @@ class Agent:
     """Where the model may pass the conversation on to with its tool ``transfer``: by
     name, a number or an address that the line understands. Empty: there is no tool.
     """
+    remembers: bool = False
+    """Whether it remembers earlier conversations of the same device."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables besides ``VARIABLES`` that a connection may bring, with what they are
     when it does not.
@@ -113,6 +115,10 @@ class Agent:
     def greets(self) -> bool:
         """Whether the agent speaks first."""
         return bool(self.greeting or self.greeting_prompt)
+
+    def with_instructions(self, more: str) -> "Agent":
+        """Give the agent with ``more`` behind its instructions."""
+        return replace(self, instructions=f"{self.instructions}{more}".strip())
 
     def filled(self, values: Mapping[str, str]) -> "Agent":
         """Give the agent with every ``{variable}`` of its texts replaced.

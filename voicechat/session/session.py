@@ -30,7 +30,7 @@ from voicechat.session.notices import (
 from voicechat.session.session_core import SessionCore
 from voicechat.session.states import TURN, State, Step
 from voicechat.session.turn_taking import Decision
-from voicechat.session.types import Settings
+from voicechat.session.types import Message, Settings
 
 
 class Session:
@@ -74,6 +74,11 @@ class Session:
     def settings(self) -> Settings:
         """The settings in force."""
         return self._core.settings
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What is remembered of the conversation."""
+        return self._core.replies.history.messages
 
     # --- the machine ------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
-"""Devices that may talk to the server: who they are, their keys, and the codes with
-which new ones are paired. A SQLite file of the data directory.
+"""Devices that may talk to the server: who they are, their keys, the codes with which
+new ones are paired, and what agents remember of them. A SQLite file of the data
+directory.
 
 A device says its id, which is printed on it, and a client id, which it has made itself
 and tells nobody else: only both together are the device. Of the client id the SHA-256
@@ -11,6 +12,7 @@ time it asks, and none is stored.
 import base64
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import sqlite3
@@ -42,6 +44,9 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS code (code TEXT PRIMARY KEY, id TEXT NOT NULL, "
     "client BLOB NOT NULL, about TEXT NOT NULL, address TEXT NOT NULL, "
     "expires_s INTEGER NOT NULL, UNIQUE (id, client))",
+    "CREATE TABLE IF NOT EXISTS memory (id TEXT NOT NULL, agent TEXT NOT NULL, "
+    "summary TEXT NOT NULL, turns TEXT NOT NULL, updated_s INTEGER NOT NULL, "
+    "PRIMARY KEY (id, agent))",
 )
 _COLUMNS = "id, key_id, agent, name, about, created_s, seen_s, revoked_s"
 _GRANT = Grant(
@@ -77,6 +82,16 @@ class Waiting:
     id: str
     about: str
     expires_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What an agent remembers of a device."""
+
+    summary: str
+    turns: tuple[str, ...]
+    """The last messages, word for word."""
+    updated_s: int
 
 
 class UnknownCodeError(Exception):
@@ -172,6 +187,55 @@ class DeviceStore:
         mac = hmac.new(self._server_secret(), b"sign:" + text.encode(), hashlib.sha256)
         return _written(mac.digest())
 
+    # --- memory -----------------------------------------------------------------------
+
+    def recall(self, key_id: str, agent: str) -> Memory | None:
+        """Return what ``agent`` remembers of the device whose key this is, if any."""
+        if not self._path.exists():
+            return None
+        with self._database() as database:
+            row = database.execute(
+                "SELECT summary, turns, updated_s FROM memory JOIN device USING (id) "
+                "WHERE key_id = ? AND memory.agent = ? AND revoked_s IS NULL",
+                (key_id, agent),
+            ).fetchone()
+        return None if row is None else Memory(row[0], tuple(json.loads(row[1])), row[2])
+
+    def remember(self, key_id: str, agent: str, memory: Memory) -> bool:
+        """Keep what ``agent`` remembers of the device whose key this is, in place of
+        what it did before. False when the key is no device's, or that is revoked.
+        """
+        if not self._path.exists():
+            return False
+        with self._database() as database:
+            changed = database.execute(
+                "INSERT OR REPLACE INTO memory (id, agent, summary, turns, updated_s) "
+                "SELECT id, ?, ?, ?, ? FROM device WHERE key_id = ? AND revoked_s IS NULL",
+                (agent, memory.summary, json.dumps(memory.turns), memory.updated_s, key_id),
+            )
+            return changed.rowcount == 1
+
+    def memories_of(self, device_id: str) -> dict[str, Memory]:
+        """Return what is remembered of a device, by agent."""
+        if not self._path.exists():
+            return {}
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT agent, summary, turns, updated_s FROM memory WHERE id = ? ORDER BY agent",
+                (device_id,),
+            ).fetchall()
+        return {row[0]: Memory(row[1], tuple(json.loads(row[2])), row[3]) for row in rows}
+
+    def forget(self, device_id: str) -> bool:
+        """Forget everything about a device's conversations. False: nothing was
+        remembered.
+        """
+        if not self._path.exists():
+            return False
+        with self._database() as database:
+            erased = database.execute("DELETE FROM memory WHERE id = ?", (device_id,))
+            return erased.rowcount > 0
+
     # --- the command line -------------------------------------------------------------
 
     def pair(self, code: str, agent: str, name: str, now_s: int) -> Device:
@@ -227,6 +291,12 @@ class DeviceStore:
         self.revoke(device_id, now_s)
         key, _ = self._keys.create_key(f"device {device_id}", _GRANT, make_secret=self._key_secret)
         with self._database() as database:
+            # Another device with the same id must not know what this one has said.
+            database.execute(
+                "DELETE FROM memory WHERE id = ? AND NOT EXISTS "
+                "(SELECT 1 FROM device WHERE id = ? AND client = ?)",
+                (device_id, device_id, client),
+            )
             row = database.execute(
                 "INSERT OR REPLACE INTO device (id, client, key_id, agent, name, about, "
                 f"created_s, seen_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}",
