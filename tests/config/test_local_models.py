@@ -57,14 +57,19 @@ def test_a_pulled_bundle_is_used_for_everything(tmp_path: Path) -> None:
     pull(tmp_path, "local")
     config = load(tmp_path)
     models = str(tmp_path / "models")
-    assert providers(config) == {"asr": "faster_whisper", "llm": "llama_cpp", "tts": "kokoro"}
+    assert providers(config) == {"asr": "faster_whisper", "llm": "llama_cpp", "tts": "piper"}
     assert config.asr["default"].arguments == {
         "model": "faster-whisper-base",
         "models_dir": models,
         "language": ["zh", "en"],
     }
     assert config.llm["default"].arguments["model"] == "qwen2.5-coder-1.5b-instruct"
-    assert config.tts["default"].arguments["model"] == "kokoro-v1.0-int8"
+    assert config.tts["default"].arguments["model"] == "piper-en_US-joe-medium"
+    chosen = config.tts["default"].by_language.chosen
+    assert {language: (voice.service, voice.voice) for language, voice in chosen.items()} == {
+        "zh": ("kokoro", "zf_xiaobei")
+    }
+    assert config.tts["kokoro"].arguments["model"] == "kokoro-v1.0-int8"
     assert config.hands_free.turn_model == str(tmp_path / TURN_FILE)
     assert config.agents.agents["default"].instructions == INSTRUCTIONS
     assert start_hint(providers(config), config.local_models) is None
@@ -75,7 +80,7 @@ def test_a_pulled_bundle_is_used_for_everything(tmp_path: Path) -> None:
     [
         ("local-en", "qwen2.5-coder-1.5b-instruct", "piper-en_US-joe-medium", "en"),
         ("local-zh", "qwen2.5-coder-1.5b-instruct", "kokoro-v1.0-int8", ["zh", "en"]),
-        ("local-small", "qwen2.5-coder-0.5b-instruct", "kokoro-v1.0-int8", ["zh", "en"]),
+        ("local-small", "qwen2.5-coder-0.5b-instruct", "piper-en_US-joe-medium", ["zh", "en"]),
     ],
 )
 def test_the_services_suit_the_bundle(
@@ -96,18 +101,25 @@ def test_what_is_configured_stays(tmp_path: Path) -> None:
         '[hands_free]\nturn_model = ""\n[agents.default]\ninstructions = "Be brief."\n',
         OPENAI_API_KEY="sk-12345678",
     )
-    assert providers(config) == {"asr": "pocketsphinx", "llm": "openai", "tts": "kokoro"}
+    assert providers(config) == {"asr": "pocketsphinx", "llm": "openai", "tts": "piper"}
     assert config.hands_free.turn_model == ""
     assert config.agents.agents["default"].instructions == "Be brief."
     remote = load(tmp_path, OPENAI_API_KEY="sk-12345678")
     assert remote.agents.agents["default"].instructions == ""
 
 
-def test_without_the_extra_the_embedded_services_stay_and_the_hint_says_why(
+def test_a_model_without_what_runs_it_is_not_used_and_the_hint_names_it(
     tmp_path: Path, installed: set[str]
 ) -> None:
-    installed.remove("xllamacpp")
     pull(tmp_path, "local")
+    installed.remove("misaki")
+    config = load(tmp_path)
+    assert set(config.tts) == {"default"}
+    assert config.asr["default"].arguments["language"] == "en"
+    hint = start_hint(providers(config), config.local_models)
+    assert hint is not None
+    assert hint.startswith("kokoro-v1.0-int8: pulled, and not used until")
+    installed.clear()
     config = load(tmp_path)
     assert providers(config) == EMBEDDED
     hint = start_hint(providers(config), config.local_models)
@@ -126,6 +138,7 @@ def test_the_providers_are_those_of_the_catalogue_and_exist(tmp_path: Path, bund
     catalogue = read_catalogue()
     services = find_local_models(tmp_path / "models").services
     assert set(services) == set(EMBEDDED)
-    for kind, service in services.items():
-        assert service["provider"] == catalogue.models[str(service["model"])].provider
-        assert service["provider"] in OURS[kind]  # type: ignore[index]
+    for kind, sections in services.items():
+        for section in sections.values():
+            assert section["provider"] == catalogue.models[str(section["model"])].provider
+            assert section["provider"] in OURS[kind]  # type: ignore[index]

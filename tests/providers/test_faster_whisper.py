@@ -99,7 +99,7 @@ def test_what_a_user_says_is_no_sign_off_and_no_repetition() -> None:
 
 
 def test_traditional_characters_are_converted() -> None:
-    pytest.importorskip("misaki", reason="needs misaki (pip install 'voicechat[local]')")
+    pytest.importorskip("opencc", reason="needs OpenCC (pip install 'voicechat[local]')")
     from voicechat.providers.faster_whisper_worker import simplified
 
     assert simplified("請問最近的地鐵站怎麼走？謝謝，AI 3") == "请问最近的地铁站怎么走？谢谢，AI 3"

@@ -230,9 +230,10 @@ def _add_defaults(tree: Tree, environ: Mapping[str, str], local_models: LocalMod
             continue
         found = _openai(environ) if kind == "llm" else {}
         is_local = not found and "default" not in services and kind in local_models.services
-        default = services.setdefault(
-            "default", dict(local_models.services[kind]) if is_local else found
-        )
+        if is_local:
+            for name, section in local_models.services[kind].items():
+                services.setdefault(name, dict(section))
+        default = services.setdefault("default", found)
         if isinstance(default, dict):
             default.setdefault("provider", embedded)
         if is_local and kind == "llm":

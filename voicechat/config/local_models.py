@@ -27,48 +27,67 @@ _VOICES = "kokoro-v1.0-int8"
 _CHINESE_VOICE = "zf_xiaobei"
 _TURN = "smart-turn-v3.2"
 _TURN_FILE = "smart-turn-v3.2-cpu.onnx"
-_RUNTIMES = ("faster_whisper", "misaki", "piper", "xllamacpp")
-"""Modules that the extra ``local`` installs, one for each provider."""
+_MODULES = {
+    "faster_whisper": "faster_whisper",
+    "kokoro": "misaki",
+    "llama_cpp": "xllamacpp",
+    "piper": "piper",
+}
+"""A module without which a provider cannot work, of those that the extra ``local``
+installs.
+"""
+
+_Section = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalModels:
     """The pulled models as parts of a configuration."""
 
-    services: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    """The section ``default`` of ``asr``, ``llm`` and ``tts``, as far as there are
-    models.
+    services: Mapping[str, Mapping[str, Mapping[str, object]]] = field(default_factory=dict)
+    """Sections of ``asr``, ``llm`` and ``tts`` by name, ``default`` among them, as far
+    as there are models.
     """
     turn_model: str = ""
     """The file of the end-of-turn model; empty: none."""
-    runtime_missing: bool = False
-    """Models are there, and what runs them is not installed; ``services`` is empty."""
+    unused: tuple[str, ...] = ()
+    """Models that are there, while what runs them is not installed."""
 
 
 def find_local_models(folder: Path) -> LocalModels:
     """Look for the models of the shipped bundles in the folder of pulled models."""
+    unused: list[str] = []
 
-    def first(*names: str) -> str:
-        return next((name for name in names if (folder / name).is_dir()), "")
+    def first(provider: str, *names: str) -> str:
+        found = next((name for name in names if (folder / name).is_dir()), "")
+        if found and find_spec(_MODULES[provider]) is None:
+            unused.append(found)
+            return ""
+        return found
 
-    ears, chat, voice = first(*_EARS), first(*_CHAT), first(_VOICES, _ENGLISH_VOICE)
-    services: dict[str, dict[str, object]] = {}
+    ears, chat = first("faster_whisper", *_EARS), first("llama_cpp", *_CHAT)
+    english, voices = first("piper", _ENGLISH_VOICE), first("kokoro", _VOICES)
+    services: dict[str, dict[str, _Section]] = {}
     if ears:
         # Told which languages come, Whisper mistakes none for another one.
-        language = ["zh", "en"] if voice == _VOICES and not ears.endswith(".en") else "en"
-        services["asr"] = {"provider": "faster_whisper", "model": ears, "language": language}
+        language = ["zh", "en"] if voices and not ears.endswith(".en") else "en"
+        section: _Section = {"provider": "faster_whisper", "model": ears, "language": language}
+        services["asr"] = {"default": section}
     if chat:
-        services["llm"] = {"provider": "llama_cpp", "model": chat}
-    if voice:
-        provider = "kokoro" if voice == _VOICES else "piper"
-        services["tts"] = {"provider": provider, "model": voice}
-        if voice == _VOICES:
-            services["tts"]["by_language"] = {"zh": _CHINESE_VOICE}
+        services["llm"] = {"default": {"provider": "llama_cpp", "model": chat}}
+    kokoro: _Section = {"provider": "kokoro", "model": voices}
+    piper: _Section = {"provider": "piper", "model": english}
+    if voices and english:
+        # Piper speaks English eight times as fast as Kokoro.
+        chinese = {"service": "kokoro", "voice": _CHINESE_VOICE}
+        services["tts"] = {"default": piper | {"by_language": {"zh": chinese}}, "kokoro": kokoro}
+    elif voices:
+        services["tts"] = {"default": kokoro | {"by_language": {"zh": _CHINESE_VOICE}}}
+    elif english:
+        services["tts"] = {"default": piper}
     turn_file = folder / _TURN / _TURN_FILE
     turn_model = str(turn_file) if turn_file.is_file() else ""
-    if services and not all(map(find_spec, _RUNTIMES)):
-        return LocalModels(turn_model=turn_model, runtime_missing=True)
-    return LocalModels(services=services, turn_model=turn_model)
+    return LocalModels(services=services, turn_model=turn_model, unused=tuple(unused))
 
 
 def start_hint(providers: Mapping[str, str], models: LocalModels) -> str | None:
@@ -77,8 +96,11 @@ def start_hint(providers: Mapping[str, str], models: LocalModels) -> str | None:
 
     ``providers``: those of the default services, by kind.
     """
-    if models.runtime_missing:
-        return f"models are pulled, and not used until what runs them is installed: {INSTALL}"
+    if models.unused:
+        return (
+            f"{', '.join(models.unused)}: pulled, and not used until what runs it is installed: "
+            f"{INSTALL}"
+        )
     if providers != {"asr": "pocketsphinx", "llm": "builtin", "tts": "espeak"}:
         return None
     return (

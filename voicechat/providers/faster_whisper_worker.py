@@ -9,6 +9,7 @@ recordings with a margin of 2 s, none with 4 s) gets the whole window.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.vad import get_vad_model
 from numpy.typing import NDArray
+from opencc import OpenCC
 
 from voicechat.processes.child import serve
 from voicechat.providers.faster_whisper import PROMPTS, PassAnswer, PassOptions, WorkerOptions
@@ -230,12 +232,13 @@ class Transcriber:
 
 
 def simplified(text: str) -> str:
-    """Return Chinese text in simplified characters, one for one."""
-    from misaki.zh_normalization.char_convert import tranditional_to_simplified
+    """Return Chinese text in simplified characters."""
+    return str(_converter().convert(text))
 
-    # Its table has 麽 for 麼.
-    written: str = tranditional_to_simplified(text).replace("麽", "么")
-    return written
+
+@cache
+def _converter() -> OpenCC:
+    return OpenCC("t2s")
 
 
 class PassJob:
