@@ -33,6 +33,8 @@ THOUGHTS = [
     "<|channel|>analysis<|message|>secret<|end|><|start|>assistant<|channel|>final<|message|>Hello<|return|>",
     "<think>I should not write <think> here, secret</think>Hello",
     " \n<think>secret</think> \n Hello",
+    "[thinking]\nsecret\n[/thinking]\nHello",
+    "Thought: secret\nFinal Answer: Hello",
 ]
 CALLS = [
     f"Hello<tool_call>\n{CALL}\n</tool_call>",
@@ -61,6 +63,10 @@ CALLS = [
     "Hello<|channel|>commentary to=functions.get_weather "
     f"<|constrain|>json<|message|>{CALL}<|call|>",
     f"Hello<tool_call>{CALL}",
+    'Hello✿FUNCTION✿: f\n✿ARGS✿: {"city": "secret"}',
+    "✿FUNCTION✿: f\n✿ARGS✿: {}\n✿RESULT✿: secret\n✿RETURN✿: Hello",
+    "Thought: secret\nAction: f\nAction Input: {}\nObservation: secret\nThought: secret\nFinal Answer: Hello",
+    "\nAction: f\nAction Input: {}\nObservation: secret\nFinal Answer:\nHello",
 ]
 TOKENS = [
     "Hello<|im_end|>",
@@ -118,8 +124,13 @@ def test_a_later_thought_is_hidden_with_the_space_that_would_stand_twice(cut: in
         "[A], [NOTE], [THIN",
         "  Hello",
         "   ",
+        "Thought: life is short. Action: go!",
+        "Actions speak. Thoughts:\nFinal Answer: 42",
+        "That is it. Thought: x\nAction: y",
+        "Use [thinking] and [think] and ✿ and ✿FUN✿",
         "<thi",
         "x <| y",
+        "<|\n|> <| a|> <a| b>",
         "",
     ],
 )
@@ -164,8 +175,8 @@ def test_what_is_held_back_is_bounded() -> None:
 
 
 PARTS = """<think> </think> <| |> < > / = [THINK] [/THINK] ◁think▷ <|channel|> analysis <|message|> <|start|> assistant
-<|im_start|> user ` ``` hi { } [ ] "name" : "f" , "arguments" <tool_call> </tool_call> <|tool_call|> é你 <|im_end|>"""
-PART = st.sampled_from(["\n", " ", *PARTS.split()])
+<|im_start|> user ` ``` hi { } [ ] "name" : "f" , "arguments" ✿FUNCTION✿ : ✿RETURN✿ Thought: Action: [think] [/think] <tool_call> </tool_call> <|tool_call|> é你 <|im_end|>"""
+PART = st.sampled_from(["\n", " ", "\nFinal Answer:", *PARTS.split()])
 
 
 @settings(max_examples=300)

@@ -47,6 +47,7 @@ _MARK = re.compile(rf"<({_BODY}{{1,64}})(?:[\s=][^<>]{{0,256}})?>")
 _MARK_BEGUN = re.compile(rf"<({_BODY}{{0,64}})([\s=][^<>]{{0,256}})?\Z")
 _ATTRIBUTES = re.compile(r"\s*/?|[\s=].*=.*|=.*", re.DOTALL)
 _PIPES = "|｜"
+_PIPES_AT_AN_END = re.compile(r"\A[|｜](?!DSML[|｜])|[|｜]\Z")
 _DSML = re.compile(r"(/?)[|｜]DSML[|｜]")
 _PLAIN_TOKEN = re.compile(
     r"/?s|bos|eos|pad|unk|sep|cls|mask|unused\d{1,4}|0x[0-9a-f]{2}|(?:start|end)_(?:of|function)_\w{1,24}"
@@ -133,6 +134,26 @@ _KIMI = re.compile(r"◁(/?)think▷")
 _KIMI_BEGUN = re.compile(r"◁/?\w{0,5}\Z")
 _KIMI_END = re.compile(r"◁/think▷")
 
+_QWEN = re.compile(r"✿(FUNCTION|ARGS|RESULT|RETURN)✿:? ?")
+_QWEN_BEGUN = re.compile(r"✿(?:[A-Z]{0,8}|(?:FUNCTION|ARGS|RESULT|RETURN)✿:?)\Z")
+_QWEN_ANSWERS = re.compile(r"(?=✿RETURN✿)")
+"""Qwen-Agent writes a call, its arguments and its result; then the answer."""
+
+_REACT = re.compile(r"(?:Thought|Action)\s{0,2}:")
+_REACT_BEGUN = re.compile(r"(?:Th?o?u?g?h?t?|Ac?t?i?o?n?)\s{0,2}\Z")
+_REACT_FOLLOWS = re.compile(r"\n\s{0,8}(?:Action(?: Input)?|Observation|Final Answer)\s{0,2}:")
+_REACT_ANSWERS = re.compile(r"\n\s{0,8}Final Answer\s{0,2}:")
+"""ReAct: a thought, an action with its input, an observation, again and again; at last
+the answer.
+"""
+_SMALL_THOUGHT = re.compile(r"\[(?:think|thinking|reasoning)\]")
+_SMALL_THOUGHT_BEGUN = re.compile(r"\[[a-z]{0,9}\Z")
+_SMALL_THOUGHT_ENDS = re.compile(r"\[/(?:think|thinking|reasoning)\]")
+
+_TRIGGERS = re.compile(r"[<\[{◁✿]")
+_FIRST_TRIGGERS = re.compile(r"[<\[{◁✿TA]")
+"""At the beginning of a reply, where words alone may mark a thought."""
+
 _QUOTES = frozenset("`\"'“‘「『")
 _LEAD_CHARACTERS = 256
 
@@ -146,7 +167,7 @@ class HiddenText(Scanner):
     after a quotation mark or a backtick, talks about these and is kept.
     """
 
-    triggers = re.compile(r"[<\[{◁]")
+    triggers = _FIRST_TRIGGERS
 
     def __init__(
         self, tags: Iterable[str] = (), *, inside: bool = False, only_thoughts: bool = False
@@ -190,11 +211,21 @@ class HiddenText(Scanner):
                 decided = self._decide_mark(text)
             case "◁":
                 decided = self._decide_kimi(text)
+            case "✿":
+                decided = self._decide_qwen(text, final=final)
+            case "T" | "A":
+                decided = self._decide_react(text, final=final)
             case _:
                 decided = self._decide_bracket(text)
         if decided is None and final:
             return 1, text[0]
         return decided
+
+    def plain(self, text: str) -> None:
+        """Notice plain text: the beginning of the reply is over."""
+        super().plain(text)
+        if self.triggers is not _TRIGGERS and not text.isspace():
+            self.triggers = _TRIGGERS
 
     def _tidy(self, run: Run) -> str:
         """Remove white space that only hidden text separated from other white space."""
@@ -231,6 +262,8 @@ class HiddenText(Scanner):
             )
             return None if undecided else (1, "<")
         body, length = mark[1], mark.end()
+        if length > len(body) + 2 and _PIPES_AT_AN_END.search(body):
+            return 1, "<"  # a special token has no attributes
         if body[0] in _PIPES and not _DSML.match(body):
             name = body.strip(_PIPES).replace("▁", "_").lower()
             kept = self._only_thoughts and not _OF_A_THOUGHT.search(name)
@@ -275,7 +308,30 @@ class HiddenText(Scanner):
             return None if _KIMI_BEGUN.match(text) else (1, "◁")
         return self._hide(mark.end(), None if mark[1] else Until(_KIMI_END))
 
+    def _decide_qwen(self, text: str, *, final: bool) -> tuple[int, str] | None:
+        if self._only_thoughts:
+            return 1, "✿"
+        if not final and _QWEN_BEGUN.match(text):
+            return None
+        mark = _QWEN.match(text)
+        if mark is None:
+            return 1, "✿"
+        return self._hide(mark.end(), None if mark[1] == "RETURN" else Until(_QWEN_ANSWERS))
+
+    def _decide_react(self, text: str, *, final: bool) -> tuple[int, str] | None:
+        if self._only_thoughts or _REACT.match(text) is None:
+            undecided = not self._only_thoughts and _REACT_BEGUN.match(text)
+            return None if undecided else (1, text[0])
+        if _REACT_FOLLOWS.search(text) is None:
+            return (1, text[0]) if final else None
+        return self._hide(1, Until(_REACT_ANSWERS))
+
     def _decide_bracket(self, text: str) -> tuple[int, str] | None:
+        if self.triggers is _FIRST_TRIGGERS:
+            if small := _SMALL_THOUGHT.match(text):
+                return self._hide(small.end(), Until(_SMALL_THOUGHT_ENDS))
+            if _SMALL_THOUGHT_BEGUN.match(text):
+                return None
         if not self._only_thoughts and (_CALL_JSON.match(text) or _CALL_PYTHON.match(text)):
             self.skip(UntilBalanced())
             return 0, ""
