@@ -28,6 +28,7 @@ from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.events import DrainRequested, Transcribed
 from voicechat.session.types import Transcript
 from voicechat.testing.harness import ConversationHarness
+from voicechat.testing.scripted import BYTES_PER_MS
 from voicechat.testing.socket import MemorySocket
 from voicechat.testing.transcripts import (
     AUDIO_RATE_HZ,
@@ -40,7 +41,7 @@ from voicechat.testing.transcripts import (
     speech_event,
     tool_call,
 )
-from voicechat.voice.detector import OnScore
+from voicechat.voice.detector import FrameScore, OnScore
 
 T = TypeVar("T")
 
@@ -137,21 +138,39 @@ class SilentDetector:
 
     turn_judge = None
 
-    def open_stream(self, on_score: OnScore) -> "SilentDetector":
-        """Return this stream, which never reports."""
-        return self
+    def open_stream(self, on_score: OnScore) -> "SilentStream":
+        """Return a stream that reports silence."""
+        return SilentStream(on_score)
+
+
+class SilentStream:
+    """Judges all audio to be silence, on the loop's next turn."""
+
+    def __init__(self, on_score: OnScore) -> None:
+        self._on_score = on_score
+        self._bytes = 0
+        self._closed = False
 
     def push(self, pcm: bytes) -> None:
-        """Ignore the audio."""
+        """Take audio."""
+        self._bytes += len(pcm)
+        judged = FrameScore(self._bytes // BYTES_PER_MS, 0.0)
+        asyncio.get_running_loop().call_soon(self._tell, judged)
+
+    def _tell(self, judged: FrameScore) -> None:
+        if not self._closed:
+            self._on_score(judged)
 
     def prefer(self, for_s: float) -> None:
         """See ``DetectorStream.prefer``."""
 
     def note_gap(self, at_ms: int) -> None:
-        """Ignore the gap."""
+        """Go on at ``at_ms``."""
+        self._bytes = at_ms * BYTES_PER_MS
 
     def close(self) -> None:
-        """Do nothing."""
+        """Report nothing more."""
+        self._closed = True
 
 
 async def play_on_runtime(golden: GoldenTranscript) -> list[Line]:
