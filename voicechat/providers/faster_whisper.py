@@ -70,7 +70,7 @@ class PassOptions:
 
     complete: bool
     language: str = ""
-    """That of the stream's last utterance."""
+    """That of the user's last utterance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class FasterWhisperRecognizer(RecognizerProvider):
         ``audio`` are passed on. Cancelling gives the stream's pass up at its next step,
         at most some hundred milliseconds later, without waiting for it.
         """
-        before = ""
+        before = options.language
 
         async def recognise_pass(pcm: bytes, complete: bool) -> Recognized:
             nonlocal before

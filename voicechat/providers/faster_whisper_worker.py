@@ -31,9 +31,11 @@ MARGIN_S = 4.0
 TOKENS_PER_S = 12
 """Bound on the text of a second: the fastest Mandarin, 8 characters, takes so many."""
 TOKENS_AT_LEAST = 24
-SURE = 0.5
-"""Probability from which a detected language replaces that of the stream's last
-utterance.
+SURE, SURE_OF_LITTLE = 0.5, 0.9
+LITTLE_S = 1.5
+"""Probability from which a detected language replaces that of the user's last
+utterance; the second for an utterance that is shorter than ``LITTLE_S``. An "uh-huh"
+may be Chinese.
 """
 VOICED = 0.5
 VOICED_AT_LEAST_MS = 96
@@ -102,7 +104,7 @@ class Transcriber:
         window_s = min(seconds + MARGIN_S, WINDOW_S)
         encoded = self._encode(audio, window_s)
         yield b""
-        language = self._language(encoded, asked)
+        language = self._language(encoded, seconds, asked)
         decoded = self._decode(encoded, language, seconds)
         if decoded.lost and window_s < WINDOW_S:
             yield b""
@@ -135,7 +137,7 @@ class Transcriber:
             StorageView.from_array(np.ascontiguousarray(padded[np.newaxis]))
         )
 
-    def _language(self, encoded: Any, asked: PassOptions) -> str:
+    def _language(self, encoded: Any, seconds: float, asked: PassOptions) -> str:
         if not self._whisper.model.is_multilingual:
             return "en"
         if len(self._languages) == 1:
@@ -146,9 +148,9 @@ class Transcriber:
             if not self._languages or token[2:-2] in self._languages
         }
         best = max(found, key=lambda language: found[language])
-        # A "yes" is too short to tell by: then it is the language spoken before.
-        sure = found[best] / sum(found.values()) >= SURE
-        return best if sure or asked.language not in found else asked.language
+        sure = SURE_OF_LITTLE if seconds < LITTLE_S else SURE
+        certain = found[best] / sum(found.values()) >= sure
+        return best if certain or asked.language not in found else asked.language
 
     def _decode(
         self, encoded: Any, language: str, seconds: float, *, no_repeat: bool = False

@@ -85,6 +85,10 @@ class RecognitionOptions:
     """A user is waiting for each result. False: a recording, which is read as fast as
     it is consumed.
     """
+    language: str = ""
+    """The language of what the user said before, as `Transcript.language`; "" if it is
+    not known.
+    """
     earlier_failures: int = 0
     """How many streams have failed on this audio: a chain begins with another link."""
 

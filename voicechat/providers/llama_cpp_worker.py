@@ -15,6 +15,10 @@ BATCH_TOKENS = 256
 """Of a prompt, computed at once: a cancelled reply ends after the current batch, and
 replies in progress wait for one.
 """
+DRY, DRY_TOKENS = 0.8, 512
+"""Strength and reach of the sampler against repetition; the strength is that of its
+author's proposal.
+"""
 
 
 def parameters_of(options: LlamaOptions, api_key: str) -> Any:
@@ -38,6 +42,10 @@ def parameters_of(options: LlamaOptions, api_key: str) -> Any:
     params.ui = False
     params.endpoint_slots = False
     params.use_jinja = True
+    # Small models repeat a list for ever. This sampler makes the next word of what was
+    # said before improbable, the more the longer it is (DRY, llama.cpp's tools/server).
+    params.sampling.dry_multiplier = DRY
+    params.sampling.dry_penalty_last_n = DRY_TOKENS
     params.verbosity = -1
     return params
 

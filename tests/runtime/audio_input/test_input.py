@@ -50,18 +50,24 @@ class Recorder:
     heard: dict[int, bytearray] = field(default_factory=dict)
     fails_at_bytes: int = 1 << 60
     streams: int = 0
+    languages: list[str] = field(default_factory=list)
+    """What each stream says of its language."""
+    told: list[str] = field(default_factory=list)
+    """What each stream was told of the language of the one before."""
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
         self.streams += 1
+        self.told.append(options.language)
         heard = self.heard[self.streams] = bytearray()
         async for pcm in audio:
             heard += pcm
             if len(heard) >= self.fails_at_bytes:
                 self.fails_at_bytes = 1 << 60
                 raise ProviderError("recorder", FailureKind.CONNECTIVITY, "as the test says")
-        yield Transcript("x", 0, len(heard) // BYTES_PER_MS)
+        language = self.languages.pop(0) if self.languages else ""
+        yield Transcript("x", 0, len(heard) // BYTES_PER_MS, language=language)
 
 
 class Room:
@@ -363,6 +369,20 @@ async def test_while_too_much_waits_to_be_recognised_no_audio_is_missing() -> No
     room.input.full = False
     await asyncio.sleep(2)
     assert [type(event) for event in room.events] == [SpeechStarted, SpeechStopped]
+    await room.tasks.close(1)
+
+
+async def test_a_stream_is_told_the_language_of_what_was_said_before() -> None:
+    room = Room()
+    room.recorder.languages = ["zh", "", "en"]
+    for stream in (1, 2, 3, 4):
+        room.perform(OpenRecognition(stream, PCM))
+        room.perform(recognise(stream))
+        room.input.push(bytes(320))
+        room.input.finish(stream)
+        await asyncio.sleep(1)
+    # The second stream did not say its language.
+    assert room.recorder.told == ["", "zh", "zh", "en"]
     await room.tasks.close(1)
 
 

@@ -67,6 +67,8 @@ class RecognitionStreams:
         self.listening: list[RecognitionStream] = []
         """Those that began at a time of the audio, and hear what voice detection hears.
         """
+        self._language = ""
+        """Of the newest final result that names one."""
         self._unread_bytes = 0
         self._most_unread_bytes = limits.unread_audio_ms * BYTES_PER_MS
         self.full = False
@@ -81,7 +83,9 @@ class RecognitionStreams:
         A replacement begins with what its predecessor heard since its last final
         result; one with ``from_ms`` with the audio from there on, as far as it is kept.
         """
-        options = RecognitionOptions(source_rate_hz=effect.settings.sample_rate_hz)
+        options = RecognitionOptions(
+            source_rate_hz=effect.settings.sample_rate_hz, language=self._language
+        )
         stream = RecognitionStream(effect.stream, options, self._count_unread)
         old = self._streams.get(effect.replay_of) if effect.replay_of is not None else None
         if old is not None:
@@ -228,6 +232,7 @@ class RecognitionStreams:
         if transcript.text.strip() and not stream.spoken:
             stream.begin_turn(transcript.begin_ms, self._limits.turn_audio_ms)
         if transcript.end_ms is not None:
+            self._language = transcript.language or self._language
             stream.forget_before(transcript.end_ms)
 
     def _count_unread(self, change_bytes: int) -> None:
