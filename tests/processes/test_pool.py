@@ -26,9 +26,11 @@ SOON_MS = 10_000
 
 @asynccontextmanager
 async def warm_pool(
-    *, size: int = 1, channels: int = 2, answer_ms: int = 5_000
+    *, size: int = 1, channels: int = 2, reserved: int = 0, answer_ms: int = 5_000
 ) -> AsyncIterator[WorkerPool]:
-    limits = WorkerLimits(channels=channels, answer_ms=answer_ms, window_bytes=1000)
+    limits = WorkerLimits(
+        channels=channels, reserved=reserved, answer_ms=answer_ms, window_bytes=1000
+    )
     pool = WorkerPool(
         COMMAND, size=size, limits=limits, backoff=RestartBackoff(first_ms=1, most_ms=10)
     )
@@ -177,6 +179,42 @@ async def test_closing_frees_the_place_at_once_and_ends_the_job() -> None:
             b"open jobs",
             b"9 bytes",
         ]
+
+
+async def test_a_caller_without_jobs_does_not_wait_for_one_that_has_all() -> None:
+    async with warm_pool(channels=2, reserved=1) as pool:
+        heavy = [await pool.open_channel(wait_ms=SOON_MS, caller="heavy") for _ in range(2)]
+        with pytest.raises(WorkersBusyError):
+            await pool.open_channel(wait_ms=0, caller="heavy")
+        light = await pool.open_channel(wait_ms=0, caller="light")
+        with pytest.raises(WorkersBusyError):
+            await pool.open_channel(wait_ms=0, caller="light")
+        light.close()
+        assert await ask(await pool.open_channel(wait_ms=0, caller="other"), b"x") == [
+            b"x",
+            b"1 bytes",
+        ]
+        assert pool.open_channels == len(heavy)
+
+
+async def test_who_has_the_fewest_jobs_is_served_first_and_each_in_its_order() -> None:
+    order: list[str] = []
+    async with warm_pool(channels=2) as pool:
+        open_ones = [await pool.open_channel(wait_ms=SOON_MS, caller="heavy") for _ in range(2)]
+
+        async def want(caller: str, name: str) -> None:
+            open_ones.append(await pool.open_channel(wait_ms=SOON_MS, caller=caller))
+            order.append(name)
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            for name in ("heavy 1", "heavy 2", "light 1", "light 2", "other 1"):
+                group.create_task(want(name.split()[0], name))
+            await until(lambda: pool.waiting == 5)
+            for served in range(1, 6):
+                open_ones.pop(0).close()
+                await until(lambda served=served: len(order) == served)  # type: ignore[misc]
+    # One of heavy's has ended, then both: of callers without a job, in turn.
+    assert order == ["light 1", "heavy 1", "other 1", "light 2", "heavy 2"]
 
 
 async def test_closing_drops_what_waits_in_the_child() -> None:

@@ -45,6 +45,11 @@ class Channel:
         self._failure: WorkerError | None = None
 
     @property
+    def ended(self) -> bool:
+        """Whether the job has ended, was closed, or has lost its child."""
+        return self._ended
+
+    @property
     def waiting(self) -> bool:
         """Whether the child owes an answer: it has bytes to process, or has not ended
         after `finish_input`.

@@ -1,10 +1,10 @@
-"""A pool of warm child processes. Dead children are replaced; callers queue first in,
-first out.
+"""A pool of warm child processes. Dead children are replaced. A caller with many jobs
+delays only itself.
 """
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +36,9 @@ class RestartBackoff:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
-    """A queued caller, and the future for its channel."""
+    """A queued job, and the future for its channel."""
 
+    caller: str
     options: bytes
     channel: asyncio.Future[Channel]
 
@@ -57,7 +58,10 @@ class WorkerPool:
         self._limits = limits or WorkerLimits()
         self._backoff = backoff or RestartBackoff()
         self._workers: list[PoolWorker | None] = [None] * size
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: dict[str, deque[_Waiter]] = {}
+        """Queued jobs by caller; the caller that was served longest ago comes first."""
+        self._opened: dict[Channel, str] = {}
+        """Channels that have not ended, and a few that have, with their callers."""
         self._warm: asyncio.Future[None] | None = None
         self._root: asyncio.Task[None] | None = None
         self._closed = False
@@ -76,7 +80,7 @@ class WorkerPool:
     @property
     def waiting(self) -> int:
         """How many callers wait for a free channel."""
-        return len(self._waiters)
+        return sum(map(len, self._waiters.values()))
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -110,8 +114,15 @@ class WorkerPool:
             self._on_change()  # meanwhile they may all have become ready
         await asyncio.shield(self._warm)
 
-    async def open_channel(self, options: bytes = b"", *, wait_ms: int) -> Channel:
-        """Start a job in the least busy child. Callers are served first in, first out.
+    async def open_channel(
+        self, options: bytes = b"", *, wait_ms: int, caller: str = ""
+    ) -> Channel:
+        """Start a job in the least busy child.
+
+        Of those that wait, the ``caller`` with the fewest jobs is served first, of
+        several the one that was served longest ago; each caller's jobs keep their
+        order. A caller without any other job may also have
+        one of the `WorkerLimits.reserved` channels.
 
         Raises `WorkersBusyError` if no channel becomes free within ``wait_ms``, and
         `WorkerLostError` if the pool cannot start or is closed. The first call also
@@ -120,10 +131,11 @@ class WorkerPool:
         await self.start()
         if self._closed:
             raise WorkerLostError("the pool is closed")
-        if not self._waiters and (worker := self._least_busy()) is not None:
-            return worker.open_channel(options)
-        waiter = _Waiter(options, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
+        waiter = _Waiter(caller, options, asyncio.get_running_loop().create_future())
+        self._waiters.setdefault(caller, deque()).append(waiter)
+        self._serve_waiters()
+        if waiter.channel.done():
+            return waiter.channel.result()
         try:
             async with asyncio.timeout(wait_ms / 1000):
                 return await self._wait(waiter)
@@ -189,29 +201,52 @@ class WorkerPool:
         try:
             return await waiter.channel
         except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            if waiter in self._waiters.get(waiter.caller, ()):
+                self._remove(waiter)
             elif not waiter.channel.cancelled() and waiter.channel.exception() is None:
                 # The channel was assigned in the same loop iteration: pass it on.
                 waiter.channel.result().close()
             raise
 
     def _serve_waiters(self) -> None:
-        """Assign free channels to waiting callers in order, so that a later caller
-        cannot overtake.
-        """
-        while self._waiters and (self._closed or self._least_busy() is not None):
-            waiter = self._waiters.popleft()
-            worker = self._least_busy()
+        """Assign free channels to those that wait."""
+        self._opened = {
+            channel: caller for channel, caller in self._opened.items() if not channel.ended
+        }
+        jobs = Counter(self._opened.values())
+        while self._waiters:
+            # If there is no room for the caller with the fewest jobs, there is none for
+            # any other.
+            caller = min(self._waiters, key=jobs.__getitem__)
+            worker = self._least_busy(reserved=not jobs[caller])
+            if worker is None and not self._closed:
+                return
+            waiter = self._waiters[caller][0]
+            self._remove(waiter)
+            if caller in self._waiters:  # behind the other callers
+                self._waiters[caller] = self._waiters.pop(caller)
             if waiter.channel.done():
                 continue  # its caller was cancelled
             if worker is None or self._closed:
                 waiter.channel.set_exception(WorkerLostError("the pool is closed"))
             else:
-                waiter.channel.set_result(worker.open_channel(waiter.options))
+                channel = worker.open_channel(waiter.options)
+                self._opened[channel] = caller
+                jobs[caller] += 1
+                waiter.channel.set_result(channel)
 
-    def _least_busy(self) -> PoolWorker | None:
-        free = [worker for worker in self._workers if worker is not None and worker.has_room]
+    def _remove(self, waiter: _Waiter) -> None:
+        waiters = self._waiters[waiter.caller]
+        waiters.remove(waiter)
+        if not waiters:
+            del self._waiters[waiter.caller]
+
+    def _least_busy(self, *, reserved: bool) -> PoolWorker | None:
+        free = [
+            worker
+            for worker in self._workers
+            if worker is not None and worker.has_room(reserved=reserved)
+        ]
         return min(free, key=lambda worker: worker.open_channels, default=None)
 
     def _fail_start(self, message: str) -> None:

@@ -20,6 +20,8 @@ class WorkerLimits:
 
     channels: int = 4
     """Concurrent jobs."""
+    reserved: int = 0
+    """Jobs beyond these for callers that have no other in the pool."""
     window_bytes: int = 1 << 16
     """Send window: bytes of one job in flight to the child."""
     ready_ms: int = 60_000
@@ -67,10 +69,12 @@ class PoolWorker:
         """How many jobs are open."""
         return len(self._channels)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another job can be opened now."""
-        return self.ready and len(self._channels) < self._limits.channels
+    def has_room(self, *, reserved: bool) -> bool:
+        """Whether another job can be opened now; ``reserved``: also in a reserved
+        channel.
+        """
+        most = self._limits.channels + (self._limits.reserved if reserved else 0)
+        return self.ready and len(self._channels) < most
 
     def open_channel(self, options: bytes) -> Channel:
         """Start a job. Call it only while `has_room` is true."""

@@ -89,6 +89,10 @@ class RecognitionOptions:
     """The language of what the user said before, as `Transcript.language`; "" if it is
     not known.
     """
+    caller: str = ""
+    """Whose stream it is: the id of a key. Places for streams are shared fairly among
+    callers. Empty: it is not known.
+    """
     earlier_failures: int = 0
     """How many streams have failed on this audio: a chain begins with another link."""
 

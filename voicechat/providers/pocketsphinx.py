@@ -33,6 +33,11 @@ PIECE_BYTES = PCM_RATE_HZ // 10 * 2
 """100 ms, about 12 ms of decoding: the longest that one stream blocks the others of its
 process.
 """
+RESERVED = 1
+"""Streams of each process beyond ``streams_per_worker``, for keys that have no other: a
+key that uses all the others keeps nobody waiting. Their decoders are made when they are
+first needed.
+"""
 WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
 """Backpressure: at most 2 s of audio is on its way to the process."""
 
@@ -83,7 +88,7 @@ class PocketSphinxRecognizer(RecognizerProvider):
         try:
             telephone = options.source_rate_hz <= TELEPHONE_RATE_HZ
             channel = await self._pool.open_channel(
-                TELEPHONE if telephone else b"", wait_ms=self._wait_ms
+                TELEPHONE if telephone else b"", wait_ms=self._wait_ms, caller=options.caller
             )
         except WorkerError as error:
             raise _as_provider_error(error) from error
@@ -142,7 +147,7 @@ def open_recognizer(
     processes, streams = _share_of(workers or os.cpu_count() or 1, streams_per_worker)
     options = (f"--streams={streams}", f"--pause-ms={pause_ms}", f"--niceness={niceness}")
     command = python.command("voicechat.providers.pocketsphinx_worker", *options)
-    limits = WorkerLimits(channels=streams, window_bytes=WINDOW_BYTES)
+    limits = WorkerLimits(channels=streams, reserved=RESERVED, window_bytes=WINDOW_BYTES)
     return PocketSphinxRecognizer(WorkerPool(command, size=processes, limits=limits), wait_ms)
 
 

@@ -6,6 +6,7 @@ measured stalls of 200 ms.
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from pocketsphinx import Decoder, NGramModel, get_model_path
 
@@ -81,12 +82,19 @@ class SphinxDecoder:
 
 
 class RecognitionJob:
-    """One stream: PCM in, transcripts out, with a decoder borrowed from ``free``."""
+    """One stream: PCM in, transcripts out, with a decoder of ``free``, or a new one."""
 
-    def __init__(self, free: list[SphinxDecoder], pause_ms: int, *, telephone: bool) -> None:
+    def __init__(
+        self,
+        free: list[SphinxDecoder],
+        new: Callable[[], SphinxDecoder],
+        pause_ms: int,
+        *,
+        telephone: bool,
+    ) -> None:
         self._extension = BandwidthExtension() if telephone else None
         self._free = free
-        self._decoder = free.pop()
+        self._decoder = free.pop() if free else new()
         self._decoder.reset()
         self._decoding = SentenceDecoding(self._decoder, pause_ms)
 
@@ -126,8 +134,11 @@ def main() -> None:
                 )
             return loaded[0]
 
-        free = [SphinxDecoder(language_model) for _ in range(options.streams)]
-        return lambda wanted: RecognitionJob(free, options.pause_ms, telephone=wanted == TELEPHONE)
+        new = partial(SphinxDecoder, language_model)
+        free = [new() for _ in range(options.streams)]
+        return lambda wanted: RecognitionJob(
+            free, new, options.pause_ms, telephone=wanted == TELEPHONE
+        )
 
     serve(load, niceness=options.niceness)
 

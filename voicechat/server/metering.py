@@ -45,7 +45,10 @@ class MeteredRecognizer(WrappingRecognizer):
     def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
-        """Recognise, and charge for the audio that the recogniser takes."""
+        """Recognise for the account's key, and charge for the audio that the recogniser
+        takes.
+        """
+        options = replace(options, caller=self._account.key_id)
         return self._inner.recognize(_Counted(audio, self._account), options)
 
 

@@ -53,7 +53,7 @@ class Account:
         self.quota = quota
         self._unix_s = unix_s
         self._ledger = ledger or Ledger()
-        self._key_id = key_id
+        self.key_id = key_id
         self._sessions = 0
         self._day = 0
         self._unwritten_ms = 0
@@ -79,7 +79,7 @@ class Account:
             return
         with self._ledger.transaction():
             found = self._ledger.fetch_row(
-                "SELECT until_s FROM key_rate WHERE key_id = ?", self._key_id
+                "SELECT until_s FROM key_rate WHERE key_id = ?", self.key_id
             )
             until_s = max(found[0] if found else now_s, now_s) + MINUTE_S / allowed
             if until_s > now_s + MINUTE_S:
@@ -91,7 +91,7 @@ class Account:
                         f"the key may make {allowed} requests a minute", wait_s
                     )
             self._ledger.execute(
-                "INSERT OR REPLACE INTO key_rate VALUES (?, ?)", self._key_id, until_s
+                "INSERT OR REPLACE INTO key_rate VALUES (?, ?)", self.key_id, until_s
             )
 
     @contextmanager
@@ -146,14 +146,14 @@ class Account:
             return False
         self._begin_day()
         query = "SELECT TOTAL(audio_ms) FROM key_use WHERE key_id = ? AND day = ?"
-        used_ms = self._ledger.fetch_value(query, self._key_id, self._day) + self._unwritten_ms
+        used_ms = self._ledger.fetch_value(query, self.key_id, self._day) + self._unwritten_ms
         return bool(used_ms >= allowed_s * 1000)
 
     @property
     def _total_sessions(self) -> int:
         return int(
             self._ledger.fetch_value(
-                "SELECT TOTAL(sessions) FROM key_use WHERE key_id = ?", self._key_id
+                "SELECT TOTAL(sessions) FROM key_use WHERE key_id = ?", self.key_id
             )
         )
 
@@ -182,7 +182,7 @@ class Account:
             "excluded.day, audio_ms = excluded.audio_ms + CASE WHEN day = excluded.day THEN "
             "audio_ms ELSE 0 END",
             self._ledger.worker,
-            self._key_id,
+            self.key_id,
             sessions + self._unwritten_sessions,
             self._day,
             self._unwritten_ms,

@@ -62,6 +62,7 @@ class _Feed:
 
     recording: Recording
     speaker: int | None
+    caller: str
     on_progress: Callable[[float], None]
     on_sentence: Callable[[RecordingUtterance], None]
     reported_sentences: int = 0
@@ -102,14 +103,16 @@ async def recognise(
     recognizer: SpeechRecognizer,
     report: Callable[[float], None],
     *,
+    caller: str = "",
     together: bool = False,
     on_sentence: Callable[[RecordingUtterance], None] = lambda _: None,
 ) -> RecordingResult:
     """Recognise every speaker, one after the other, so that a recording takes one slot
     of a recogniser.
 
-    ``together``: all speakers at once, as one text. ``on_sentence`` is called with each
-    sentence when it is final, and only once even if recognition is retried.
+    ``caller``: see ``RecognitionOptions``. ``together``: all speakers at once, as one
+    text. ``on_sentence`` is called with each sentence when it is final, and only once
+    even if recognition is retried.
 
     Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser
     failed in every attempt. Cancelling stops the recogniser. Memory: the text and a
@@ -122,7 +125,7 @@ async def recognise(
         def on_progress(done: float, number: int = number) -> None:
             report((number + done) / len(speakers))
 
-        feed = _Feed(recording, speaker, on_progress, on_sentence)
+        feed = _Feed(recording, speaker, caller, on_progress, on_sentence)
         try:
             utterances += await with_retries(partial(_recognise_speaker, feed, recognizer), RETRY_S)
         except ProviderError as error:
@@ -159,7 +162,10 @@ async def _recognise_speaker(feed: _Feed, recognizer: SpeechRecognizer) -> list[
 async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[RecordingUtterance]:
     utterances: list[RecordingUtterance] = []
     options = RecognitionOptions(
-        source_rate_hz=feed.recording.source_rate_hz, live=False, earlier_failures=feed.failures
+        source_rate_hz=feed.recording.source_rate_hz,
+        live=False,
+        caller=feed.caller,
+        earlier_failures=feed.failures,
     )
     results = recognizer.recognize(feed.pieces(), options)
     async with closing(results):

@@ -140,7 +140,12 @@ class Transcriber:
             times = 1 if options.together else len(recording.speakers)
             account.use_audio(recording.length_ms * times)
             return await recognise(
-                recording, recognizer, report, together=options.together, on_sentence=on_sentence
+                recording,
+                recognizer,
+                report,
+                caller=options.key_id,
+                together=options.together,
+                on_sentence=on_sentence,
             )
 
     async def fetch(self, url: URL, upload: Upload, key_id: str) -> None:
