@@ -2,6 +2,8 @@
 property.
 """
 
+import sys
+
 from voicechat.errors import Fault
 from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
@@ -111,6 +113,18 @@ def test_paced_audio_is_let_go_by_the_clock_and_by_reports() -> None:
     session.receive(ev.AudioSent(1, 600), 100)
     assert ends(session.receive(cmd.Played(1, 400), 100)) == [700, 800, 900]
     assert session.held_ms > 0
+
+
+def test_a_stopped_reply_keeps_no_audio() -> None:
+    session, packet = replying(lead_ms=200), bytes(3_200)
+    kept = sys.getrefcount(packet)
+    session.receive(ev.ReplyTextArrived(1, "A first sentence. "), 0)
+    for end_ms in range(100, 5_001, 100):
+        session.receive(ev.SpeechSynthesized(1, 0, (packet,), end_ms), 0)
+    assert sys.getrefcount(packet) > kept
+    session.receive(ev.AudioSent(1, 200), 0)
+    session.receive(cmd.Cancel(), 100)
+    assert sys.getrefcount(packet) == kept
 
 
 def ends(effects: list[ef.Effect]) -> list[int]:

@@ -292,6 +292,13 @@ class Reply:
             effects.append(Send(ReplyAudioFinished(self.number, spoken)))
         return effects
 
+    def discard_held_audio(self) -> None:
+        """The reply was stopped: nothing more of it leaves. The last replies stay
+        known, and would each keep up to 10 s of audio.
+        """
+        self._paced.clear()
+        self._all_made = False
+
     def _begin_sentence(self, sentence: int) -> list[Effect]:
         """The audio that leaves now belongs to ``sentence``: tell which begins, once
         for each.

@@ -203,6 +203,7 @@ class ReplyState:
             RecordMetric(PreemptiveReplyEnded(used=False, saved_ms=0)),
         ]
         del self._registry.requests[self.current.number]
+        self.current.discard_held_audio()
         self._registry.uncommitted = self._registry.current = None
         self._wasted += 1
         return stopped
@@ -356,6 +357,7 @@ class ReplyState:
         outcome = Outcome.CANCELED if failed is None else Outcome.FAILED
         fault, message = (None, "") if failed is None else (failed.fault, failed.message)
         ended = ReplyEnded(reply.number, outcome, items, reply.usage, fault, message)
+        reply.discard_held_audio()
         stopped = StopReply(reply.number)
         return [stopped, *given_up, Send(ReplyCut(reply.number, heard, items)), Send(ended)]
 
@@ -408,6 +410,7 @@ class ReplyState:
         self, reply: Reply, outcome: Outcome, now_ms: int, failed: ev.ReplyFailed | None = None
     ) -> list[Effect]:
         given_up = self.client_tools.abandon_calls(reply, STOPPED, ToolOutcome.CANCELED, now_ms)
+        reply.discard_held_audio()
         return [StopReply(reply.number), *given_up, *self._end_out_of_band(reply, outcome, failed)]
 
     def _end_out_of_band(
