@@ -137,3 +137,18 @@ def test_talk_says_when_nothing_was_understood(
     assert main(["talk", "hello.wav"]) == 1
     assert "nothing was recognised" in capsys.readouterr().err
     assert not (directory / "reply.mp3").exists()
+
+
+def test_each_language_is_said_by_its_own_voice(directory: Path) -> None:
+    path = directory / "voicechat.toml"
+    path.write_text(
+        path.read_text()
+        + 'by_language = { zh = { service = "short" } }\n'
+        + '[tts.short]\nprovider = "scripted_services:open_slow_synthesizer"\n'
+    )
+    wav = ["--format", "WAV_16000HZ_MONO_16BIT", "-o"]
+    assert main(["say", "你好。", *wav, "zh.wav"]) == 0
+    assert main(["say", "Good morning.", *wav, "en.wav"]) == 0
+    short = (directory / "zh.wav").stat().st_size
+    assert short == 44 + 320
+    assert (directory / "en.wav").stat().st_size > short

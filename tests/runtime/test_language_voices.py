@@ -46,8 +46,11 @@ async def test_a_voice_that_the_client_names_speaks_everything() -> None:
     await speak(voices, "你好。", voice="amy")
     # A name of another vendor's is none.
     await speak(voices, "再见。", voice="alloy")
+    # The default is what is picked for a client that names none, or one of another
+    # service.
+    await speak(voices, "走吧。", voice="joe")
     assert english.spoken == [("你好。", "amy")]
-    assert chinese.spoken == [("再见。", "")]
+    assert chinese.spoken == [("再见。", ""), ("走吧。", "")]
 
 
 async def test_replies_do_not_share_the_language_of_their_last_sentence() -> None:

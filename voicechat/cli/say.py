@@ -6,9 +6,9 @@ from pathlib import Path
 
 from voicechat.cli.command import EXIT_OK, EXIT_USAGE, CliCommand, CommandError, add_config_argument
 from voicechat.cli.recordings import SpeechFile, output_format
-from voicechat.cli.started_service import started_service
+from voicechat.cli.started_service import started_voices
 from voicechat.config import load_config
-from voicechat.providers.interfaces import SpeechSynthesizer, VoiceOptions
+from voicechat.providers.interfaces import VoiceOptions
 from voicechat.text.hidden import HiddenText
 from voicechat.text.pieces import SpeechPieces
 
@@ -45,8 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 async def _synthesize(arguments: argparse.Namespace, file: SpeechFile) -> None:
     config = load_config(arguments.config)
-    async with started_service("tts", arguments.service, config.tts) as service:
-        synthesizer: SpeechSynthesizer = service
+    async with started_voices(arguments.service, config.tts) as synthesizer:
         if arguments.voice and arguments.voice not in synthesizer.voices:
             raise CommandError(
                 f"--voice: the service has {', '.join(synthesizer.voices)}", EXIT_USAGE

@@ -1,12 +1,14 @@
 """Runs one configured service for the duration of a command."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from voicechat.cli.command import EXIT_USAGE, CommandError
 from voicechat.config import ServiceConfig, ServiceKind, open_service
 from voicechat.errors import ProviderError
+from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.runtime.language_voices import LanguageVoice, LanguageVoices
 
 
 class NotStartedError(CommandError):
@@ -36,3 +38,28 @@ async def started_service(
     finally:
         if hasattr(service, "aclose"):
             await service.aclose()
+
+
+@asynccontextmanager
+async def started_voices(
+    name: str, services: Mapping[str, ServiceConfig]
+) -> AsyncIterator[SpeechSynthesizer]:
+    """Start a synthesiser, and those that speak for it by language.
+
+    Raises as `started_service`.
+    """
+    async with AsyncExitStack() as stack:
+        started: dict[str, SpeechSynthesizer] = {}
+
+        async def start(wanted: str) -> SpeechSynthesizer:
+            if wanted not in started:
+                context = started_service("tts", wanted, services)
+                started[wanted] = await stack.enter_async_context(context)
+            return started[wanted]
+
+        synthesizer = await start(name)
+        chosen = {
+            language: LanguageVoice(await start(voice.service or name), voice.voice)
+            for language, voice in services[name].by_language.chosen.items()
+        }
+        yield LanguageVoices(synthesizer, chosen) if chosen else synthesizer

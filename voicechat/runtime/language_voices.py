@@ -24,9 +24,10 @@ class LanguageVoices(WrappingSynthesizer):
     """A `SpeechSynthesizer` around another one, which speaks the languages that have no
     voice of their own.
 
-    A voice that the client names, and that the service has, speaks everything. A
-    sentence without letters, such as a number, is spoken in the language of the one
-    before it in the reply.
+    A voice of the service that the client names speaks everything, unless it is the
+    default: that stands for a voice that was not named, or not known. A sentence
+    without letters, such as a number, is spoken in the language of the one before it in
+    the reply.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class LanguageVoices(WrappingSynthesizer):
         """Speak a sentence with the voice of its language."""
         self._language = language_of(text) or self._language
         chosen = self._by_language.get(self._language)
-        if chosen is None or voice.voice in self._inner.voices:
+        if chosen is None or voice.voice in self._inner.voices[1:]:
             return self._inner.synthesize(text, voice)
         return chosen.synthesizer.synthesize(text, replace(voice, voice=chosen.voice))
 
