@@ -67,9 +67,10 @@ class Protocol(ABC):
 
     path: str
     headers: dict[str, str]
-    speech: Sequence[bytes]
-    """What the user says, in frames of 60 ms."""
-    silence: bytes
+    speech: Sequence[bytes | str]
+    """What the user says, in frames of ``frame_ms``."""
+    silence: bytes | str
+    frame_ms = FRAME_MS
 
     @abstractmethod
     def hello(self) -> Sequence[str]:
@@ -194,21 +195,28 @@ class User:
             self._tally.waits_ms.append((self._audio_s - self._ended_s) * 1000)
 
     async def _send(self) -> None:
-        due_s = self._loop.time() + random.random() * FRAME_MS / 1000
+        frame_s = self._protocol.frame_ms / 1000
+        due_s = self._loop.time() + random.random() * frame_s
         speech, silence = self._protocol.speech, self._protocol.silence
         while True:
             await asyncio.sleep(max(0.0, due_s - self._loop.time()))
             if self._tally.counting:
                 self._tally.lags_ms.append((self._loop.time() - due_s) * 1000)
-            due_s += FRAME_MS / 1000
+            due_s += frame_s
             if self._said == len(speech):
-                await self._socket.send_bytes(silence)
+                await self._send_frame(silence)
                 continue
-            await self._socket.send_bytes(speech[self._said])
+            await self._send_frame(speech[self._said])
             self._said += 1
             if self._said == len(speech):
                 self._ended_s = self._loop.time()
                 self._spoken.set()
+
+    async def _send_frame(self, frame: bytes | str) -> None:
+        if isinstance(frame, str):
+            await self._socket.send_str(frame)
+        else:
+            await self._socket.send_bytes(frame)
 
     async def _receive(self) -> None:
         async for message in self._socket:

@@ -62,10 +62,12 @@ False when this process does.
 
 GREETING_S = 10.0
 """How long a caller may take to identify itself."""
-MOST_GREETING = 256
+MOST_GREETING = 512
 """Most connections that have not identified themselves yet."""
-GREETING_OF_ADDRESS = 32
-"""Most of these from one address, so that it cannot use up the slots of the others."""
+GREETING_OF_ADDRESS = 128
+"""Most of these from one address, so that it cannot use up the slots of the others. A
+telephone system has one address for all its calls, and so has a reverse proxy.
+"""
 _SECRET_HEADERS = frozenset(
     {"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "x-api-key"}
 )
