@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -124,6 +125,7 @@ async def test_a_child_that_owes_nothing_may_be_silent_before_new_work(
         channel = await pool.open_channel(wait_ms=SOON_MS)
         await channel.send(b"x")
         assert await anext(channel) == b"x"
+        await until(lambda: not channel.waiting)  # that it was consumed comes in a frame of its own
         loop = asyncio.get_running_loop()
         now_s = loop.time
         monkeypatch.setattr(loop, "time", lambda: now_s() + 30)  # three times its deadline
@@ -215,6 +217,32 @@ async def test_who_has_the_fewest_jobs_is_served_first_and_each_in_its_order() -
                 await until(lambda served=served: len(order) == served)  # type: ignore[misc]
     # One of heavy's has ended, then both: of callers without a job, in turn.
     assert order == ["light 1", "heavy 1", "other 1", "light 2", "heavy 2"]
+
+
+async def test_callers_get_the_same_time_of_a_child_whatever_the_number_of_their_jobs() -> None:
+    pieces, answered = 10, Counter[str]()
+
+    async def read(caller: str, channel: Channel) -> None:
+        async for _ in channel:
+            answered[caller] += 1
+
+    async with warm_pool(channels=4) as pool, asyncio.timeout(60), asyncio.TaskGroup() as group:
+        channels = [
+            (caller, await pool.open_channel(wait_ms=SOON_MS, caller=caller))
+            for caller in ("heavy", "heavy", "heavy", "light")
+        ]
+        await channels[0][1].send(b"sleep 0.5")  # until everything is in the child
+        for _ in range(pieces):
+            for _, channel in channels:
+                await channel.send(b"sleep 0.005")
+        light = group.create_task(read(*channels[3]))
+        for caller, channel in channels:
+            channel.finish_input()
+            if caller == "heavy":
+                group.create_task(read(caller, channel))
+        await light
+        assert answered["heavy"] <= 2 * pieces, "30 would come by then job by job"
+    assert answered == {"heavy": 3 * pieces + 4, "light": pieces + 1}
 
 
 async def test_closing_drops_what_waits_in_the_child() -> None:

@@ -16,7 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, Protocol
 
-from voicechat.processes.frames import Frame, FrameKind, encode, encode_count, read_frame_blocking
+from voicechat.processes.frames import (
+    Frame,
+    FrameKind,
+    decode_job,
+    encode,
+    encode_count,
+    read_frame_blocking,
+)
 
 MAX_REASON_CHARACTERS = 500
 """Of the reason why ``load`` failed."""
@@ -84,7 +91,9 @@ class _Jobs:
         self._frames_in = frames_in
         self._out = out
         self._jobs: dict[int, ChildJob] = {}
+        self._callers: dict[int, str] = {}
         self._pending: dict[int, deque[Frame]] = {}
+        """Unprocessed frames; the job that was worked on last comes last."""
 
     @property
     def busy(self) -> bool:
@@ -101,7 +110,9 @@ class _Jobs:
         if frame.kind is FrameKind.CANCEL:
             self._drop(frame.channel)
         elif frame.kind is FrameKind.OPEN:
-            self._pending[frame.channel] = deque([frame])
+            caller, options = decode_job(frame.payload)
+            self._callers[frame.channel] = caller
+            self._pending[frame.channel] = deque([Frame(frame.kind, frame.channel, options)])
         elif frame.channel in self._pending:
             self._pending[frame.channel].append(frame)
 
@@ -111,9 +122,13 @@ class _Jobs:
             self.handle_frame(self._frames_in.get())
 
     def work_one_round(self) -> None:
-        """Process the next queued frame of each job."""
+        """Process the next queued frame of each caller, of its jobs in turn."""
+        served: set[str] = set()
         for channel in list(self._pending):
-            if self._pending.get(channel):  # another job's answers may have let it be dropped
+            # Another job's answers may have let it be dropped.
+            if self._pending.get(channel) and self._callers[channel] not in served:
+                served.add(self._callers[channel])
+                self._pending[channel] = self._pending.pop(channel)
                 self._work(channel, self._pending[channel].popleft())
 
     def _work(self, channel: int, frame: Frame) -> None:
@@ -145,6 +160,7 @@ class _Jobs:
 
     def _drop(self, channel: int) -> None:
         self._pending.pop(channel, None)
+        self._callers.pop(channel, None)
         job = self._jobs.pop(channel, None)
         if job is not None:
             job.close()

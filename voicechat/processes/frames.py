@@ -73,6 +73,17 @@ def decode_count(payload: bytes) -> int:
     return count
 
 
+def encode_job(caller: str, options: bytes) -> bytes:
+    """Encode the payload of a pool's OPEN."""
+    return caller.replace("\0", "").encode() + b"\0" + options
+
+
+def decode_job(payload: bytes) -> tuple[str, bytes]:
+    """Decode the caller and the options of a pool's OPEN."""
+    caller, _, options = payload.partition(b"\0")
+    return caller.decode(errors="replace"), options
+
+
 async def read_frame(stream: StreamReader) -> Frame:
     """Read the next frame.
 

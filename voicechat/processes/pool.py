@@ -121,7 +121,8 @@ class WorkerPool:
 
         Of those that wait, the ``caller`` with the fewest jobs is served first, of
         several the one that was served longest ago; each caller's jobs keep their
-        order. A caller without any other job may also have
+        order. In a child the callers get the same time, whatever the number of their
+        jobs. A caller without any other job may also have
         one of the `WorkerLimits.reserved` channels.
 
         Raises `WorkersBusyError` if no channel becomes free within ``wait_ms``, and
@@ -230,7 +231,7 @@ class WorkerPool:
             if worker is None or self._closed:
                 waiter.channel.set_exception(WorkerLostError("the pool is closed"))
             else:
-                channel = worker.open_channel(waiter.options)
+                channel = worker.open_channel(caller, waiter.options)
                 self._opened[channel] = caller
                 jobs[caller] += 1
                 waiter.channel.set_result(channel)

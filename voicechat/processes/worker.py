@@ -9,7 +9,14 @@ from voicechat.errors import LocalProtocolError
 from voicechat.processes import python
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerLostError
-from voicechat.processes.frames import Frame, FrameKind, decode_count, encode, read_frame
+from voicechat.processes.frames import (
+    Frame,
+    FrameKind,
+    decode_count,
+    encode,
+    encode_job,
+    read_frame,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +83,12 @@ class PoolWorker:
         most = self._limits.channels + (self._limits.reserved if reserved else 0)
         return self.ready and len(self._channels) < most
 
-    def open_channel(self, options: bytes) -> Channel:
-        """Start a job. Call it only while `has_room` is true."""
+    def open_channel(self, caller: str, options: bytes) -> Channel:
+        """Start a job of ``caller``. Call it only while `has_room` is true."""
         self._last_number += 1
         channel = Channel(self._last_number, self, self._limits.window_bytes)
         self._channels[self._last_number] = channel
-        self.write_frame(FrameKind.OPEN, self._last_number, options)
+        self.write_frame(FrameKind.OPEN, self._last_number, encode_job(caller, options))
         return channel
 
     def write_frame(self, kind: FrameKind, channel: int, payload: bytes = b"") -> None:
