@@ -10,7 +10,7 @@ CHILDREN = {
     "tests/devices/stock_client.py",
     "tests/processes/echo_worker.py",
     "tests/processes/forking_worker.py",
-    "tests/runtime/mcp_weather.py",
+    "tests/config/mcp_weather.py",
 }
 """Programs that tests start as children."""
 ELSEWHERE = ("peers", "real_server_model")
