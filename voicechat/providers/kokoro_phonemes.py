@@ -1,19 +1,18 @@
 """Text to the phonemes that Kokoro was trained with, English and Chinese mixed.
 
 English by espeak-ng, which reads digits and every unknown word, in misaki's notation
-(Kokoro's own text front end, github.com/hexgrad/misaki, Apache-2.0). Chinese by misaki
-itself: its normaliser (PaddleSpeech's) reads numbers, dates, times, amounts and units,
-jieba and pypinyin give the syllables.
+(Kokoro's own text front end, github.com/hexgrad/misaki, Apache-2.0). Chinese by WeText,
+which reads numbers, dates, times, amounts and units, jieba for the words, and misaki
+for their syllables.
 """
 
 import logging
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
 
 from voicechat.providers.espeak_library import EspeakLibrary, open_library
-from voicechat.text.characters import is_han
+from voicechat.text.characters import HAN_RANGES, is_han
 from voicechat.text.words import Script, runs_by_script
 
 SYMBOLS = {
@@ -79,11 +78,8 @@ _PLAIN_MARKS = str.maketrans(
 )  # fmt: skip
 _CLAUSE = re.compile(r"([^;:,.!?—…()“”]+(?:[.,:](?=\w)[^;:,.!?—…()“”]*)*)|([;:,.!?—…()“”]+)")
 """Words, or marks; a full stop, comma or colon within a number or a name is no mark."""
+_HAN_RUN = re.compile(f"([{HAN_RANGES}]+)|([^{HAN_RANGES}]+)")
 _REMARK = re.compile(r"\([^)]*\)")
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])")
-_YUAN = re.compile(r"[¥￥]\s*(\d[\d,]*(?:\.\d+)?)")
-_TWO = re.compile(r"(?<![\d.,:/-])2(?=[个位只条张次本件杯块])")
-"""A two that counts is 两; the normaliser writes 二."""
 _MEASURE = re.compile(
     r"\d+(?:\.\d+)?\s*(?:km/h|m/s|km²|m²|cm²|km|kg|cm|mm|ml|mL|m|g|kW|GB|MB)(?![A-Za-z])"
 )
@@ -168,17 +164,17 @@ def _replaced(text: str, pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _chinese(text: str) -> str:
-    import cn2an
-
-    text = _TWO.sub("两", _YUAN.sub(r"\1元", text))
-    # The normaliser reads a comma as the end of a sentence.
-    text = _THOUSANDS.sub(lambda found: cn2an.an2cn(found[0].replace(",", "")), text)
-    said: str = _misaki()(_normalised(text))[0]
+    cut, ipa_of = _misaki()
+    said = ""
+    for han, other in _HAN_RUN.findall(_normalised(text).translate(_PLAIN_MARKS)):
+        said += " ".join(map(ipa_of, cut(han))) if han else other
+        if other.strip():
+            said = said.rstrip() + " "
     return said
 
 
 def _normalised(text: str) -> str:
-    return "".join(_normaliser()(text))
+    return _normaliser()(text)
 
 
 @cache
@@ -187,18 +183,26 @@ def _espeak() -> EspeakLibrary:
 
 
 @cache
-def _normaliser() -> Callable[[str], list[str]]:
-    from misaki.zh_normalization.text_normalization import TextNormalizer
+def _normaliser() -> Callable[[str], str]:
+    from wetext import Normalizer
 
-    normalize: Callable[[str], list[str]] = TextNormalizer().normalize
+    normalize: Callable[[str], str] = Normalizer(lang="zh", operator="tn").normalize
     return normalize
 
 
 @cache
-def _misaki() -> Callable[[str], Any]:
+def _misaki() -> tuple[Callable[[str], list[str]], Callable[[str], str]]:
+    """Return a function that cuts Chinese characters into words, and one that
+    pronounces a word.
+    """
     import jieba
     from misaki.zh import ZHG2P
 
     jieba.setLogLevel(logging.WARNING)  # it tells about its cache
-    speak: Callable[[str], Any] = ZHG2P()
-    return speak
+
+    def ipa_of(word: str) -> str:
+        # As misaki: the mark under a retroflex vowel is no symbol of Kokoro's.
+        ipa: str = ZHG2P.word2ipa(word).replace("\u032f", "")
+        return ipa
+
+    return jieba.lcut, ipa_of
