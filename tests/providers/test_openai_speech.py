@@ -269,7 +269,16 @@ FORMATS = [
 
 @pytest.mark.parametrize(
     ("container", "codec"),
-    [*FORMATS, ("aiff", "pcm_s16be"), ("caf", "pcm_s16be"), ("mpegts", "aac")],
+    [
+        *FORMATS,
+        ("aiff", "pcm_s16be"),
+        ("caf", "pcm_s16be"),
+        ("mpegts", "aac"),
+        ("mp2", "mp2"),
+        ("ac3", "ac3"),
+        ("eac3", "eac3"),
+        ("latm", "aac"),
+    ],
 )
 def test_compressed_audio_is_refused_whatever_its_label(container: str, codec: str) -> None:
     body = encoded(container, codec)

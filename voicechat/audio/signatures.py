@@ -43,6 +43,7 @@ _CONTAINERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"nut/multimedia container", ""),
     (0, b"wvpk", ""),
     (0, b"MAC ", ""),
+    (0, b"\x7f\xfe\x80\x01", ""),  # DTS
 )
 """Offset, signature, and the names under which a stream of it may be declared."""
 _TS_PACKET_BYTES = 188
@@ -59,10 +60,56 @@ def _read_ts_head(head: bytes) -> FrameHead | None:
     return (_TS_PACKET_BYTES, None) if is_whole and holds_something else None
 
 
+_LAYER_2_KBPS = {
+    3: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_LAYER_2_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000)}
+_AC3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+_AC3_RATES_HZ = (48000, 44100, 32000)
+_FIRST_EAC3 = 11
+"""The bitstream versions from here on are those of E-AC-3."""
+
+
+def _read_layer_2_head(head: bytes) -> FrameHead | None:
+    """Parse the head of a frame of MPEG audio layer II (ISO/IEC 11172-3, 13818-3)."""
+    bits = int.from_bytes(head, "big")
+    version, layer, bitrate, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
+    if bits >> 21 != 0x7FF or layer != 2 or version not in _LAYER_2_KBPS:
+        return None
+    if not 1 <= bitrate <= 14 or rate == 3:
+        return None
+    bitrate_bps = _LAYER_2_KBPS[version][bitrate - 1] * 1000
+    return 144 * bitrate_bps // _LAYER_2_RATES_HZ[version][rate] + (bits >> 9 & 1), None
+
+
+def _read_ac3_head(head: bytes) -> FrameHead | None:
+    """Parse the head of a frame of AC-3 or E-AC-3 (ATSC A/52, 5.4.1, E.2.3.1)."""
+    if head[:2] != b"\x0b\x77":
+        return None
+    if head[5] >> 3 >= _FIRST_EAC3:
+        return 2 * (int.from_bytes(head[2:4], "big") & 0x7FF) + 2, None
+    rate, size = head[4] >> 6, head[4] & 63
+    if rate == 3 or size // 2 >= len(_AC3_KBPS):
+        return None
+    # 1,536 samples a frame; at 44.1 kHz every other one is a word longer.
+    words = _AC3_KBPS[size // 2] * 1000 * 1536 // 16 // _AC3_RATES_HZ[rate]
+    return 2 * (words + (size & 1 if rate == 1 else 0)), None
+
+
+def _read_loas_head(head: bytes) -> FrameHead | None:
+    """Parse the head of a frame of AAC in LOAS (ISO/IEC 14496-3, 1.7.2)."""
+    bits = int.from_bytes(head, "big")
+    return ((bits & 0x1FFF) + 3, None) if bits >> 13 == 0x2B7 else None
+
+
 _FRAMINGS: tuple[tuple[FrameFormat, str], ...] = (
     (mpeg.FRAMING, "mp3"),
     (adts.FRAMING, "aac"),
     (FrameFormat("ts", StreamStart("ts"), 4, _read_ts_head), ""),
+    (FrameFormat("mp2", StreamStart("mp2"), 4, _read_layer_2_head), ""),
+    (FrameFormat("ac3", StreamStart("ac3"), 6, _read_ac3_head), ""),
+    (FrameFormat("loas", StreamStart("loas"), 3, _read_loas_head), ""),
 )
 
 _PAGES = (

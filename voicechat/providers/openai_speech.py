@@ -183,9 +183,11 @@ class SpokenSamples:
 
 def _needed_bytes(start: bytes) -> int:
     """Return how many bytes with this beginning identify the format."""
-    # Samples may look like one frame of MPEG audio or AAC, or one packet of a transport
-    # stream, by chance, but not like two.
-    framed = (start[:1] == b"\xff" and start[1:2] >= b"\xe0") or start[:1] == b"G"
+    # Samples may look like one frame of MPEG audio, AAC or AC-3, or one packet of a
+    # transport stream, by chance, but not like two.
+    framed = (start[:1] in (b"\xff", b"\x56") and start[1:2] >= b"\xe0") or (
+        start.startswith((b"G", b"\x0b\x77"))
+    )
     return CERTAIN_BYTES if framed else _TEXT_BYTES
 
 
