@@ -6,7 +6,7 @@ import pytest
 from voicechat.agents import Arrival
 from voicechat.config import Config, load_config
 from voicechat.errors import ConfigError
-from voicechat.session.agent import Agent, IdlePrompts
+from voicechat.session.agent import Agent, IdlePrompts, Keypad
 from voicechat.session.types import TurnDetection
 
 HOTEL = """
@@ -144,3 +144,29 @@ def test_each_idle_prompt_is_said_once_unless_told_otherwise() -> None:
 def test_a_mistake_stops_the_start_and_names_its_key(section: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         load(f"[agents.a]\n{section}\n")
+
+
+def test_keypads_and_transfers_are_read_and_checked() -> None:
+    agent = load(
+        HOTEL
+        + """
+[agents.hotel.keypad]
+terminator = "*"
+timeout_s = 1.5
+most = 6
+tool = "book"
+[agents.hotel.transfers]
+desk = "+49301111"
+"""
+    ).agents.agents["hotel"]
+    assert agent.keypad == Keypad(terminator="*", timeout_ms=1_500, most=6, tool="book")
+    assert agent.transfers == {"desk": "+49301111"}
+    for wrong, told in {
+        '[agents.hotel.keypad]\nterminator = "x"': "terminator",
+        "[agents.hotel.keypad]\nmost = 0": "most",
+        '[agents.hotel.keypad]\ntool = "pay"': r"agents\.hotel\.keypad\.tool: there is no tool 'pay'",
+        '[agents.hotel]\ntransfers = { desk = "" }': "transfers",
+    }.items():
+        text = HOTEL.replace("[agents.hotel]", wrong) if "transfers" in wrong else HOTEL + wrong
+        with pytest.raises(ConfigError, match=told):
+            load(text)

@@ -8,10 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import aiohttp
+import numpy as np
 import pytest
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from tests.phones.service import CONFIG, KEY, phone_server
 from voicechat.cli import main
@@ -272,3 +274,38 @@ def test_the_command_prints_what_to_paste_where(capsys: pytest.CaptureFixture[st
     for wrong in ("", "voice.example.org", "ftp://x", "https://x?y=1"):
         assert main(["phone", "twilio", "--public-url", wrong]) == 2
         assert "--public-url" in capsys.readouterr().err
+
+
+@pytest.mark.real_time
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("path", "protocol", "start"),
+    [
+        ("/phone/asterisk/stream/hotel", "media", "MEDIA_START channel_id:17.1 format:slin16"),
+        (
+            "/phone/jambonz/stream/hotel",
+            "audio.jambonz.org",
+            '{"callSid": "CA1", "sampleRate": 16000, "mixType": "mono"}',
+        ),
+    ],
+)
+async def test_systems_of_ones_own_are_greeted_in_samples(
+    tmp_path: Path, path: str, protocol: str, start: str
+) -> None:
+    async with phone_server(tmp_path) as server:
+        address = f"{server.url.replace('http', 'ws')}{path}?token={KEY}"
+        async with connect(address, subprotocols=[Subprotocol(protocol)]) as socket:
+            assert socket.subprotocol == protocol
+            await socket.send(start)
+            audio = b""
+            while len(audio) < 16_000:
+                frame = await socket.recv()
+                audio += frame if isinstance(frame, bytes) else b""
+            await socket.send(bytes(640))
+            socket.transport.abort()
+        async with connect(address.replace(KEY, "wrong" * 4)) as socket:
+            await socket.send(start)
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+    samples = np.frombuffer(audio, "<i2")
+    assert np.count_nonzero(samples) > 7_000
