@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.chat_stream import ChatStream
+from voicechat.providers.completion_body import CompletionBody
 from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
 from voicechat.session.types import ToolCall
 
@@ -217,7 +218,7 @@ def test_a_reply_of_which_nothing_is_usable_fails(events: list[str]) -> None:
 
 def test_wrong_types_count_as_absent() -> None:
     assert read(
-        '{"choices": {"delta": {"content": "no"}}}',
+        '{"choices": "no"}',
         '{"choices": [null, 7, {"index": "0", "delta": "x", "finish_reason": 3}]}',
         '{"choices": [{"delta": {"content": 7, "tool_calls": {"index": 0}, "reasoning": []}}], '
         '"usage": "none"}',
@@ -461,3 +462,60 @@ def test_fields_that_nobody_knows_are_thoughts(name: str) -> None:
     assert read(chunk({name: [], "content": ""}), chunk({"content": "Yes"}), "[DONE]")[0] == Extras(
         message={name: []}
     )
+
+
+def said_in(body: str) -> tuple[str, ReplyPart]:
+    """The text and the end of a body that is one answer, or a line for each event."""
+    whole = CompletionBody()
+    parts = read(*whole.push_bytes(body.encode()), *whole.finish_body())
+    return "".join(part.text for part in parts if isinstance(part, TextDelta)), parts[-1]
+
+
+_MESSAGE = {"message": {"role": "assistant", "content": "Hi there."}, "finish_reason": "length"}
+_DELTAS = [
+    {"choices": [{"delta": {"content": "Hi "}}]},
+    {"choices": [{"delta": {"content": "there."}, "finish_reason": "length"}]},
+]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"choices": _MESSAGE},
+        {"choices": {"0": _MESSAGE, "1": {"index": 1, "message": {"content": "no"}}}},
+        [{"choices": [_MESSAGE]}],
+        _DELTAS,
+    ],
+    ids=["a choice in place of a list", "choices by index", "a list of an answer", "of chunks"],
+)
+def test_choices_and_answers_in_the_wrong_container_are_read(answer: object) -> None:
+    assert said_in(json.dumps(answer)) == ("Hi there.", ReplyFinished("length"))
+    assert said_in(f"data: {json.dumps(answer)}\n\ndata: [DONE]\n\n")[0] == "Hi there."
+
+
+@pytest.mark.parametrize("field", ["message", "response"])
+def test_ollamas_own_form_is_read_whole_and_line_by_line(field: str) -> None:
+    def part(text: str, **more: object) -> dict[str, object]:
+        said = {"role": "assistant", "content": text} if field == "message" else text
+        return {"model": "m", field: said, "done": bool(more), **more}
+
+    end = {"done_reason": "length", "prompt_eval_count": 3, "eval_count": 2}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    finished = ReplyFinished("length", 3, 2, usage)
+    assert said_in(json.dumps(part("Hi there.", **end))) == ("Hi there.", finished)
+    lines = "\n".join(map(json.dumps, (part("Hi "), part("there."), part("", **end))))
+    assert said_in(lines) == ("Hi there.", finished)
+
+
+def test_ollamas_own_tool_calls_and_thoughts_are_read() -> None:
+    call = {"function": {"name": "clock", "arguments": {"zone": 1}}}
+    said = {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [call]}
+    parts = read(json.dumps({"message": said, "done": True, "done_reason": "stop"}))
+    assert parts[0] == ThoughtDelta("hm")
+    assert [part.arguments for part in parts if isinstance(part, ToolCall)] == ['{"zone": 1}']
+    assert parts[-1] == ReplyFinished("tool_calls")
+
+
+def test_a_message_that_is_a_text_is_no_answer() -> None:
+    with pytest.raises(ProviderError):
+        read(json.dumps({"message": "Not Found"}))

@@ -105,18 +105,22 @@ class ChatStream:
         if data == DONE:
             self.done = True
             return
-        answer = read_json(data)
-        if (error := error_in(answer)) is not None:
+        answers = read_json(data)
+        if (error := error_in(answers)) is not None:
             raise reported(self._provider, error)
+        for answer in answers if isinstance(answers, list) else [answers]:
+            yield from self._push_answer(answer, halved=may_hold_halves(data))
+
+    def _push_answer(self, answer: object, *, halved: bool) -> Iterator[ReplyPart]:
         if not isinstance(answer, dict):
             self._skipped += 1
             return
+        answer = _in_openai_form(answer)
         usage = answer.get("usage")
         if isinstance(usage, dict):
             self._closing.usage = _present(usage)
         others = _others(answer, _ANSWER_FIELDS)
         choice = _first_choice(answer.get("choices"))
-        halved = may_hold_halves(data)
         if choice is not None:
             self._answered = True
             yield from self._read_choice(choice, others, halved=halved)
@@ -261,7 +265,30 @@ class ChatStream:
         return self._halves[of].push_text(text) if text else ""
 
 
+def _in_openai_form(answer: dict[str, object]) -> dict[str, object]:
+    """Return an answer of Ollama's own API (``/api/chat``, ``/api/generate``) in
+    OpenAI's form, and any other as it is.
+    """
+    said = answer.get("message")
+    if not isinstance(said, dict) and isinstance(answer.get("response"), str):
+        said = {"content": answer["response"], "thinking": answer.get("thinking")}
+    if "choices" in answer or not isinstance(said, dict):
+        return answer
+    reason = (answer.get("done_reason") or "stop") if answer.get("done") else None
+    counts = {
+        "prompt_tokens": answer.get("prompt_eval_count"),
+        "completion_tokens": answer.get("eval_count"),
+    }
+    return {
+        "choices": [{"delta": said, "finish_reason": reason}],
+        "usage": counts if any(counts.values()) else None,
+    }
+
+
 def _first_choice(choices: object) -> dict[str, object] | None:
+    if isinstance(choices, dict):  # one choice in place of a list, or choices by index
+        by_index = all(isinstance(choice, dict) for choice in choices.values())
+        choices = list(choices.values()) if by_index and "0" in choices else [choices]
     for choice in _list(choices):
         if isinstance(choice, dict):
             index = choice.get("index")
