@@ -87,7 +87,10 @@ class Reply:
         """What the model has reported so far."""
         self._lead_ms = lead_ms
         self._answers_tools = answers_tools
-        self._speech = SpeechPieces()
+        self._speech: SpeechPieces | None = None
+        """What cuts the text into sentences, while there is text to come: the last
+        replies stay known, and it takes 3 KiB.
+        """
         self._pieces: list[_Piece] = []
         self._sentences: list[_Piece] = []
         self._unfinished = 0
@@ -136,6 +139,8 @@ class Reply:
         told: list[Effect] = [Send(ReplyText(self.number, text))]
         if not self.voiced:
             return told
+        if self._speech is None:
+            self._speech = SpeechPieces()
         spoken = self._speak(self._speech.push_text(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
@@ -180,7 +185,7 @@ class Reply:
         """Text has waited too long for the end of its sentence: speak what can be
         spoken.
         """
-        effects = self._speak(self._speech.force_cut(), now_ms)
+        effects = self._speak(self._speech.force_cut(), now_ms) if self._speech else []
         self._waiting_since_ms = now_ms
         return effects
 
@@ -202,7 +207,8 @@ class Reply:
         """An answer of the model is complete: speak the rest of it; the next one begins
         outside of any code.
         """
-        return self._speak(self._speech.finish_text(), now_ms) if self.voiced else []
+        speech, self._speech = self._speech, None
+        return self._speak(speech.finish_text(), now_ms) if speech is not None else []
 
     @property
     def may_fall_back(self) -> bool:
@@ -298,6 +304,7 @@ class Reply:
         """
         self._paced.clear()
         self._all_made = False
+        self._speech = None
 
     def _begin_sentence(self, sentence: int) -> list[Effect]:
         """The audio that leaves now belongs to ``sentence``: tell which begins, once

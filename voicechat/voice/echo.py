@@ -100,13 +100,16 @@ class EchoDetector:
     """One session's echo: the reply's audio in, the microphone's frames in, the share
     of echo out.
 
-    Nothing is computed before it is asked for. Remembers 8 s of the reply (128 KB) and
+    Nothing is computed before it is asked for. Remembers 8 s of the reply (64 KB) and
     half a second of the microphone. Times are milliseconds of the session; what is
     played and what is heard must share the line to within ± 200 ms.
     """
 
     def __init__(self) -> None:
-        self._played: Floats = np.zeros(_PLAYED, np.float32)
+        self._played = np.zeros(_PLAYED, np.float16)
+        """Half precision: its errors are 66 dB below the samples, and it saves 64 KB of
+        a session's 360.
+        """
         self._written_to = 0
         """Where they end, in samples of the session."""
         self._unwritten = bytearray()
@@ -236,14 +239,14 @@ class EchoDetector:
         at = (end - length) % _PLAYED
         known = length - beyond
         if beyond == 0 and at + length <= _PLAYED:
-            return self._played[at : at + length]
+            return self._played[at : at + length].astype(np.float32)
         first = min(known, _PLAYED - at)
         parts = (
             self._played[at : at + first],
             self._played[: known - first],
             np.zeros(beyond, np.float32),
         )
-        return np.concatenate(parts)
+        return np.concatenate(parts, dtype=np.float32)
 
     def _likely_delay(self) -> int | None:
         """Correlate the microphone with the reply."""
