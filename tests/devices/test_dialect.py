@@ -1,12 +1,13 @@
 """A device's conversation: how it listens, what it is told, what it is sent."""
 
+import asyncio
 import json
 import struct
 
 import pytest
 
 from tests.devices.stage import HELLO, DeviceHarness, open_dialect
-from voicechat.dialects.base import Reaction, Tell
+from voicechat.dialects.base import Connection, Reaction, Tell
 from voicechat.dialects.xiaozhi.codec import silence
 from voicechat.dialects.xiaozhi.dialect import (
     FILLED_MS,
@@ -17,11 +18,12 @@ from voicechat.dialects.xiaozhi.dialect import (
     DeviceOptions,
     XiaozhiDialect,
 )
+from voicechat.dialects.xiaozhi.endpoint import XiaozhiEndpoint
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.agent import Agent
 from voicechat.session.events import AudioReceived
-from voicechat.session.types import TurnDetection
+from voicechat.session.types import ToolCall, TurnDetection
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
 PACKET = b"\x58packet"
@@ -323,3 +325,47 @@ def test_time_stamps_say_what_was_played() -> None:
     list(dialect.notify(nt.ReplyAudio(2, (b"p",) * 4, 240, 0), 510))
     frame = struct.pack(">HHIII", 2, 0, 0, 300, len(PACKET)) + PACKET
     assert heard(dialect, frame, 600)[0] == cmd.Played(2, 60)
+
+
+@pytest.mark.parametrize("emoji", ["😊", "😭", "🤔"])
+def test_an_emoji_is_shown_once(emoji: str) -> None:
+    dialect = open_dialect()
+    list(dialect.notify(nt.ReplyBegun(1, 0), 0))
+    shown = [list(dialect.notify(nt.ReplyText(1, f"{emoji} Oh!"), 0)) for _ in range(2)]
+    assert [len(each) for each in shown] == [1, 0]
+    list(dialect.notify(nt.ReplyBegun(2, 0), 0))
+    assert list(dialect.notify(nt.ReplyText(2, emoji), 0))
+    assert not list(dialect.notify(nt.ReplyText(2, "Hello ☎."), 0))
+
+
+@pytest.mark.parametrize(("language", "words"), [("zh-CN", "表情符号"), ("", "one emoji")])
+def test_the_model_is_told_to_write_emoji_unless_nobody_wants_them(
+    language: str, words: str
+) -> None:
+    connection = Connection(agent=Agent(language=language, instructions="Be kind."))
+    told = XiaozhiEndpoint().open(connection).settings.chat.instructions
+    assert told.startswith("Be kind.\n\n")
+    assert words in told
+    plain = XiaozhiEndpoint(DeviceOptions(emotions=False)).open(connection)
+    assert plain.settings.chat.instructions == "Be kind."
+
+
+STEPS: list[dict[str, object]] = [
+    {**HELLO, "features": {"mcp": True}},
+    {"type": "mcp", "payload": {"id": 1, "result": {}}},
+    {"type": "mcp", "payload": {"id": 2, "result": {"tools": [{"name": "self.light"}]}}},
+    {"type": "listen", "state": "start", "mode": "manual"},
+    {"type": "listen", "state": "detect", "text": "light, please"},
+]
+
+
+@pytest.mark.parametrize("steps", range(len(STEPS) + 1))
+@pytest.mark.parametrize("wait_s", [0, 0.01, 1.0, 30.0])
+async def test_a_device_may_go_at_any_time_and_leaves_nothing(steps: int, wait_s: float) -> None:
+    call = ToolCall(0, "c1", "self_light", "{}")
+    model = ScriptedModel(replies=[["One moment. ", call], ["It is on. " * 9]], first_ms=20)
+    async with DeviceHarness(model=model) as device:
+        for step in STEPS[:steps]:
+            device.say(**step)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(wait_s)

@@ -25,7 +25,7 @@ from voicechat.testing.scripted import Failure, ScriptedModel
 pytestmark = pytest.mark.real_time
 
 MAC, OTHER = "aa:bb:cc:00:11:22", "aa:bb:cc:00:11:33"
-CONFIG = '[devices]\naccept = "local"\n[agents.default]\nmemory = "device"\n'
+CONFIG = '[devices]\naccept = "local"\nemotions = false\n[agents.default]\nmemory = "device"\n'
 AGENT = Agent(remembers=True, instructions="Be kind.")
 TALK: Sequence[Message] = (
     {"role": "system", "content": "Be kind."},

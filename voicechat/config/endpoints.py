@@ -32,6 +32,7 @@ def endpoints_of(
             wake_words=frozenset(map(plain_words, config.devices.wake_words)),
             answer_wake_word=config.devices.answer_wake_word,
             alerts=config.devices.show_failures,
+            emotions=config.devices.emotions,
         ),
         vision,
     )

@@ -197,6 +197,10 @@ class DevicesConfig(ConfigSection):
     """True: the chat model answers the wake word; else the device just listens."""
     show_failures: bool = True
     """True: a failure of a service is shown on the display."""
+    emotions: bool = True
+    """True: the chat model is told to begin each answer with an emoji, which the device
+    shows as a face and nobody hears.
+    """
     vision: str = ""
     """The chat model that looks at a device's photos; empty: the default one."""
 

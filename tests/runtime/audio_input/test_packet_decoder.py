@@ -159,6 +159,7 @@ async def test_one_session_with_broken_packets_harms_no_other(
     good.close()
 
 
+@pytest.mark.long
 async def test_a_session_whose_process_dies_gets_one_of_its_own(
     processes: DecodingProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +199,7 @@ def children_of(pid: int) -> list[int]:
         return [int(child) for child in children.read().split()]
 
 
+@pytest.mark.long
 async def test_another_process_takes_over_in_time(
     processes: DecodingProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:

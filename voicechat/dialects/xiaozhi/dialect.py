@@ -78,6 +78,8 @@ class DeviceOptions:
     """
     alerts: bool = True
     """Failures are shown on the display."""
+    emotions: bool = True
+    """The model is told to begin each answer with an emoji."""
 
 
 class XiaozhiDialect(Dialect):

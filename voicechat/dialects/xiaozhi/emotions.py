@@ -1,4 +1,4 @@
-"""The emotion that a device shows: an emoji that the model writes, or a tag.
+"""The emotion that a device shows: an emoji that the model writes.
 
 The names are the firmware's: each is a face that its display can show.
 """
@@ -34,13 +34,18 @@ EMOTIONS: Mapping[str, str] = {
 _OF_EMOJI = {emoji: emotion for emotion, several in EMOTIONS.items() for emoji in several}
 _EMOJI = re.compile(f"[{''.join(_OF_EMOJI)}]")
 
-INSTRUCTIONS: Mapping[str, str] = {
-    "zh": "每次回答都以一个表情符号开头，表示你的心情，只能从这些里面选："
-    + "".join(several[0] for several in EMOTIONS.values()),
-    "en": "Begin each answer with one emoji that shows your mood, one of: "
-    + "".join(several[0] for several in EMOTIONS.values()),
+_FACES = "".join(several[0] for several in EMOTIONS.values())
+_INSTRUCTIONS: Mapping[str, str] = {
+    "zh": f"每次回答都以一个表情符号开头，表示你的心情，只能从这些里面选：{_FACES}",
+    "en": f"Begin each answer with one emoji that shows your mood, one of: {_FACES}",
 }
-"""What a model is told so that it writes emotions, by language."""
+
+
+def instructions(language: str) -> str:
+    """Return what a model is told so that it writes emotions; ``language`` is a BCP 47
+    tag, and empty where the user may speak any.
+    """
+    return _INSTRUCTIONS["zh" if language.lower().partition("-")[0] == "zh" else "en"]
 
 
 class EmotionFinder:

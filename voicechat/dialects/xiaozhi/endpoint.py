@@ -18,6 +18,7 @@ from voicechat.dialects.base import (
 )
 from voicechat.dialects.xiaozhi.device_tools import Vision
 from voicechat.dialects.xiaozhi.dialect import DeviceOptions, XiaozhiDialect
+from voicechat.dialects.xiaozhi.emotions import instructions
 from voicechat.errors import Status
 from voicechat.session.types import Settings
 
@@ -52,7 +53,10 @@ class XiaozhiEndpoint(Endpoint):
         settings = Settings()
         voice = connection.pick_voice(connection.agent.voice)
         settings = replace(settings, voice=replace(settings.voice, voice=voice))
-        settings = with_agent(settings, connection.agent)
+        agent = connection.agent
+        if self._options.emotions:
+            agent = agent.with_instructions(f"\n\n{instructions(agent.language)}")
+        settings = with_agent(settings, agent)
         dialect = XiaozhiDialect(
             connection,
             settings,
