@@ -12,7 +12,7 @@ the token that is being computed.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +31,7 @@ from voicechat.providers.model_process import (
 from voicechat.providers.openai_chat import OpenAIChatModel
 from voicechat.providers.openai_http import READ_TIMEOUT_MS, OpenAIEndpoint
 from voicechat.providers.thinking import ThinkingForm
+from voicechat.providers.written_calls import functions_of, read_calls, with_grammar
 
 PROVIDER = "llama_cpp"
 
@@ -106,15 +107,18 @@ class LlamaCppChatModel(Provider):
         await self._process.aclose()
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Stream the answer. Cancelling stops the model after the current token.
+        """Stream the answer. Cancelling stops the model after the current token. Calls
+        that the model writes as text become calls.
 
         Raises `ProviderError`, besides what `OpenAIChatModel.reply` raises: RATE_LIMIT
         when too many replies wait, CONNECTIVITY when the child is lost.
         """
         async with self._process.job() as channel:
             model = await self._model_of(channel)
-            async with aclosing(model.reply(request)) as parts:
-                async for part in parts:
+            functions = frozenset(functions_of(request.options))
+            asked = replace(request, options=with_grammar(request.options))
+            async with aclosing(model.reply(asked)) as parts:
+                async for part in read_calls(parts, functions) if functions else parts:
                     yield part
 
     async def _model_of(self, channel: Channel) -> OpenAIChatModel:
