@@ -16,7 +16,7 @@ TURN_FILE = Path("models", "smart-turn-v3.2", "smart-turn-v3.2-cpu.onnx")
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
     """The modules of the extra are there; a test may take one away."""
-    modules = {"faster_whisper", "misaki", "piper", "xllamacpp"}
+    modules = {"faster_whisper", "misaki", "opencc", "piper", "wetext", "xllamacpp"}
     monkeypatch.setattr(
         local_models, "find_spec", lambda name: object() if name in modules else None
     )
@@ -112,7 +112,7 @@ def test_a_model_without_what_runs_it_is_not_used_and_the_hint_names_it(
     tmp_path: Path, installed: set[str]
 ) -> None:
     pull(tmp_path, "local")
-    installed.remove("misaki")
+    installed.remove("wetext")
     config = load(tmp_path)
     assert set(config.tts) == {"default"}
     assert config.asr["default"].arguments["language"] == "en"

@@ -28,12 +28,12 @@ _CHINESE_VOICE = "zf_xiaobei"
 _TURN = "smart-turn-v3.2"
 _TURN_FILE = "smart-turn-v3.2-cpu.onnx"
 _MODULES = {
-    "faster_whisper": "faster_whisper",
-    "kokoro": "misaki",
-    "llama_cpp": "xllamacpp",
-    "piper": "piper",
+    "faster_whisper": ("faster_whisper", "opencc"),
+    "kokoro": ("misaki", "wetext"),
+    "llama_cpp": ("xllamacpp",),
+    "piper": ("piper",),
 }
-"""A module without which a provider cannot work, of those that the extra ``local``
+"""Modules without which a provider cannot work, of those that the extra ``local``
 installs.
 """
 
@@ -60,7 +60,7 @@ def find_local_models(folder: Path) -> LocalModels:
 
     def first(provider: str, *names: str) -> str:
         found = next((name for name in names if (folder / name).is_dir()), "")
-        if found and find_spec(_MODULES[provider]) is None:
+        if found and not all(map(find_spec, _MODULES[provider])):
             unused.append(found)
             return ""
         return found
