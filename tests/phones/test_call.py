@@ -4,6 +4,7 @@ import uuid
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from tests.phones.service import CONFIG, KEY, phone_server
 from voicechat.cli import main
 from voicechat.cli.call import CallerAtPhone
 from voicechat.cli.phone_lines import PhoneLine, audiosocket_line, twilio_line
+from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel
 
 GREETING_MS = len("Hotel Anna, good day. How may I help you?") * 50
@@ -70,3 +72,22 @@ def test_what_cannot_be_called_is_named(
     monkeypatch.setenv("VOICECHAT_API_KEY", KEY)
     assert main(["call", str(recordings / "vad-8k.wav"), *arguments]) != 0
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.real_time
+@pytest.mark.long
+async def test_a_call_from_asterisk_is_passed_on(tmp_path: Path) -> None:
+    transfer = ToolCall(0, "1", "transfer", '{"to": "desk"}')
+    model = ScriptedModel(((transfer,), ("One moment.",)))
+    toml = f'{TOML}\ntransfers = {{ desk = "+49301111" }}'
+    call_id = uuid.uuid4()
+    caller = CallerAtPhone(b"", after_ms=200, keys="7#", quiet_ms=5_000)
+    async with phone_server(tmp_path, toml=toml, model=model) as server:
+        async with audiosocket_line("127.0.0.1", server.ports["asterisk"], call_id) as line:
+            await caller.call(line)
+        assert not caller.hung_up, "the server hangs up, and Asterisk asks"
+        address = f"{server.url}/phone/transfers/{call_id}?token={KEY}"
+        async with aiohttp.ClientSession() as client:
+            for told in ("+49301111", ""):
+                async with client.get(address) as answer:
+                    assert await answer.text() == told

@@ -42,13 +42,13 @@ class MediaStreamsEndpoint(Endpoint):
     def identify(self, handshake: Handshake, frames: Sequence[Frame]) -> Caller | None:
         if not frames:
             return None
-        wire = self._wire()
-        for frame in frames:
-            said = wire.read(frame)
-            if isinstance(said, StreamStarted):
-                parameters = {**parameters_of(dict(handshake.query)), **said.parameters}
-                return caller_of(parameters, handshake.variables.get("agent", ""))
-        return None
+        # The others have been read before: whoever is not known yet shall not have each
+        # of them parsed again with every further one.
+        said = self._wire().read(frames[-1])
+        if not isinstance(said, StreamStarted):
+            return None
+        parameters = {**parameters_of(dict(handshake.query)), **said.parameters}
+        return caller_of(parameters, handshake.variables.get("agent", ""))
 
     @override
     def open(self, connection: Connection) -> Opening:
