@@ -381,3 +381,29 @@ async def test_g711_both_ways() -> None:
             told = [base64.b64decode(e["delta"]) for e in stage.of("response.output_audio.delta")]
             length_ms = sum(map(len, told)) / 8
             assert 1200 <= length_ms <= 1300, "24 characters of 50 ms"
+
+
+async def test_audio_in_an_item_is_recognised() -> None:
+    for update in (MANUAL, {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}):
+        recognizer = ScriptedRecognizer(("what time is it",))
+        async with RealtimeStage(recognizer=recognizer, update=update) as stage:
+            pcm = b"\0\1" * (24_000 * 2)
+            part = {"type": "input_audio", "audio": base64.b64encode(pcm).decode()}
+            item = {"id": "mine", "type": "message", "role": "user", "content": [part]}
+            begin = len(stage.events)
+            stage.say("conversation.item.create", item=item)
+            await stage.respond(output_modalities=["text"])
+            assert stage.kinds(begin)[:2] == ["conversation.item.added", "conversation.item.done"]
+            told = "conversation.item.input_audio_transcription.completed"
+            [completed] = stage.of(told)
+            assert completed["item_id"] == "mine"
+            assert completed["transcript"] == "what time is it"
+            assert completed["usage"]["seconds"] == 2.0
+            assert stage.read() == [("user", "what time is it")]
+            assert recognizer.heard_ms[0] >= 1900
+            item = {**item, "id": "other", "content": [part, {"type": "input_text", "text": "x"}]}
+            stage.say("conversation.item.create", item=item)
+            assert (await stage.error())["param"] == "item.content"
+            item = {**item, "content": [part]}
+            stage.say("conversation.item.create", item=item, previous_item_id="root")
+            assert (await stage.error())["param"] == "previous_item_id"

@@ -9,6 +9,8 @@ shares one with the calls that it makes.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import pybase64
+
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import shown
 from voicechat.session.tool_calls import is_json_object
@@ -42,6 +44,8 @@ class RealtimeItem:
     """The ids of its messages in the session's history."""
     reply: int = 0
     """The reply that it is part of; 0: of none."""
+    audio: bytes = b""
+    """Speech of the user that is not recognised yet."""
     audio_ms: int | None = None
     """How much of its audio was told; None: it has none."""
     size_bytes: int = 0
@@ -155,8 +159,33 @@ def read_item(value: object, path: str, new_id: Callable[[], str]) -> RealtimeIt
     if not isinstance(item_id, str) or not 1 <= len(item_id) <= MOST_ID_CHARACTERS:
         raise _wrong(f"{path}.id", item_id, f"a text of 1 to {MOST_ID_CHARACTERS} characters")
     content, message = reader(item, path)
+    audio = _speech_of(item, path)
+    messages = () if audio else (message,)
     size_bytes = len(str(content))
-    return RealtimeItem(item_id, content, messages=(message,), size_bytes=size_bytes)
+    return RealtimeItem(item_id, content, messages=messages, audio=audio, size_bytes=size_bytes)
+
+
+def _speech_of(item: Mapping[str, object], path: str) -> bytes:
+    """Return the audio of a user's message that has no transcript; empty: there is
+    none.
+    """
+    values = item.get("content")
+    parts = values if isinstance(values, list) and item.get("role") == "user" else []
+    unread = [part for part in parts if part.get("type") == "input_audio" and _is_unread(part)]
+    if not unread:
+        return b""
+    if len(parts) > 1:
+        message = f"{path}.content: audio without a transcript must be the only part"
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, message)
+    try:
+        return pybase64.b64decode(str(unread[0]["audio"]), validate=True)
+    except ValueError:
+        message = f"{path}.content[0].audio: is not base64"
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, message) from None
+
+
+def _is_unread(part: Mapping[str, object]) -> bool:
+    return not isinstance(part.get("transcript"), str) and isinstance(part.get("audio"), str)
 
 
 def _read_message(item: Mapping[str, object], path: str) -> tuple[Content, Message]:
@@ -196,14 +225,14 @@ def _read_text(part: Mapping[str, object], path: str) -> tuple[Content, Content]
 
 
 def _read_audio(part: Mapping[str, object], path: str) -> tuple[Content, Content]:
-    """Audio that the client brings is known by its transcript."""
+    """Audio that the client brings is known by its transcript, or is to be
+    recognised.
+    """
     transcript = part.get("transcript")
+    if part["type"] == "input_audio" and _is_unread(part):
+        return {"type": "input_audio", "transcript": None}, {"type": "text", "text": ""}
     if not isinstance(transcript, str):
-        message = (
-            f"{path}.transcript: must be present: audio in an item is not recognised; "
-            "send it with input_audio_buffer.append and commit it"
-        )
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, message)
+        raise _wrong(f"{path}.transcript", transcript, "a text")
     written: Content = {"type": part["type"], "transcript": transcript}
     return written, {"type": "text", "text": transcript}
 

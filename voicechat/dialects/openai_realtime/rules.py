@@ -6,7 +6,7 @@ connection goes on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from typing_extensions import override
@@ -76,6 +76,8 @@ class _Commit:
     """The cause of a ``CommitTurn``."""
 
     event_id: str | None
+    item: RealtimeItem | None = None
+    """The item that the client made of its audio; None: it was buffered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +217,32 @@ class OpenAIRealtime(Dialect):
             message = f"item: all items together may hold {MOST_ITEM_BYTES} bytes; delete some"
             raise EventError("too_large", message, "item")
         self._memory.check_call(item)
+        if item.audio:
+            return self._recognise_item(item, after, _id_of(event))
         self._conversation.insert(item, str(after) if isinstance(after, str) else None)
         return [
             *self._memory.add(item),
             self._item_event("conversation.item.added", item),
             self._item_event("conversation.item.done", item),
+        ]
+
+    def _recognise_item(
+        self, item: RealtimeItem, after: object, event_id: str | None
+    ) -> list[Reaction]:
+        """Recognise the audio of an item, as a turn that is not answered. Meanwhile
+        nobody looks for the ends of turns.
+        """
+        self._turns.check_empty()
+        if after not in (None, self._conversation.last_id):
+            message = "previous_item_id: an item with audio can only be the last one"
+            raise EventError("invalid_value", message, "previous_item_id")
+        manual = replace(self._settings, turn_detection=None)
+        swaps = self._settings.turn_detection is not None
+        return [
+            *([cmd.Configure(manual)] if swaps else []),
+            AudioReceived(item.audio),
+            cmd.CommitTurn(respond=False, cause=_Commit(event_id, item)),
+            *([cmd.Configure(self._settings)] if swaps else []),
         ]
 
     def _on_retrieve_item(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
@@ -310,7 +333,11 @@ class OpenAIRealtime(Dialect):
                     raise _no_item(f"{path}.id", value.get("id"))
                 messages += found.messages
             else:
-                messages += read_item(value, path, lambda: "item").messages
+                item = read_item(value, path, lambda: "item")
+                if item.audio:
+                    message = f"{path}: audio here needs its transcript"
+                    raise EventError("invalid_value", message, path)
+                messages += item.messages
         return tuple(messages)
 
     def _on_cancel_response(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
@@ -351,6 +378,9 @@ class OpenAIRealtime(Dialect):
                 return self._turns.notice_speech(notice)
             case nt.Recognised():
                 return self._turns.recognise(notice.transcript)
+            case nt.TurnCommitted(cause=_Commit(item=RealtimeItem() as item)):
+                self._idle_at_ms = None
+                return self._turns.commit_item(notice, item)
             case nt.TurnCommitted():
                 self._idle_at_ms = None
                 self._answer_due = notice.detected and self._configuration.answers_turns

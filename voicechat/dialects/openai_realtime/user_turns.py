@@ -110,6 +110,25 @@ class UserTurns:
         self._committed = _Committed(item, growing, audio_ms)
         return [*self._add(item), *self._tell_delta(item.id, growing.release())]
 
+    def check_empty(self) -> None:
+        """Raise ``EventError`` when audio waits that was not committed."""
+        if self._buffered_ms and not self.detected:
+            message = "item: commit or clear the input audio buffer before audio in an item"
+            raise EventError("input_audio_buffer_not_empty", message, "item")
+
+    def commit_item(self, turn: TurnCommitted, item: RealtimeItem) -> list[Tell]:
+        """A turn is over that the client sent as an item."""
+        audio_ms = int(len(item.audio) / BYTES_PER_MS[self.input_format])
+        item.history, item.audio = (turn.item_id,), b""
+        self._growing = GrowingTranscript()
+        self._committed = _Committed(item, GrowingTranscript(), audio_ms)
+        self.conversation.insert(item, None)
+        place = {"previous_item_id": self.conversation.previous_id(item)}
+        return [
+            self._tell("conversation.item.added", **place, item=item.written()),
+            self._tell("conversation.item.done", **place, item=item.written()),
+        ]
+
     def commit_silence(self, timeout_ms: int) -> list[Tell]:
         """The user has said nothing for ``timeout_ms``."""
         item = user_audio(self._item_id())
