@@ -126,6 +126,9 @@ async def test_a_child_that_owes_nothing_may_be_silent_before_new_work(
         await channel.send(b"x")
         assert await anext(channel) == b"x"
         await until(lambda: not channel.waiting)  # that it was consumed comes in a frame of its own
+        (worker,) = pool._workers
+        assert worker is not None
+        await until(lambda: not worker._owes_answer())
         loop = asyncio.get_running_loop()
         now_s = loop.time
         monkeypatch.setattr(loop, "time", lambda: now_s() + 30)  # three times its deadline
