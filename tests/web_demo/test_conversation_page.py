@@ -67,7 +67,8 @@ def test_two_spoken_turns(open_page: OpenPage, speech: Path) -> None:
     assert page.locator("#waterfall rect").count() >= 4
 
 
-def test_a_cancel_silences_the_reply_and_cuts_its_text(open_page: OpenPage) -> None:
+@pytest.mark.parametrize("most_ms", [pytest.param(100, marks=pytest.mark.long), 500])
+def test_a_cancel_silences_the_reply_and_cuts_its_text(open_page: OpenPage, most_ms: int) -> None:
     page = open_page()
     connected(page)
     say(page, "what can you do")
@@ -79,13 +80,13 @@ def test_a_cancel_silences_the_reply_and_cuts_its_text(open_page: OpenPage) -> N
     )
     page.click("#stop")
     state(page, "interrupted")
-    page.wait_for_function("() => soundMs() > stoppedAtMs + 500")
+    page.wait_for_function("() => soundMs() > stoppedAtMs + 1000")
     last_ms = page.evaluate(
         f"Math.max(0, ...loudness.filter(([, level]) => level > {SILENT}).map(([, , at]) => at))"
     )
     after_ms = last_ms - page.evaluate("window.stoppedAtMs")
     print(f"silent {after_ms:.0f} ms after the click")
-    assert after_ms < 100
+    assert after_ms < most_ms
     said = page.locator("[data-role=assistant]").text_content()
     assert said.startswith("I show that")
     assert "interrupt me at any time" not in said

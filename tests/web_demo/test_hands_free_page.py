@@ -128,7 +128,8 @@ def state(page: Any, name: str) -> None:
     page.wait_for_selector(f"main[data-state={name}]", timeout=60_000)
 
 
-def test_turns_come_and_go_without_a_hand(open_page: OpenPage) -> None:
+@pytest.mark.parametrize("most_ms", [pytest.param(60, marks=pytest.mark.long), 500])
+def test_turns_come_and_go_without_a_hand(open_page: OpenPage, most_ms: int) -> None:
     page, server = open_hands_free(open_page)
     page.get_by_role("button", name="Hands-free").click()
     state(page, "listening")
@@ -144,10 +145,10 @@ def test_turns_come_and_go_without_a_hand(open_page: OpenPage) -> None:
     page.evaluate(NOTE_INTERRUPTION)
     server.interrupt()
     state(page, "interrupted")
-    page.wait_for_function("() => soundMs() > interruptedAtSoundMs + 200")
+    page.wait_for_function("() => soundMs() > interruptedAtSoundMs + 1000")
     late_ms = page.evaluate(LATE_MS)
     print(f"silent {late_ms:.0f} ms after the server's word")
-    assert late_ms < 60
+    assert late_ms < most_ms
     state(page, "listening")
     server.hear("stop")
     server.reply(2, "All right.", 400)
