@@ -18,6 +18,7 @@ from voicechat.cli.command import (
 )
 from voicechat.cli.progress import ProgressBar
 from voicechat.config import Config, load_config
+from voicechat.config.local_models import INSTALL, find_local_models
 from voicechat.errors import VoiceChatError
 from voicechat.store.model_catalogue import (
     MODELS_FOLDER,
@@ -125,7 +126,7 @@ async def _pull(
                 await _pull_files(model, folder, sources)
             else:
                 _report_archive(await folder.pull_model(model, _show, limits))
-    _report(name, models, is_bundle=name in catalogue.bundles)
+    _report(name, models, config, is_bundle=name in catalogue.bundles)
 
 
 def _is_here(folder: ModelFolder, model: CatalogueModel, name: str) -> bool:
@@ -242,26 +243,32 @@ def _report_archive(pulled: Pulled) -> None:
     print(pulled.folder)
 
 
-def _report(name: str, models: Sequence[CatalogueModel], *, is_bundle: bool) -> None:
-    """Say how to use what was pulled."""
+def _report(
+    name: str, models: Sequence[CatalogueModel], config: Config, *, is_bundle: bool
+) -> None:
+    """Say how to use what was pulled, and what is missing for it."""
+    unused = find_local_models(config.data_dir / MODELS_FOLDER).unused
+    if any(model.name in unused for model in models):
+        print(f"what runs it is not installed yet: {INSTALL}")
     if is_bundle:
-        print("to use it: voicechat serve")
+        rest = f", where {config.file} says nothing else" if config.file else ""
+        print(f"to use it: voicechat serve{rest}")
         return
     (model,) = models
+    section = _section(model)
     if model.kind == "punctuation":
         print(f'to use it: punctuation = "{name}" in a section with provider = "sherpa_onnx"')
     elif model.provider == "smart_turn":
         print("to use it: voicechat serve, if [hands_free] names no turn_model")
-    else:
-        section = _section(model)
+    elif section:
         print(f'to use it:\n[{section}.default]\nprovider = "{model.provider}"\nmodel = "{name}"')
 
 
-def _section(model: CatalogueModel) -> str:
-    """Return the kind of service that a model is for."""
+def _section(model: CatalogueModel) -> str | None:
+    """Return the kind of service that a model is for; None if its kind does not say."""
     if model.provider == "sherpa_onnx":
         return "tts" if model.kind in ("vits", "kokoro", "kitten", "matcha") else "asr"
-    return {"recognition": "asr", "speech": "tts", "chat": "llm"}[model.kind]
+    return {"recognition": "asr", "speech": "tts", "chat": "llm"}.get(model.kind)
 
 
 COMMAND = CliCommand(
