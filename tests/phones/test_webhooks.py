@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 from tests.phones.service import CONFIG, KEY, phone_server
 from voicechat.cli import main
 from voicechat.server.phone.answers import PROVIDERS, Incoming, StreamAddress
-from voicechat.server.phone.signatures import is_from_twilio
+from voicechat.server.phone.signatures import is_from_plivo, is_from_twilio
 from voicechat.server.serve import Running
 from voicechat.session.types import ToolCall
 from voicechat.store.handovers import LIFE_S, Handovers
@@ -74,6 +74,41 @@ def test_the_port_of_the_scheme_may_be_written_or_not() -> None:
     assert RequestValidator(SECRET).validate(bare, CALL, signature)
 
 
+PLIVO_FORM = {"CallUUID": "U1", "To": "4930", "From": "4940"}
+PLIVO_SIGNED: list[tuple[str, Mapping[str, str], str]] = [
+    # Made with the validator of Plivo's own library, with the nonce 12345.
+    (
+        "https://v.example.org/phone/plivo/voice",
+        PLIVO_FORM,
+        "wNJWWgPw9hwudYS6jwg3ps22IzR7TVCgkfH9ul2pjiA=",
+    ),
+    ("https://v.example.org/phone/plivo/voice", {}, "lhjKmD7hkozUIbMy58l27pP0FP7zO/kvqQTCgRO1KRs="),
+    (
+        "https://v.example.org/phone/plivo/voice?b=2&a=1",
+        {"b": "", "a": "ü 1"},
+        "cJWFsxVzGjlRVgEU9WbVIaThRfc4ASDgrWKWonk5Qv8=",
+    ),
+    ("https://v.example.org:8443/x?a=%20y", {}, "ZziOUkzqio/0DnGfXgyG8MFG2nU5mw9Is1A5NSqi7sk="),
+]
+
+
+@pytest.mark.parametrize(("url", "form", "signature"), PLIVO_SIGNED)
+def test_plivos_own_library_agrees_about_signatures(
+    url: str, form: Mapping[str, str], signature: str
+) -> None:
+    def signed(**changes: str) -> bool:
+        said = {"url": url, "nonce": "12345", "signatures": signature, **changes}
+        return is_from_plivo("0123456789abcdef", fields=form.items(), **said)
+
+    assert signed()
+    assert signed(signatures=f"another, {signature}")
+    assert not signed(url=url.replace("v.example", "w.example"))
+    assert not signed(nonce="54321")
+    assert not signed(signatures=f"AAAA{signature[4:]}")
+    assert not signed(signatures="")
+    assert not is_from_plivo("0123456789abcdef", url, [("To", "1")], "12345", signature)
+
+
 HOSTILE = Incoming(call_id='<&"', called='"/><Dial>+1900</Dial>', caller="</Response>")
 STREAM = StreamAddress(url="wss://v/s", after_url="https://v/a?call=1&x=2", token="vt_1-_")
 
@@ -119,6 +154,7 @@ SIGNED = f"""
 trusted_proxies = ["127.0.0.1/32"]
 [phone]
 twilio_auth_token = "{SECRET}"
+plivo_auth_token = "0123456789abcdef"
 {CONFIG}
 transfers = {{ desk = "+49301111" }}
 """
@@ -213,13 +249,23 @@ async def test_forged_webhooks_are_refused_and_every_other_provider_needs_a_key(
                 assert answer.status == 401
                 assert "X-Twilio-Signature" in await answer.text()
                 assert SECRET not in await answer.text()
+        nonce = {"X-Plivo-Signature-V3-Nonce": "12345"}
+        plivo = server.url + "/phone/plivo/voice"
+        async with client.post(plivo, data=PLIVO_FORM, headers=nonce) as answer:
+            assert answer.status == 401
+            assert "X-Plivo-Signature-V3" in await answer.text()
+        forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "v.example.org"}
+        signature = {"X-Plivo-Signature-V3": PLIVO_SIGNED[0][2]}
+        headers = {**nonce, **forwarded, **signature}
+        async with client.post(plivo, data=PLIVO_FORM, headers=headers) as answer:
+            assert "wss://v.example.org/phone/plivo/stream?token=vt_" in await answer.text()
         async with client.post(path, data={"a": "x" * 70_000}, headers=good) as answer:
             assert answer.status == 413
         async with client.post("/phone/nobody/voice", data=CALL) as answer:
             assert answer.status == 404
 
         for name, provider in PROVIDERS.items():
-            if name == "twilio":
+            if name in ("twilio", "plivo"):
                 continue
             form = dict(zip(provider.fields, ("CA1", "+49301234", "+4940999"), strict=True))
             async with client.post(f"/phone/{name}/voice/hotel", data=form) as answer:
@@ -266,7 +312,7 @@ def test_the_command_prints_what_to_paste_where(capsys: pytest.CaptureFixture[st
     for name in PROVIDERS:
         assert main(["phone", name, "--public-url", PUBLIC + "/", "--agent", "hotel"]) == 0
         printed = capsys.readouterr().out
-        key = "" if name == "twilio" else "?token=KEY"
+        key = "" if name in ("twilio", "plivo") else "?token=KEY"
         assert f"\n{PUBLIC}/phone/{name}/voice/hotel{key}\n" in printed
         assert f'public_url = "{PUBLIC}"' in printed
     assert main(["phone", "audiosocket", "--agent", "hotel"]) == 0

@@ -24,7 +24,7 @@ and in voicechat.toml, with the auth token of the console's first page:
 
 [phone]
 public_url = "{public_url}"
-twilio_auth_token = "..."
+{provider}_auth_token = "..."
 """
 _WITH_KEY = """\
 where KEY is one of its own (voicechat keys create --name {provider} --endpoint conversation);
@@ -79,7 +79,7 @@ def instructions(line: str, public_url: str, agent: str = "") -> str:
             EXIT_USAGE,
         )
     behind = f"/{quote(agent, safe='')}" if agent else ""
-    signed = line == "twilio"
+    signed = line in ("twilio", "plivo")
     key = "" if signed else "?token=KEY"
     rest = (_SIGNED if signed else _WITH_KEY).format(public_url=base, provider=line)
     where = f"In {line.capitalize()}'s console, {_PLACES[line]}:"

@@ -216,6 +216,10 @@ class PhoneConfig(ConfigSection):
     """The account's auth token, which checks the signature of Twilio's webhooks; empty:
     they need a key, as those of the other providers do.
     """
+    plivo_auth_token: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
+    """The account's auth token, which checks the signature of Plivo's webhooks; empty:
+    they need a key.
+    """
 
 
 class WyomingConfig(ConfigSection):

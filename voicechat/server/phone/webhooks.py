@@ -4,7 +4,7 @@ telephone system of one's own.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
@@ -19,7 +19,7 @@ from voicechat.server.auth import Principal
 from voicechat.server.mount import Authorise
 from voicechat.server.origins import Origins
 from voicechat.server.phone.answers import PROVIDERS, Incoming, Provider, StreamAddress
-from voicechat.server.phone.signatures import is_from_twilio
+from voicechat.server.phone.signatures import is_from_plivo, is_from_twilio
 from voicechat.server.rest.failures import answering_by_contract
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.store.access import ApiEndpoint, Scope
@@ -34,7 +34,9 @@ TOKEN_LIFE_S = 60
 """A provider opens the stream within a second of the webhook."""
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 500
-TWILIO_SIGNATURE = "X-Twilio-Signature"
+_SIGNATURES = {"twilio": "X-Twilio-Signature", "plivo": "X-Plivo-Signature-V3"}
+"""The header that holds a provider's signature."""
+PLIVO_NONCE = "X-Plivo-Signature-V3-Nonce"
 _LANGUAGES = {"zh": "zh-CN", "en": "en-US"}
 
 
@@ -64,6 +66,7 @@ class PhoneWebhooks:
     ) -> None:
         """``issue_token`` is `Authoriser.issue_token`."""
         self._config = config
+        self._secrets = _secrets(config)
         self._authorise = authorise
         self._issue_token = issue_token
         self._admission = admission
@@ -135,7 +138,25 @@ class PhoneWebhooks:
 
     def _signs(self, request: web.Request) -> bool:
         """Whether requests of this provider are known by their signature."""
-        return request.match_info["provider"] == "twilio" and bool(self._config.twilio_auth_token)
+        return bool(self._secrets.get(request.match_info["provider"]))
+
+    def _check_signature(self, request: web.Request, form: Iterable[tuple[str, str]]) -> None:
+        """Raises AdmissionError unless the provider has signed the request."""
+        name = request.match_info["provider"]
+        secret, url = self._secrets[name], self._base_url(request) + request.raw_path
+        signature = request.headers.get(_SIGNATURES[name], "")
+        if name == "twilio":
+            signed = is_from_twilio(secret, url, form, signature)
+        else:
+            signed = is_from_plivo(
+                secret, url, form, request.headers.get(PLIVO_NONCE, ""), signature
+            )
+        if not signed:
+            raise AdmissionError(
+                Status.NOT_AUTHORISED,
+                f"{_SIGNATURES[name]}: is not that of this address; check "
+                f"phone.{name}_auth_token and phone.public_url",
+            )
 
     async def _read(self, request: web.Request) -> _Webhook:
         """Read a webhook and let it in: by its signature, or by a key.
@@ -145,14 +166,7 @@ class PhoneWebhooks:
         provider = _provider(request)
         form = await _form(request)
         if self._signs(request):
-            url = self._base_url(request) + request.raw_path
-            signature = request.headers.get(TWILIO_SIGNATURE, "")
-            if not is_from_twilio(self._config.twilio_auth_token, url, form, signature):
-                raise AdmissionError(
-                    Status.NOT_AUTHORISED,
-                    "X-Twilio-Signature: is not Twilio's for this address; check "
-                    "phone.twilio_auth_token and phone.public_url",
-                )
+            self._check_signature(request, form)
             principal = Principal(KEY_ID)
         else:
             principal = await self._authorise(request, ApiEndpoint.CONVERSATION)
@@ -165,7 +179,12 @@ class PhoneWebhooks:
 
 def phone_keys(config: PhoneConfig, secret: str) -> dict[str, str]:
     """Return the key in whose name signed webhooks make tokens; none without one."""
-    return {KEY_ID: secret} if config.twilio_auth_token else {}
+    return {KEY_ID: secret} if any(_secrets(config).values()) else {}
+
+
+def _secrets(config: PhoneConfig) -> dict[str, str]:
+    """Return what checks the signatures of each provider; empty: it does not sign."""
+    return {"twilio": config.twilio_auth_token, "plivo": config.plivo_auth_token}
 
 
 def _provider(request: web.Request) -> Provider:
