@@ -43,6 +43,7 @@ from voicechat.client.messages import (
     parse_message,
 )
 from voicechat.client.playback import PlaybackBuffer, PlaybackPosition, ReplyPlayer
+from voicechat.client.realtime import ClientRealtimeConversation, connect_realtime
 from voicechat.client.recognition import ClientRecognitionStream, recognise_stream
 from voicechat.client.reconnecting import Reconnected, ReconnectingConversation, stay_connected
 from voicechat.client.rest import Api, ApiError, ChatReply, Token, ToolRequest
@@ -57,6 +58,7 @@ __all__ = [
     "ChatReply",
     "ClearedMessage",
     "ClientConversation",
+    "ClientRealtimeConversation",
     "ClientRecognitionStream",
     "CompletedMessage",
     "ConnectionLostError",
@@ -90,6 +92,7 @@ __all__ = [
     "UpdatedMessage",
     "chat_settings",
     "connect",
+    "connect_realtime",
     "parse_message",
     "recognise_stream",
     "stay_connected",
