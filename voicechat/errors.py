@@ -18,6 +18,8 @@ class Fault(Enum):
     TTS_FAILED = "speech synthesis failed"
     UNSUPPORTED_FORMAT = "an audio format that is not supported"
     UNDECODABLE_AUDIO = "audio that cannot be decoded"
+    INVALID_PARAMETER = "a value that is not allowed"
+    NOT_FOUND = "something that is not there"
     TOO_LARGE = "more than is allowed"
     TIMEOUT = "nothing came in time"
     NOT_AUTHORISED = "access has ended"
@@ -76,13 +78,18 @@ class LocalProtocolError(ProtocolError):
 class RemoteProtocolError(ProtocolError):
     """The peer broke the contract: answer it with ``status``, and continue."""
 
-    def __init__(self, status: Status, message: str) -> None:
-        """``message`` is sent to the client: it names the field, the value and what is
-        allowed.
+    def __init__(self, reason: Status | Fault, message: str) -> None:
+        """``reason``: a code, or what knows no protocol names the fault. ``message`` is
+        sent to the client: it names the field, the value and what is allowed.
         """
         super().__init__(message)
-        self.status = status
+        self.status = Status.of(reason) if isinstance(reason, Fault) else reason
         self.message = message
+
+    @property
+    def fault(self) -> Fault:
+        """The fault of the status."""
+        return self.status.fault
 
 
 class FailureKind(Enum):

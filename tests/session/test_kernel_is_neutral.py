@@ -27,10 +27,6 @@ WORDS = (
     *("ollama", "vllm", "mistral", "deepseek", "azure", "dashscope", "volcengine"),
 )
 PROTOCOL = re.compile("|".join((NUMBERS, *WORDS)), re.IGNORECASE)
-STATUS_NAMES = re.compile(r"\bStatus\b|\bstatus\b")
-"""What carries the kernel out may refuse a recording with a status by name: the errors
-of REST are these.
-"""
 
 
 @pytest.mark.parametrize("folder", ["session", "runtime"])
@@ -39,7 +35,7 @@ def test_no_word_of_a_protocol_appears(folder: str) -> None:
         f"{path.name}:{number}: {line.strip()}"
         for path in sorted((PACKAGE / folder).rglob("*.py"))
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if PROTOCOL.search(line if folder == "session" else STATUS_NAMES.sub("", line))
+        if PROTOCOL.search(line)
     ]
     assert not found
 

@@ -21,7 +21,7 @@ from voicechat.audio.demux.webm import EBML_MAGIC, WebmDemuxer
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, InputContainer
 from voicechat.audio.resample import RateConverter
 from voicechat.audio.signatures import check_start
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 DECODED_RATE_HZ = 16000
 MAX_CHANNELS = 8
@@ -153,7 +153,7 @@ class CompressedDecoder:
             if self._given_samples > allowed_s * DECODED_RATE_HZ:
                 name, seconds = self._container.value, self._given_samples // DECODED_RATE_HZ
                 raise RemoteProtocolError(
-                    Status.TOO_LARGE,
+                    Fault.TOO_LARGE,
                     f"{name}: {self._taken_bytes} bytes hold more than {seconds} s of audio",
                 )
             yield converted

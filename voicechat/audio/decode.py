@@ -12,7 +12,7 @@ from voicechat.audio.resample import RateConverter
 from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, is_chunk_head, may_be_clip
 from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
 from voicechat.audio.signatures import check_start
-from voicechat.errors import LocalProtocolError, RemoteProtocolError, Status
+from voicechat.errors import Fault, LocalProtocolError, RemoteProtocolError
 
 DECODED_RATE_HZ = 16000
 CHUNK_HEAD_BYTES = 8
@@ -203,7 +203,7 @@ class WavDecoder:
             self._clips_begun += 1
             if self._clips_begun > MAX_CLIPS_PER_FRAME:
                 raise RemoteProtocolError(
-                    Status.UNDECODABLE_AUDIO,
+                    Fault.UNDECODABLE_AUDIO,
                     f"wav: more than {MAX_CLIPS_PER_FRAME} clips in one frame",
                 )
             self._header = HeaderParser()
@@ -240,7 +240,7 @@ class WavDecoder:
         self._rate_changes += header.rate_hz != self.source_rate_hz
         if self._rate_changes > MAX_RATE_CHANGES:
             raise RemoteProtocolError(
-                Status.UNDECODABLE_AUDIO,
+                Fault.UNDECODABLE_AUDIO,
                 f"wav: the sample rate changed more than {MAX_RATE_CHANGES} times",
             )
         self.source_rate_hz, self._layout = header.rate_hz, header.layout

@@ -20,7 +20,7 @@ from voicechat.audio.resample import Resampler
 from voicechat.audio.riff import MAX_FORMAT_BYTES, SIGNATURE_BYTES, HeaderParser, may_be_clip
 from voicechat.audio.signatures import SIGNATURE_BYTES as START_BYTES
 from voicechat.audio.signatures import known_container
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 FILE_RATE_HZ = 16000
 MAX_FILE_BYTES = 1 << 30
@@ -126,7 +126,7 @@ class FileDecoder:
         size_bytes = self._file.seek(0, io.SEEK_END)
         if size_bytes > MAX_FILE_BYTES:
             raise RemoteProtocolError(
-                Status.TOO_LARGE, f"the file has {size_bytes} bytes; allowed: {MAX_FILE_BYTES}"
+                Fault.TOO_LARGE, f"the file has {size_bytes} bytes; allowed: {MAX_FILE_BYTES}"
             )
         tags_bytes = 0
         while True:  # terminates: each iteration advances in the file
@@ -135,7 +135,7 @@ class FileDecoder:
             tags_bytes += tag_bytes
             if tags_bytes > MAX_TAG_BYTES:
                 raise RemoteProtocolError(
-                    Status.TOO_LARGE,
+                    Fault.TOO_LARGE,
                     f"the file has {tags_bytes} bytes of ID3 tags; allowed: {MAX_TAG_BYTES}",
                 )
             if not tag_bytes:
@@ -216,7 +216,7 @@ class FileDecoder:
         allowed_s = SPARE_AUDIO_S + self._taken_bytes / SPARSEST_BYTES_PER_S
         if given_s - self._silent_s > allowed_s:
             raise RemoteProtocolError(
-                Status.TOO_LARGE,
+                Fault.TOO_LARGE,
                 f"the file unfolds: {self._taken_bytes} bytes hold more than {given_s:.0f} s",
             )
         return channels
@@ -364,14 +364,14 @@ def _check_riff(start: bytes) -> None:
         HeaderParser().push_bytes(start)
     except RemoteProtocolError as error:
         # FFmpeg may be able to read a header with any other problem.
-        if error.status is Status.TOO_LARGE:
+        if error.fault is Fault.TOO_LARGE:
             raise
 
 
 def _check_length(length_s: float, verb: str) -> None:
     if length_s > MAX_AUDIO_S:
         raise RemoteProtocolError(
-            Status.TOO_LARGE,
+            Fault.TOO_LARGE,
             f"the recording {verb} {length_s / 3600:.1f} hours long; "
             f"allowed: {MAX_AUDIO_S // 3600}",
         )

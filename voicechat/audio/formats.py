@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 LOWEST_RATE_HZ = 8000
 HIGHEST_RATE_HZ = 192000
@@ -247,11 +247,11 @@ def parse_input_format(name: str, sample_rate_hz: int) -> InputFormat:
     except ValueError:
         allowed = ", ".join(container.value for container in InputContainer)
         raise RemoteProtocolError(
-            Status.INVALID_PARAMETER, f"format {_quoted(name)} is not known; allowed: {allowed}"
+            Fault.INVALID_PARAMETER, f"format {_quoted(name)} is not known; allowed: {allowed}"
         ) from None
     if not LOWEST_RATE_HZ <= sample_rate_hz <= HIGHEST_RATE_HZ:
         raise RemoteProtocolError(
-            Status.INVALID_PARAMETER,
+            Fault.INVALID_PARAMETER,
             f"sample_rate {sample_rate_hz} is not allowed; "
             f"allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}",
         )
@@ -273,7 +273,7 @@ def _mp3_kbps(rate_hz: int, wished_kbps: int) -> int:
 
 def _unknown_output(name: str) -> RemoteProtocolError:
     return RemoteProtocolError(
-        Status.INVALID_PARAMETER, f"format {_quoted(name)} is not known; allowed: {_OUTPUT_GRAMMAR}"
+        Fault.INVALID_PARAMETER, f"format {_quoted(name)} is not known; allowed: {_OUTPUT_GRAMMAR}"
     )
 
 

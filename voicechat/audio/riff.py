@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.audio.samples import SampleEncoding, SampleLayout
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 MAX_FORMAT_BYTES = 64 * 1024
 """Maximum size of the ``fmt`` chunk. Other chunks are skipped."""
@@ -158,7 +158,7 @@ class HeaderParser:
             return ClipHeader(rate_hz, layout, None, 0)
         if data_bytes > MAX_DATA_BYTES:
             raise RemoteProtocolError(
-                Status.TOO_LARGE,
+                Fault.TOO_LARGE,
                 f"wav: its header promises {data_bytes} bytes; allowed: {MAX_DATA_BYTES}",
             )
         trailing_bytes = 8 + self._riff_bytes - (self._offset_bytes + data_bytes)
@@ -178,7 +178,7 @@ def _parse_format(chunk: bytes) -> tuple[int, SampleLayout]:
     encoding = _ENCODINGS.get((tag, bits))
     if encoding is None:
         raise RemoteProtocolError(
-            Status.UNSUPPORTED_FORMAT,
+            Fault.UNSUPPORTED_FORMAT,
             f"wav: encoding 0x{tag:04X} with {bits} bits is not supported; "
             "allowed: PCM 8, 16, 24 or 32, float 32 or 64, A-law, mu-law",
         )
@@ -192,4 +192,4 @@ def _parse_format(chunk: bytes) -> tuple[int, SampleLayout]:
 
 
 def _undecodable(reason: str) -> RemoteProtocolError:
-    return RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"wav: {reason}")
+    return RemoteProtocolError(Fault.UNDECODABLE_AUDIO, f"wav: {reason}")

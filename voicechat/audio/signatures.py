@@ -7,7 +7,7 @@ from voicechat.audio.demux.framed import FrameFormat, FrameHead
 from voicechat.audio.demux.stream import StreamStart
 from voicechat.audio.riff import SIGNATURE_BYTES as CLIP_BYTES
 from voicechat.audio.riff import may_be_clip
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 SIGNATURE_BYTES = 4096
 """The number of first bytes that suffices for every check; fewer may suffice."""
@@ -169,7 +169,7 @@ def check_start(name: str, start: bytes) -> None:
         return
     advice = f"declare format {found}" if found else "send it as a whole recording"
     raise RemoteProtocolError(
-        Status.UNDECODABLE_AUDIO, f"{name}: the audio is something else; {advice}"
+        Fault.UNDECODABLE_AUDIO, f"{name}: the audio is something else; {advice}"
     )
 
 

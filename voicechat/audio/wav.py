@@ -5,7 +5,7 @@ import struct
 from voicechat.audio.decode import open_decoder
 from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.riff import SIGNATURE_BYTES, UNKNOWN_SIZE, may_be_clip
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 HEADER_BYTES = 44
 
@@ -31,7 +31,7 @@ def read_wav(data: bytes) -> bytes:
     """
     if len(data) < SIGNATURE_BYTES or not may_be_clip(data):
         raise RemoteProtocolError(
-            Status.UNDECODABLE_AUDIO, "wav: the file does not begin with RIFF and WAVE"
+            Fault.UNDECODABLE_AUDIO, "wav: the file does not begin with RIFF and WAVE"
         )
     decoder = open_decoder(InputFormat(InputContainer.WAV, rate_hz=16000))
     return decoder.decode(data) + decoder.finish_turn()

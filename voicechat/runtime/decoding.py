@@ -10,7 +10,7 @@ from pathlib import Path
 from voicechat.audio.decode import DECODED_RATE_HZ, open_decoder
 from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.signatures import SIGNATURE_BYTES, known_container
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 from voicechat.processes import python
 from voicechat.processes.errors import WorkerError, WorkerLostError
 from voicechat.processes.forked import ForkedStream, ForkServer
@@ -95,7 +95,7 @@ async def decode_file(
         stream = await server.fork(_file_job(path, bare))
     except WorkerError as error:
         raise DecoderLostError(
-            Status.AT_CAPACITY, "recordings cannot be decoded now; try again"
+            Fault.AT_CAPACITY, "recordings cannot be decoded now; try again"
         ) from error
     try:
         while True:
@@ -113,9 +113,9 @@ async def decode_file(
             yield DecodedPiece(tuple(channels), rate_hz)
             check(await stream.receive_frame())
     except _JobRaisedError as error:
-        raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
+        raise RemoteProtocolError(Fault.UNDECODABLE_AUDIO, "file: its decoder failed") from error
     except WorkerError as error:
-        raise DecoderLostError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
+        raise DecoderLostError(Fault.UNDECODABLE_AUDIO, "file: its decoder failed") from error
     finally:
         stream.close()
 
@@ -132,7 +132,7 @@ async def _samples_of(path: Path, bare: InputFormat | None) -> AsyncGenerator[De
             )
             if declared is None or declared.container.compressed:
                 raise RemoteProtocolError(
-                    Status.UNSUPPORTED_FORMAT,
+                    Fault.UNSUPPORTED_FORMAT,
                     "file: this server reads WAV only; convert the recording to it",
                 )
             decoder = open_decoder(declared)
@@ -144,7 +144,7 @@ async def _samples_of(path: Path, bare: InputFormat | None) -> AsyncGenerator[De
                 yield DecodedPiece((pcm,), decoder.source_rate_hz)
     except OSError as error:
         raise RemoteProtocolError(
-            Status.NOT_FOUND, f"file: it cannot be read: {error.strerror}"
+            Fault.NOT_FOUND, f"file: it cannot be read: {error.strerror}"
         ) from error
 
 
@@ -168,5 +168,5 @@ def check(answer: Frame) -> None:
         return
     if not answer.payload:
         raise _JobRaisedError("the process of the job failed")
-    status, _, message = answer.payload.decode().partition(" ")
-    raise RemoteProtocolError(Status(int(status)), message)
+    fault, _, message = answer.payload.decode().partition(" ")
+    raise RemoteProtocolError(Fault[fault], message)

@@ -18,7 +18,7 @@ from voicechat.audio.compressed import CompressedDecoder
 from voicechat.audio.files import FileDecoder
 from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.wav import wav_header
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 from voicechat.processes.fork_server import ForkedJob, JobLimits, JobRefusalError, serve
 from voicechat.runtime.decoding import RATE_BYTES
 from voicechat.runtime.packet_records import (
@@ -135,17 +135,17 @@ def open_job(options: bytes) -> ForkedJob:
         return FileJob(Path(path), bare)
     except OSError as error:
         reason = f"file: it cannot be read: {error.strerror}"
-        raise JobRefusalError(f"{Status.NOT_FOUND.value} {reason}") from error
+        raise JobRefusalError(f"{Fault.NOT_FOUND.name} {reason}") from error
 
 
 def _refusing(pieces: Iterable[bytes]) -> Iterator[bytes]:
     try:
         yield from pieces
     except RemoteProtocolError as error:
-        raise JobRefusalError(f"{error.status.value} {error.message}") from error
+        raise JobRefusalError(f"{error.fault.name} {error.message}") from error
     except OSError as error:
         raise JobRefusalError(
-            f"{Status.NOT_FOUND.value} file: it cannot be read: {error.strerror}"
+            f"{Fault.NOT_FOUND.name} file: it cannot be read: {error.strerror}"
         ) from error
 
 

@@ -2,7 +2,7 @@
 records in one payload.
 
 Little-endian. To the process: ``stream (u32) | kind (u8) | length (u16) | packet``.
-From it, one for each packet and each FINISH: ``stream (u32) | status (u32) | length
+From it, one for each packet and each FINISH: ``stream (u32) | outcome (u32) | length
 (u32) | samples or message``.
 """
 
@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 _REQUEST = struct.Struct("<IBH")
 _ANSWER = struct.Struct("<III")
+_FINE = 0
+_FAULTS = tuple(Fault)
+"""A fault is sent as its place here, counted from 1."""
 MAX_PACKET_BYTES = 0xFFFF
 
 
@@ -55,13 +58,13 @@ def read_requests(payload: bytes) -> Iterator[Request]:
 
 def write_answer(stream: int, pcm: bytes) -> bytes:
     """Write what a request has given."""
-    return _ANSWER.pack(stream, Status.OK, len(pcm)) + pcm
+    return _ANSWER.pack(stream, _FINE, len(pcm)) + pcm
 
 
 def write_failure(stream: int, error: RemoteProtocolError) -> bytes:
     """Write that a stream cannot be decoded."""
     message = error.message.encode()
-    return _ANSWER.pack(stream, error.status, len(message)) + message
+    return _ANSWER.pack(stream, 1 + _FAULTS.index(error.fault), len(message)) + message
 
 
 def read_answers(payload: bytes) -> Iterator[tuple[int, bytes | RemoteProtocolError]]:
@@ -70,11 +73,11 @@ def read_answers(payload: bytes) -> Iterator[tuple[int, bytes | RemoteProtocolEr
     """
     at = 0
     while at < len(payload):
-        stream, status, length = _ANSWER.unpack_from(payload, at)
+        stream, outcome, length = _ANSWER.unpack_from(payload, at)
         at += _ANSWER.size
         content = payload[at : at + length]
         at += length
-        if status == Status.OK:
+        if outcome == _FINE:
             yield stream, content
         else:
-            yield stream, RemoteProtocolError(Status(status), content.decode())
+            yield stream, RemoteProtocolError(_FAULTS[outcome - 1], content.decode())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from voicechat.audio.demux.framed import FrameDemuxer, FrameFormat, FrameHead
 from voicechat.audio.demux.stream import DemuxedItem, StreamStart
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 MAX_TAG_BYTES = 2 * 1024 * 1024
 """Maximum size of all tags of a stream: a large picture."""
@@ -77,7 +77,7 @@ class Mp3Demuxer:
             self._tag_bytes += tag_bytes
             if self._tag_bytes > MAX_TAG_BYTES:
                 raise RemoteProtocolError(
-                    Status.TOO_LARGE,
+                    Fault.TOO_LARGE,
                     f"mp3: {self._tag_bytes} bytes of ID3 tags; allowed: {MAX_TAG_BYTES}",
                 )
         yield from self._frames.push_bytes(data)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 
 MAX_GARBAGE_BYTES = 64 * 1024
 """Maximum of consecutive bytes without audio, such as tags, padding and damage. Beyond
@@ -107,9 +107,9 @@ class GarbageCounter:
 
 def undecodable(name: str, reason: str) -> RemoteProtocolError:
     """Create the error for audio that does not match its declared format."""
-    return RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: {reason}")
+    return RemoteProtocolError(Fault.UNDECODABLE_AUDIO, f"{name}: {reason}")
 
 
 def unsupported(name: str, reason: str) -> RemoteProtocolError:
     """Create the error for audio of a known but unsupported format."""
-    return RemoteProtocolError(Status.UNSUPPORTED_FORMAT, f"{name}: {reason}")
+    return RemoteProtocolError(Fault.UNSUPPORTED_FORMAT, f"{name}: {reason}")

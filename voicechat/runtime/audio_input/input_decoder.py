@@ -13,7 +13,7 @@ from typing import Protocol
 
 from voicechat.audio.decode import Decoder
 from voicechat.audio.formats import InputContainer
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 from voicechat.processes.errors import WorkerError
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
@@ -145,7 +145,7 @@ class RefusingDecoder:
 
     def __init__(self, name: str, sink: Sink) -> None:
         self._error = RemoteProtocolError(
-            Status.UNSUPPORTED_FORMAT, f"{name}: this server decodes no compressed audio"
+            Fault.UNSUPPORTED_FORMAT, f"{name}: this server decodes no compressed audio"
         )
         self._sink = sink
 
@@ -189,7 +189,7 @@ class PaceLimit:
         ahead_ms = self._decoded_bytes / BYTES_PER_MS - real_ms
         if ahead_ms > min(MAX_AHEAD_MS, SPARE_AHEAD_MS + taken_bytes * 1000 / SPARSEST_BYTES_PER_S):
             raise RemoteProtocolError(
-                Status.TOO_LARGE,
+                Fault.TOO_LARGE,
                 f"{self._name}: {taken_bytes} bytes run {ahead_ms / 1000:.0f} s ahead of real time",
             )
 
@@ -334,8 +334,8 @@ class ProcessDecoder:
     def _lost(self) -> RemoteProtocolError:
         name = self._container.value
         if self._stream is None:
-            return RemoteProtocolError(Status.INTERNAL, f"{name}: it cannot be decoded now")
-        return RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
+            return RemoteProtocolError(Fault.INTERNAL, f"{name}: it cannot be decoded now")
+        return RemoteProtocolError(Fault.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
 
     def _give_up(self, error: RemoteProtocolError) -> None:
         """Fail whoever's step it was, drop what else was meant for the same, and let

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from voicechat.audio.formats import InputContainer
 from voicechat.audio.opus_packets import is_silent, packet_us
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import Fault, RemoteProtocolError
 from voicechat.runtime.audio_input.input_decoder import (
     WINDOW_BYTES,
     Destination,
@@ -80,7 +80,7 @@ class PacketDecoder:
         elif len(payload) > MAX_PACKET_BYTES:
             message = f"opus_raw: a packet of {len(payload)} bytes"
             self._sink.undecodable(
-                RemoteProtocolError(Status.UNDECODABLE_AUDIO, message), destination
+                RemoteProtocolError(Fault.UNDECODABLE_AUDIO, message), destination
             )
         elif payload:
             step = _Step(payload, destination)
@@ -139,7 +139,7 @@ class PacketDecoder:
         if any(not step.given_up for step in self._undecoded):
             first = next(step for step in self._undecoded if not step.given_up)
             name = InputContainer.OPUS_RAW.value
-            error = RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
+            error = RemoteProtocolError(Fault.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
             self._give_up(error, first.destination)
         steps, self._steps, self._waiting_bytes = self._steps, deque(), 0
         self._undecoded.clear()

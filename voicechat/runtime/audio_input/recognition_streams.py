@@ -10,7 +10,6 @@ from voicechat.errors import (
     Fault,
     ProviderError,
     RemoteProtocolError,
-    Status,
 )
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.providers.wrapping import as_recognizer
@@ -173,11 +172,11 @@ class RecognitionStreams:
     def _fail_too_long(self, stream: RecognitionStream) -> None:
         minutes = self._limits.turn_audio_ms // 60_000
         message = f"the audio of one turn is longer than {minutes} minutes"
-        self._fail(stream, RemoteProtocolError(Status.TOO_LARGE, message))
+        self._fail(stream, RemoteProtocolError(Fault.TOO_LARGE, message))
 
     def _fail(self, stream: RecognitionStream, error: RemoteProtocolError) -> None:
         self._forget(stream)
-        self._post(RecognitionFailed(stream.number, error.status.fault, error.message))
+        self._post(RecognitionFailed(stream.number, error.fault, error.message))
 
     def _forget(self, stream: RecognitionStream) -> None:
         self._let_go(stream)
