@@ -31,6 +31,8 @@ class LoopLateness:
 
     def __init__(self) -> None:
         self.level = Lateness.ON_TIME
+        self.late = False
+        """Whether it is late at all. Asked with each frame of a microphone."""
         self.lag_s = 0.0
         """The smoothed lag."""
         self._reached_s = 0.0
@@ -46,3 +48,4 @@ class LoopLateness:
             self.level, self._reached_s = found, now_s
         elif now_s - self._reached_s >= HOLD_S:
             self.level, self._reached_s = Lateness(self.level - 1), now_s
+        self.late = self.level is not Lateness.ON_TIME

@@ -10,7 +10,7 @@ system's buffers, whose size the system bounds, and is judged later: nothing is 
 import asyncio
 from typing import Protocol
 
-from voicechat.runtime.loop_lateness import LATE_S, Lateness, LoopLateness
+from voicechat.runtime.loop_lateness import LATE_S, LoopLateness
 
 SPEAKING_S = 0.06
 """How long the socket of somebody who speaks, or is being answered, is left alone. A
@@ -53,7 +53,7 @@ class ReadScheduler:
     @property
     def late(self) -> bool:
         """Whether sockets are to be left alone."""
-        return self.lateness.level > Lateness.ON_TIME
+        return self.lateness.late
 
     def put_off(self, socket: PausableSocket, *, silent: bool) -> None:
         """Leave a socket alone that was just read. Nothing happens if it is already."""

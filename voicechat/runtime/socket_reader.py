@@ -60,6 +60,7 @@ class SocketReader:
         self._now_ms = now_ms
         self._answer_ping = answer_ping
         self._reads = reads
+        self._lateness = reads.lateness
         self._loop = asyncio.get_running_loop()
         self._offered = False
         """``_take`` is installed: audio frames without framing are taken as they
@@ -140,7 +141,7 @@ class SocketReader:
             return False
         self._bare_audio_came = True
         self._audio.push(frame)
-        if self._reads.late:
+        if self._lateness.late:
             self._put_off_reading()
         return True
 
@@ -148,7 +149,7 @@ class SocketReader:
         """Push a frame. A long one is pushed in slices, so that decoding it does not
         block the other sessions.
         """
-        if self._reads.late:
+        if self._lateness.late:
             self._put_off_reading()
         if len(frame) <= SLICE_BYTES:
             self._audio.push(frame)
