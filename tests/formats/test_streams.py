@@ -213,15 +213,15 @@ async def test_what_follows_audio_that_cannot_be_decoded_is_heard_although_it_wa
 
 
 async def test_a_decoder_that_dies_costs_its_own_session_one_error_and_others_nothing(
-    open_session: OpenSession,
+    open_session: OpenSession, decoding: ForkServer
 ) -> None:
     guilty, innocent = open_session(InputContainer.OPUS), open_session(InputContainer.OPUS)
     streams = guilty.open(), innocent.open()
     half = len(encoded("opus")) // 2
     await guilty.feed(streams[0], encoded("opus")[:half])
-    (victim,) = await decoders(1)
+    (victim,) = await decoders(decoding, 1)
     await innocent.feed(streams[1], encoded("opus")[:half])
-    await decoders(2)
+    await decoders(decoding, 2)
     os.kill(victim, signal.SIGKILL)
     await guilty.feed(streams[0], encoded("opus")[half:])
     failed = await guilty.until(RecognitionFailed, streams[0])
@@ -298,16 +298,13 @@ async def test_a_file_that_unfolds_to_days_is_refused_at_its_beginning(
     assert failed.fault is Fault.TOO_LARGE
 
 
-async def decoders(count: int) -> list[int]:
+async def decoders(server: ForkServer, count: int) -> list[int]:
     """The ids of the decoding processes, once there are ``count``."""
+    assert server._process is not None
     async with asyncio.timeout(30):
-        while len(found := grandchildren()) < count:  # noqa: ASYNC110 - the kernel tells nobody
+        while len(found := children(server._process.pid)) < count:  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0.002)
     return found
-
-
-def grandchildren() -> list[int]:
-    return [grandchild for child in children(os.getpid()) for grandchild in children(child)]
 
 
 def children(parent: int) -> list[int]:

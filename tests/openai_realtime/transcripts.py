@@ -1,12 +1,11 @@
 """Golden transcripts of the Realtime dialect: what a client says, and all that it is told.
 
-``python -m tests.openai_realtime.transcripts`` writes them anew into
+``python -m tools.realtime_transcripts`` writes them anew into
 ``protocol/openai-realtime/transcripts``, after a change that is meant.
 """
 
 import asyncio
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 from tests.openai_realtime.client import MANUAL, PCM_BYTES_PER_MS, Event, RealtimeStage
 from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
-from voicechat.testing.virtual_time import VirtualTimeLoop
 
 FOLDER = Path(__file__).parents[2] / "protocol" / "openai-realtime" / "transcripts"
 Line = dict[str, Any]
@@ -159,17 +157,3 @@ def shortened(event: Event) -> Event:
     if name is None:
         return event
     return {**event, name: f"({len(base64.b64decode(event[name]))} bytes)"}
-
-
-def main() -> None:
-    """Write all transcripts."""
-    FOLDER.mkdir(exist_ok=True)
-    for name in SCENARIOS:
-        loop = VirtualTimeLoop()
-        lines = loop.run_until_complete(play(name))
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        (FOLDER / f"{name}.jsonl").write_text(text, "utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -376,7 +376,7 @@ class ToolConfig(ConfigSection):
         kinds = ("function", "mcp_url", "mcp_command")
         named = [kind for kind in kinds if getattr(self, kind)]
         if len(named) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(kinds)}")
+            raise ValueError(f"a table with exactly one of {', '.join(kinds)}")
         return self
 
     @property
