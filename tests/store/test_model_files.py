@@ -92,6 +92,7 @@ async def test_when_no_source_has_it_each_is_named_with_its_reason(one: Fetcher)
     assert "/none.bin cannot be fetched: HTTP status 404" in told
     assert f"/changed.bin is not the file of the catalogue: its sha256 is {sha256(CHANGED)}" in told
     assert "has 256001 bytes; allowed are 256000" in told
+    assert told.count("what there is of it is kept, so pull again later") == 1
 
 
 async def test_a_server_out_of_reach_is_tried_once_in_a_pull(one: Fetcher) -> None:

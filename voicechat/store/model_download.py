@@ -36,6 +36,9 @@ _SECRET_PARTS = re.compile(
 )
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
+KEPT = "; what there is of it is kept, so pull again later"
+"""The end of the message of a download that broke."""
+
 OnProgress = Callable[[int, int], None]
 """Called with the bytes downloaded so far, and the size of the file (0: unknown)."""
 
@@ -100,8 +103,7 @@ async def download(
             allowed = limits.connect_attempts if _is_unreachable(cause) else limits.attempts
     reason = public(str(cause).partition("\n")[0]) or type(cause).__name__
     raise (UnreachableError if _is_unreachable(cause) else DownloadError)(
-        f"{public(url)} cannot be fetched ({reason}); what there is of it is kept, so pull again "
-        "later"
+        f"{public(url)} cannot be fetched ({reason}){KEPT}"
     )
 
 

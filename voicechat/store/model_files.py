@@ -21,6 +21,7 @@ from voicechat.store.model_catalogue import (
     member_of,
 )
 from voicechat.store.model_download import (
+    KEPT,
     DownloadError,
     DownloadLimits,
     OnProgress,
@@ -89,10 +90,10 @@ class ModelFileSources:
                 await self._take(file, source, target, work, limits)
                 return source[0]
             except (DownloadError, ChecksumError, ArchiveError) as error:
-                complaints.append(str(error))
+                complaints.append(str(error).removesuffix(KEPT))
         raise DownloadError(
             f"{file.path} cannot be had from any of its {len(sources)} sources: "
-            + "; ".join(complaints)
+            f"{'; '.join(complaints)}{KEPT}"
         )
 
     def _is_begun(self, source: tuple[str, ...], work: Path) -> bool:
