@@ -60,6 +60,17 @@ def test_there_is_a_worker_for_each_core_unless_recognition_needs_them(
     assert workers_of(config(config_file, 5)) == 5
 
 
+@pytest.mark.parametrize("provider", ["faster_whisper", "llama_cpp", "kokoro", "piper"])
+def test_a_model_that_is_there_once_for_all_sessions_has_one_worker(
+    provider: str, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    kind = {"faster_whisper": "asr", "llama_cpp": "llm"}.get(provider, "tts")
+    services = {"asr": OTHERS, kind: {"default": {"provider": provider, "model": "x"}}}
+    loaded = load_config(config_file / "none.toml", {}, services)
+    assert workers_of(loaded) == 1
+
+
 def test_where_sockets_cannot_be_handed_over_there_is_one(
     config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,216 @@
+"""How often endpointing cuts an unfinished turn off, and how long it makes a finished
+one wait: with Kokoro's voices, Whisper and Smart Turn, in English and Chinese.
+
+``python -m tools.evaluate_turns MODELS [--noise NAME --snr DB]``: MODELS is the folder
+into which ``voicechat models pull local`` put its models.
+
+Each phrase is spoken, mixed with noise, recognised, and judged by the turn model after
+300 ms of silence, as in a conversation. Four ways to decide are then scaled by
+``silence_duration_ms`` so that all can be compared: fixed silence; the words alone; the
+turn model alone; both (``AdaptiveSilence``). Printed are, as in eot-bench:
+
+- false cut-offs at 300 ms: unfinished turns that a pause of 700 ms ends, when the
+  median delay after finished ones is 300 ms;
+- delay at 5 %: the median delay after finished turns at which no more than 5 % of the
+  unfinished ones are cut off.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voicechat.providers.faster_whisper import PassOptions, WorkerOptions
+from voicechat.providers.kokoro import RATE_HZ as SPOKEN_HZ
+from voicechat.providers.kokoro import KokoroOptions
+from voicechat.providers.model_speech import SpeechOptions
+from voicechat.session.turn_policy import AdaptiveSilence
+from voicechat.voice.turn_model import TurnModel
+
+RATE_HZ = 16_000
+SILENCE_MS = 300
+PAUSE_MS = 700
+MEDIAN_MS = 300
+CUT_SHARE = 0.05
+SCALES_MS = [int(ms) for ms in np.geomspace(60, 3_000, 120)]
+NOISES = ("white", "pink", "hum", "music", "babble")
+
+FINISHED = {
+    "en": """I'd like to book a table for two people please.|What should I do?
+Can you help me with that?|My sister lives in Leeds.|Turn off the lights in the kitchen.
+Tell me a joke.|How far is it to the station?|I think that was a great idea.
+Yes, that sounds good.|No, thank you.|Where is it?|Play some music.|I moved here last year.
+It is really cold today.|Who wrote that book?""",
+    "zh": """我想订一张去上海的票。|你能帮我看看吗？|明天天气怎么样？|请把灯关掉。|我妹妹住在北京。
+给我讲个笑话吧。|好的，谢谢你。|火车站离这里有多远？|我去年搬到这里的。|今天真的很冷。
+这本书是谁写的？|放一点音乐。|不用了。|我觉得这个主意很好。|现在几点了？""",
+}
+UNFINISHED = {
+    "en": """I want to fly to Paris and|Could you tell me, um|The problem is that the
+It does not work because|I am looking for|Last week I ordered a|My number is zero two zero
+I was wondering if you could|So what I would like to|Well, the thing is|If it rains tomorrow
+I'd like to book a table for|When I was at the station|Let me think, uh|I need a doctor who""",
+    "zh": """我想去北京，然后|这个东西不能用，因为|我在找一个|请问一下，那个|我的电话号码是一三八
+如果明天下雨的话|上个星期我买了一台|我想问一下就是|我觉得这个嘛，嗯|麻烦你帮我|我昨天在车站的时候
+他告诉我说|我需要一位|其实我的意思是|关于这个问题""",
+}
+VOICES = {"en": ("af_heart", "am_michael"), "zh": ("zf_xiaobei", "zm_yunxi")}
+
+Samples = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Turn:
+    finished: bool
+    text: str
+    """As it was recognised."""
+    completion: float
+    """The turn model's probability."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("models", type=Path, help="the folder of the pulled models")
+    parser.add_argument("--noise", choices=NOISES, help="mixed with the speech")
+    parser.add_argument("--snr", type=float, default=10.0, help="of speech to noise, in dB")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    listening = Listening(given.models, given.threads)
+    print(f"noise: {given.noise or 'none'}" + (f", {given.snr:g} dB" if given.noise else ""))
+    print("| | turns | | fixed | words | model | both |\n|---|---|---|---|---|---|---|")
+    for language in VOICES:
+        turns = list(listening.turns(language, given.noise, given.snr))
+        cut = [f"{share:.0%}" for share in map(cut_off, policies(turns))]
+        delay = [f"{ms} ms" if ms else "-" for ms in map(delay_at_share, policies(turns))]
+        print(f"| {language} | {len(turns)} | false cut-offs at 300 ms | {' | '.join(cut)} |")
+        print(f"| | | delay at 5 % | {' | '.join(delay)} |", flush=True)
+
+
+Delays = Callable[[int], Sequence[tuple[bool, int]]]
+"""At a ``silence_duration_ms``: for each turn, whether it was finished; its delay."""
+
+
+def policies(turns: Sequence[Turn]) -> Iterator[Delays]:
+    def words(silence_ms: int, turn: Turn) -> int:
+        return AdaptiveSilence(silence_ms=silence_ms).end_delay_ms(turn.text, ())
+
+    def model(silence_ms: int, turn: Turn) -> int:
+        # A text that says nothing leaves the decision to the model.
+        return AdaptiveSilence(silence_ms=silence_ms).end_delay_ms("", (), turn.completion)
+
+    def both(silence_ms: int, turn: Turn) -> int:
+        return AdaptiveSilence(silence_ms=silence_ms).end_delay_ms(turn.text, (), turn.completion)
+
+    def fixed(silence_ms: int, _turn: Turn) -> int:
+        return silence_ms
+
+    for delay_ms in (fixed, words, model, both):
+        yield lambda silence_ms, delay_ms=delay_ms: [  # type: ignore[misc]
+            (turn.finished, delay_ms(silence_ms, turn)) for turn in turns
+        ]
+
+
+def cut_off(delays: Delays) -> float:
+    """The share of unfinished turns that are cut off, at a median delay of 300 ms."""
+    scale_ms = min(SCALES_MS, key=lambda ms: abs(median_ms(delays(ms)) - MEDIAN_MS))
+    return cut_share(delays(scale_ms))
+
+
+def delay_at_share(delays: Delays) -> int | None:
+    """The shortest median delay at which at most 5 % are cut off."""
+    for scale_ms in SCALES_MS:
+        if cut_share(delays(scale_ms)) <= CUT_SHARE:
+            return round(median_ms(delays(scale_ms)))
+    return None
+
+
+def median_ms(delays: Sequence[tuple[bool, int]]) -> float:
+    return float(np.median([ms for finished, ms in delays if finished]))
+
+
+def cut_share(delays: Sequence[tuple[bool, int]]) -> float:
+    return float(np.mean([ms <= PAUSE_MS for finished, ms in delays if not finished]))
+
+
+class Listening:
+    """The models, in this process."""
+
+    def __init__(self, models: Path, threads: int) -> None:
+        # Their packages are an extra, and heavy: only who measures imports them.
+        from voicechat.providers.faster_whisper_worker import Transcriber
+        from voicechat.providers.kokoro_worker import KokoroSpeaker
+
+        kokoro = models / "kokoro-v1.0-int8"
+        self._speaker = KokoroSpeaker(
+            KokoroOptions(
+                model=str(next(kokoro.glob("*.onnx"))),
+                voices=str(kokoro / "voices"),
+                threads=threads,
+                niceness=0,
+            )
+        )
+        self._transcriber = Transcriber(
+            WorkerOptions(
+                model=str(models / "faster-whisper-base"), languages=("en", "zh"), prompt="",
+                simplified=True, compute_type="int8", beam_size=1, threads=threads, niceness=0,
+            )
+        )  # fmt: skip
+        self._turn_model = TurnModel(models / "smart-turn-v3.2" / "smart-turn-v3.2-cpu.onnx")
+        self._chance = np.random.default_rng(1)
+
+    def turns(self, language: str, noise: str | None, snr_db: float) -> Iterator[Turn]:
+        for finished, phrases in ((True, FINISHED), (False, UNFINISHED)):
+            for phrase in phrases[language].replace("\n", "|").split("|"):
+                for voice in VOICES[language]:
+                    speech = self._spoken(phrase, voice, language, finished=finished)
+                    if noise is not None:
+                        speech = speech + self._noise(noise, speech, snr_db)
+                    pcm = speech.clip(-32768, 32767).astype("<i2").tobytes()
+                    *_, answer = self._transcriber.transcribe(pcm, PassOptions(complete=False))
+                    text = json.loads(answer)["text"]
+                    yield Turn(finished, text, self._turn_model.probability(pcm))
+                    print(".", end="", file=sys.stderr, flush=True)
+
+    def _spoken(self, phrase: str, voice: str, language: str, *, finished: bool) -> Samples:
+        """The phrase at 16 kHz, with silence behind it. An unfinished one is spoken as
+        if a comma followed.
+        """
+        if not finished:
+            phrase += "，" if language == "zh" else ","
+        pcm = b"".join(self._speaker.speak(phrase, SpeechOptions(voice=voice, speech_rate=1.0)))
+        samples = np.frombuffer(pcm, "<i2").astype(np.float64)
+        samples = samples[: np.flatnonzero(np.abs(samples) > 300)[-1] + SPOKEN_HZ // 50]
+        places = np.arange(0, len(samples), SPOKEN_HZ / RATE_HZ)
+        speech = np.interp(places, np.arange(len(samples)), samples)
+        return np.concatenate([speech, np.zeros(RATE_HZ * SILENCE_MS // 1000)])
+
+    def _noise(self, name: str, speech: Samples, snr_db: float) -> Samples:
+        count = len(speech)
+        seconds = np.arange(count) / RATE_HZ
+        match name:
+            case "pink":
+                spectrum = np.fft.rfft(self._chance.standard_normal(count))
+                noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1), count)
+            case "hum":
+                waves = [np.sin(2 * np.pi * 50 * n * seconds) / n for n in (1, 2, 3, 5)]
+                noise = np.sum(waves, axis=0)
+            case "music":
+                notes = [np.sin(2 * np.pi * hz * seconds) for hz in (262, 330, 392, 523)]
+                noise = np.sum(notes, axis=0) * np.exp(-3 * (seconds % 0.5))
+            case "babble":
+                others = [np.roll(speech, self._chance.integers(count))[::-1] for _ in range(6)]
+                noise = np.sum(others, axis=0)
+            case _:
+                noise = self._chance.standard_normal(count)
+        level = np.sqrt(np.mean(speech**2)) / 10 ** (snr_db / 20)
+        mixed: Samples = noise / np.sqrt(np.mean(noise**2)) * level
+        return mixed
+
+
+if __name__ == "__main__":
+    main()
