@@ -19,6 +19,8 @@ MARGIN_DB = 15.9
 """What is quieter than the level by more than this is a pause (P.56, method B)."""
 HANGOVER_FRAMES = 10
 """A pause of 200 ms still counts as speech (P.56, method B)."""
+MEASURE_EVERY = 10
+"""A known level is measured anew every 200 ms."""
 ITERATIONS = 8
 """The threshold depends on the level and the level on it; 3 or 4 rounds settle both."""
 MEASURED_FRAMES = 500
@@ -40,6 +42,8 @@ class SpeechLevel:
         self._powers: deque[float] = deque(maxlen=MEASURED_FRAMES)
         self._rest = np.zeros(0)
         self._rate_hz = 0
+        self._new = 0
+        """Frames since the last measurement."""
         self.dbov: float | None = None
         """None: too little has been said."""
 
@@ -55,7 +59,9 @@ class SpeechLevel:
             return
         frames = samples[: whole * size].reshape(whole, size)
         self._powers.extend(np.mean(frames**2, axis=1).tolist())
-        self.dbov = self._measured()
+        self._new += whole
+        if self.dbov is None or self._new >= MEASURE_EVERY:
+            self.dbov, self._new = self._measured(), 0
 
     def _measured(self) -> float | None:
         powers = np.array(self._powers)
@@ -66,7 +72,9 @@ class SpeechLevel:
                 return None
             active = np.convolve(loud, np.ones(1 + HANGOVER_FRAMES))[: len(powers)] > 0
             mean = float(powers[active].sum()) / int(np.count_nonzero(active))
-            level = 10 * math.log10(mean)
+            before, level = level, 10 * math.log10(mean)
+            if level == before:
+                break
             threshold = mean * 10 ** (-MARGIN_DB / 10)
         return level
 
@@ -106,8 +114,11 @@ class LevelControl:
         wanted = self._wanted(self._voice.dbov)
         before = wanted if self._gain is None else self._gain
         self._gain = wanted
-        samples = samples * np.linspace(before, wanted, len(samples))
-        return np.rint(soft_clipped(samples) * _FULL_SCALE).astype("<i2").tobytes()
+        gain = wanted if before == wanted else np.linspace(before, wanted, len(samples))
+        samples = samples * gain
+        if max(before, wanted) > 1:
+            samples = soft_clipped(samples)
+        return np.rint(samples * _FULL_SCALE).astype("<i2").tobytes()
 
     def _wanted(self, level_dbov: float) -> float:
         low, high = GAIN_BOUNDS_DB

@@ -79,7 +79,7 @@ def test_every_promise_holds_and_every_corner_is_reached() -> None:
 def test_every_promise_holds_with_a_keypad_too() -> None:
     Telephone.reached.clear()
     chosen = settings(
-        max_examples=80,
+        max_examples=50,
         stateful_step_count=50,
         deadline=None,
         suppress_health_check=list(HealthCheck),
