@@ -25,11 +25,10 @@ from voicechat.dialects.openai_realtime.items import (
     MOST_ITEM_BYTES,
     RealtimeConversation,
     RealtimeItem,
-    hold_heard,
     read_item,
 )
 from voicechat.dialects.openai_realtime.remembering import ItemMemory, Remembering
-from voicechat.dialects.openai_realtime.response import Response, ResponseForm
+from voicechat.dialects.openai_realtime.responses import Asked, Responses, busy
 from voicechat.dialects.openai_realtime.session import (
     ResponseWishes,
     SessionConfiguration,
@@ -62,15 +61,6 @@ CLOSE_CODES: Mapping[nt.Ending, int] = {
 }
 
 
-@dataclass(slots=True)
-class _Create:
-    """The cause of a ``Respond``: a ``response.create``."""
-
-    event_id: str | None
-    wishes: ResponseWishes
-    cancelled: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class _Commit:
     """The cause of a ``CommitTurn``."""
@@ -101,31 +91,25 @@ class OpenAIRealtime(Dialect):
         self._settings = settings
         self._writer = EventWriter(connection.session_id)
         self._session_id = f"sess_{connection.session_id}"
-        self._conversation_id = f"conv_{connection.session_id}"
         self._conversation = RealtimeConversation()
         self._begun = False
         self._memory = ItemMemory(self._conversation)
         self._turns = UserTurns(self._writer, self._conversation)
+        self._responses = Responses(
+            self._writer,
+            self._conversation,
+            self._memory,
+            connection,
+            f"conv_{connection.session_id}",
+            configuration,
+            settings,
+        )
         self._apply()
-        self._answer_due = False
-        """A turn that was detected is to be answered once its words are known."""
-        # --- responses
-        self._responses: dict[int, Response] = {}
-        """In progress, by their reply."""
-        self._current: Response | None = None
-        """The one that is part of the conversation."""
-        self._asked: _Create | None = None
-        """A ``response.create`` that waits for the words of a turn."""
-        self._cancelled: set[int] = set()
-        """Replies that the client has cancelled."""
-        self._truncated: dict[int, int] = {}
-        """Of replies in progress, where the client has stopped to play them."""
-        self._playing_until_ms = 0
         self._idle_at_ms: int | None = None
 
     @override
     def open(self, now_ms: int) -> Iterable[Reaction]:
-        conversation = {"id": self._conversation_id, "object": "realtime.conversation"}
+        conversation = {"id": self._responses.conversation_id, "object": "realtime.conversation"}
         created = self._tell("session.created", session=self._described())
         if self._configuration.transcribes_only:
             return [created]
@@ -183,7 +167,9 @@ class OpenAIRealtime(Dialect):
         ]
 
     def _apply(self) -> None:
-        """What the configuration says of the user's turns holds from now on."""
+        """What the configuration says holds from now on."""
+        self._responses.configuration = self._configuration
+        self._responses.settings = self._settings
         turns, configuration = self._turns, self._configuration
         turns.input_format = configuration.input_format
         turns.transcribed = configuration.tells_transcripts
@@ -254,11 +240,7 @@ class OpenAIRealtime(Dialect):
         if item.status == "in_progress":
             message = "item_id: the item is still being made; cancel its response first"
             raise EventError("item_in_progress", message, "item_id")
-        for response in self._responses.values():
-            if response.anchor == item.id:
-                response.anchor = self._conversation.previous_id(item) or ""
-            if response.known_anchor == item.id:
-                response.known_anchor = self._conversation.known_before(item)
+        self._responses.forget_item(item)
         self._conversation.items.remove(item)
         return [
             *self._memory.delete(item),
@@ -277,8 +259,7 @@ class OpenAIRealtime(Dialect):
         if end_ms > item.audio_ms:
             message = f"audio_end_ms: the audio is {item.audio_ms} ms long, not {end_ms}"
             raise EventError("invalid_value", message, "audio_end_ms")
-        if item.reply in self._responses:
-            self._truncated[item.reply] = end_ms
+        if self._responses.truncate(item, end_ms):
             return [cmd.Played(item.reply, end_ms), self._truncated_event(item.id, end_ms)]
         if not item.history:
             # Nothing of it was heard before it was stopped, and nothing is remembered.
@@ -308,13 +289,9 @@ class OpenAIRealtime(Dialect):
             message = "response.create: a session of the type transcription makes no responses"
             raise EventError("invalid_event_type", message)
         wishes = read_wishes(event.get("response"))
-        if not wishes.out_of_band and (self._current or self._asked):
-            raise _busy()
         messages = self._input_of(wishes)
         overrides = wishes.overrides(self._connection, self._settings, messages)
-        asked = _Create(_id_of(event), wishes)
-        if not wishes.out_of_band:
-            self._asked = asked
+        asked = self._responses.ask(wishes, _id_of(event))
         return [cmd.Respond(overrides, cause=asked)]
 
     def _input_of(self, wishes: ResponseWishes) -> tuple[Message, ...] | None:
@@ -341,23 +318,7 @@ class OpenAIRealtime(Dialect):
         return tuple(messages)
 
     def _on_cancel_response(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
-        wanted = event.get("response_id")
-        if wanted is not None:
-            responses = self._responses.values()
-            response = next((each for each in responses if each.id == wanted), None)
-        else:
-            response = self._current
-        if response is not None:
-            self._cancelled.add(response.reply)
-            return [cmd.Cancel(response.reply)]
-        if wanted is None and (self._asked is not None or self._answer_due):
-            if self._asked is not None:
-                self._asked.cancelled = True
-            return [cmd.Cancel()]
-        message = "response.cancel: no response is in progress"
-        if wanted is not None:
-            message = f"response_id: {shown(wanted)} is no response in progress"
-        raise EventError("response_cancel_not_active", message)
+        return [self._responses.cancel(event.get("response_id"))]
 
     def _on_clear_output(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
         message = (
@@ -371,7 +332,9 @@ class OpenAIRealtime(Dialect):
     @override
     def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
         if isinstance(notice, nt.ReplyNotice):
-            return self._notify_of_reply(notice, now_ms)
+            if isinstance(notice, nt.ReplyBegun):
+                self._idle_at_ms = None
+            return self._responses.notify(notice, now_ms)
         match notice:
             case nt.SpeechNoticed():
                 self._idle_at_ms = None if notice.started else self._idle_at_ms
@@ -383,18 +346,20 @@ class OpenAIRealtime(Dialect):
                 return self._turns.commit_item(notice, item)
             case nt.TurnCommitted():
                 self._idle_at_ms = None
-                self._answer_due = notice.detected and self._configuration.answers_turns
+                self._responses.answer_due = notice.detected and self._configuration.answers_turns
                 return self._turns.commit(notice)
             case nt.UserSaid():
                 return self._turns.note_words(notice)
             case nt.NothingSaid():
                 return self._turns.note_nothing(notice)
             case nt.TurnCompleted():
-                return self._on_turn_completed(notice, now_ms)
+                told = self._responses.complete_turn(notice)
+                self._set_idle_timer(now_ms)
+                return told
             case nt.ReplyCut():
-                return self._on_cut(notice)
+                return self._responses.cut(notice)
             case nt.ReplyEnded():
-                return self._on_ended(notice, now_ms)
+                return self._responses.end(notice, now_ms)
             case nt.Rejected():
                 return self._on_rejected(notice)
             case nt.Done(cause=_Truncate(item_id=item_id, audio_end_ms=end_ms)):
@@ -410,10 +375,9 @@ class OpenAIRealtime(Dialect):
 
     def _on_rejected(self, rejected: nt.Rejected) -> Iterable[Reaction]:
         match rejected.cause:
-            case _Create(event_id) as asked:
-                if asked is self._asked:
-                    self._asked = None
-                error = _busy() if rejected.why is nt.Why.BUSY else None
+            case Asked(event_id) as asked:
+                self._responses.refuse(asked)
+                error = busy() if rejected.why is nt.Why.BUSY else None
                 error = error or EventError("too_many_responses", rejected.message)
                 return [self._error(error, event_id)]
             case _Commit(event_id):
@@ -427,134 +391,15 @@ class OpenAIRealtime(Dialect):
             case _:
                 return []
 
-    def _on_turn_completed(self, turn: nt.TurnCompleted, now_ms: int) -> Iterable[Reaction]:
-        self._answer_due = False
-        asked, self._asked = self._asked, None
-        self._set_idle_timer(now_ms)
-        if asked is None:
-            return []
-        # The turn ended before its words were known: the response ends as it begins.
-        response = self._new_response(0, asked.wishes)
-        ended = nt.ReplyEnded(0, turn.outcome, message="the user's words are not known")
-        reason = "client_cancelled" if asked.cancelled else "turn_detected"
-        return [*response.begin(), *response.end(ended, reason)]
-
-    # --- down: responses --------------------------------------------------------------
-
-    def _notify_of_reply(self, notice: nt.ReplyNotice, now_ms: int) -> Iterable[Reaction]:
-        if isinstance(notice, nt.ReplyBegun):
-            return self._on_begun(notice)
-        response = self._responses.get(notice.reply)
-        if response is None:
-            return []
-        match notice:
-            case nt.ReplyText():
-                return response.add_text(notice.text)
-            case nt.ReplyAudio():
-                return self._on_audio(response, notice, now_ms)
-            case nt.ReplyToolCall():
-                return response.add_call(notice.call)
-            case nt.ReplyTextFinished():
-                return response.finish_text(notice.finish_reason)
-            case nt.SentenceBegun() if not response.text:
-                return response.add_text(notice.text)  # an apology, which is no text of the model
-            case nt.ReplyAudioFinished():
-                return response.finish_audio()
-            case _:
-                return []
-
-    def _on_begun(self, begun: nt.ReplyBegun) -> Iterable[Reaction]:
-        asked = begun.cause if isinstance(begun.cause, _Create) else None
-        response = self._new_response(
-            begun.reply, ResponseWishes() if asked is None else asked.wishes
-        )
-        self._responses[begun.reply] = response
-        if response.form.conversation_id is not None:
-            self._current, self._asked, self._answer_due = response, None, False
-            self._idle_at_ms = None
-            response.anchor = self._conversation.last_id or ""
-            response.known_anchor = self._conversation.known_before(None)
-            self._memory.replies.add(begun.reply)
-        return response.begin()
-
-    def _new_response(self, reply: int, wishes: ResponseWishes) -> Response:
-        settings = self._settings
-        voice = wishes.voice(self._connection, settings.voice) or settings.voice
-        spoken = settings.spoken
-        if wishes.output_modalities is not None:
-            spoken = wishes.output_modalities == ["audio"]
-        most = wishes.max_output_tokens or self._configuration.max_output_tokens
-        form = ResponseForm(
-            spoken=spoken,
-            voice=voice.voice,
-            audio_format=self._configuration.output_format(wishes),
-            max_output_tokens=most or "inf",
-            metadata=wishes.metadata,
-            conversation_id=None if wishes.out_of_band else self._conversation_id,
-        )
-        response_id = self._writer.new_id("resp")
-        return Response(response_id, form, self._writer, self._conversation, reply)
-
-    def _on_audio(
-        self, response: Response, audio: nt.ReplyAudio, now_ms: int
-    ) -> Iterable[Reaction]:
-        before_ms = response.sent_ms
-        told = response.add_audio(audio)
-        if response is self._current:
-            heard_from_ms = max(self._playing_until_ms, now_ms) if before_ms else now_ms
-            self._playing_until_ms = heard_from_ms + audio.end_ms - before_ms
-        return told
-
-    def _on_cut(self, cut: nt.ReplyCut) -> Iterable[Reaction]:
-        """Less was heard of a reply: of one that is over, its item holds only that from
-        now on. One in progress is still to be closed.
-        """
-        message = next(
-            (
-                item
-                for item in self._conversation.items
-                if item.reply == cut.reply and item.audio_ms is not None
-            ),
-            None,
-        )
-        if cut.reply in self._responses:
-            self._responses[cut.reply].heard = cut.heard
-            return []
-        if message is not None:
-            hold_heard(message, cut.heard)
-        return self._memory.settle(cut.reply, cut.items)
-
-    def _on_ended(self, ended: nt.ReplyEnded, now_ms: int) -> Iterable[Reaction]:
-        response = self._responses.pop(ended.reply, None)
-        if response is None:
-            return []
-        by_client = ended.reply in self._cancelled
-        self._cancelled.discard(ended.reply)
-        reactions: list[Reaction] = [
-            *response.end(ended, "client_cancelled" if by_client else "turn_detected")
-        ]
-        if response is not self._current:
-            return reactions
-        self._current = None
-        if response.heard is not None and response.message is not None:
-            hold_heard(response.message, response.heard)
-            self._playing_until_ms = now_ms
-        reactions += self._memory.settle(ended.reply, ended.items)
-        reactions += self._memory.settle_order(response)
-        truncated_ms = self._truncated.pop(ended.reply, None)
-        if truncated_ms is not None:
-            reactions.append(cmd.TruncateReply(ended.reply, truncated_ms))
-        return reactions
-
     # --- silence ----------------------------------------------------------------------
 
     def _set_idle_timer(self, now_ms: int) -> None:
         timeout_ms = self._configuration.idle_timeout_ms
-        idle = self._current is None and self._asked is None and not self._answer_due
-        if timeout_ms is None or not idle or not self._playing_until_ms:
+        playing_until_ms = self._responses.playing_until_ms
+        if timeout_ms is None or not self._responses.idle or not playing_until_ms:
             self._idle_at_ms = None
         else:
-            self._idle_at_ms = max(now_ms, self._playing_until_ms) + timeout_ms
+            self._idle_at_ms = max(now_ms, playing_until_ms) + timeout_ms
 
     @override
     def deadline_ms(self) -> int | None:
@@ -564,9 +409,9 @@ class OpenAIRealtime(Dialect):
     def wake(self, now_ms: int) -> Iterable[Reaction]:
         timeout_ms = self._configuration.idle_timeout_ms
         self._idle_at_ms = None
-        if timeout_ms is None or self._current is not None or self._asked is not None:
+        if timeout_ms is None or not self._responses.idle:
             return []
-        self._asked = asked = _Create(None, ResponseWishes())
+        asked = self._responses.ask(ResponseWishes(), None)
         return [*self._turns.commit_silence(timeout_ms), cmd.Respond(cause=asked)]
 
     # --- writing ----------------------------------------------------------------------
@@ -613,8 +458,3 @@ def _id_of(event: _Event) -> str | None:
 def _no_item(param: str, item_id: object) -> EventError:
     message = f"{param}: {shown(item_id)} is no item of the conversation"
     return EventError("item_not_found", message, param)
-
-
-def _busy() -> EventError:
-    message = "response.create: the conversation already has an active response"
-    return EventError("conversation_already_has_active_response", message)

@@ -6,7 +6,7 @@ null is a value of its own where the protocol knows one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -551,14 +551,6 @@ def read_wishes(value: object) -> ResponseWishes:
     except ValidationError as error:
         message = f"response.{first_failure(error)}"
         raise RemoteProtocolError(Status.INVALID_PARAMETER, message) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Effective:
-    """The configuration in force and the engine's settings that follow from it."""
-
-    configuration: SessionConfiguration
-    settings: Settings
 
 
 def _chat_choice(choice: object) -> object:
