@@ -18,9 +18,9 @@ be exact.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Queued:
-    """Frames that are sent together."""
+    """Frames that are sent together. Not frozen, for the reason of ``AudioChunk``."""
 
     frames: Sequence[Frame]
     size_bytes: int
