@@ -32,7 +32,7 @@ class StreamAddress:
     token: str
 
 
-class Provider(ABC):
+class PhoneProvider(ABC):
     """One provider's documents, and how it names what a call brings."""
 
     content_type = XML
@@ -61,13 +61,13 @@ class Provider(ABC):
         """Hang up."""
 
 
-class Twilio(Provider):
+class Twilio(PhoneProvider):
     """twilio.com/docs/voice/twiml: the parameters stand in the stream, because its
     address may have no query.
     """
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         values = {"token": stream.token, "called": call.called, "caller": call.caller}
         parameters = "".join(
             f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>"
@@ -79,16 +79,16 @@ class Twilio(Provider):
         )
 
     def transfer(self, transfer_to: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         to = escape(transfer_to)
         return _response(f"<Dial>{f'<Sip>{to}</Sip>' if to.startswith('sip:') else to}</Dial>")
 
     def apologise(self, text: str, language: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return _response(f"<Say language={quoteattr(language)}>{escape(text)}</Say><Hangup/>")
 
     def hang_up(self) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return _response("<Hangup/>")
 
 
@@ -98,7 +98,7 @@ class Telnyx(Twilio):
     """
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return _response(
             f"<Connect action={quoteattr(stream.after_url)}>"
             f"<Stream url={quoteattr(_queried(call, stream))} "
@@ -106,7 +106,7 @@ class Telnyx(Twilio):
         )
 
 
-class Plivo(Provider):
+class Plivo(PhoneProvider):
     """plivo.com/docs/voice/xml: ``extraHeaders`` take letters and digits only, so the
     parameters stand in the address.
     """
@@ -114,7 +114,7 @@ class Plivo(Provider):
     fields = ("CallUUID", "To", "From")
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return _response(
             '<Stream bidirectional="true" keepCallAlive="true" '
             'contentType="audio/x-mulaw;rate=8000">'
@@ -123,21 +123,21 @@ class Plivo(Provider):
         )
 
     def transfer(self, transfer_to: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         to = escape(transfer_to)
         kind = "User" if to.startswith("sip:") else "Number"
         return _response(f"<Dial><{kind}>{to}</{kind}></Dial>")
 
     def apologise(self, text: str, language: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return _response(f"<Speak language={quoteattr(language)}>{escape(text)}</Speak><Hangup/>")
 
     def hang_up(self) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return _response("<Hangup/>")
 
 
-class Vonage(Provider):
+class Vonage(PhoneProvider):
     """developer.vonage.com/en/voice/voice-api/ncco-reference: when the stream is over,
     ``notify`` asks how the call goes on.
     """
@@ -146,7 +146,7 @@ class Vonage(Provider):
     fields = ("uuid", "to", "from")
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         headers = {
             "token": stream.token,
             "to": call.called,
@@ -163,7 +163,7 @@ class Vonage(Provider):
         return json.dumps([{"action": "connect", "endpoint": [endpoint]}, ask])
 
     def transfer(self, transfer_to: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         if transfer_to.startswith("sip:"):
             endpoint = {"type": "sip", "uri": transfer_to}
         else:
@@ -171,15 +171,15 @@ class Vonage(Provider):
         return json.dumps([{"action": "connect", "endpoint": [endpoint]}])
 
     def apologise(self, text: str, language: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return json.dumps([{"action": "talk", "text": text, "language": language}])
 
     def hang_up(self) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return json.dumps([])
 
 
-class Exotel(Provider):
+class Exotel(PhoneProvider):
     """developer.exotel.com/docs/agentstream: the Voicebot applet asks for the stream's
     address, and the Connect applet behind it for the number.
     """
@@ -188,11 +188,11 @@ class Exotel(Provider):
     fields = ("CallSid", "CallTo", "CallFrom")
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return json.dumps({"url": _queried(call, stream)})
 
     def transfer(self, transfer_to: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return json.dumps({"destination": {"numbers": [transfer_to]}})
 
     def apologise(self, text: str, language: str) -> str:
@@ -200,11 +200,11 @@ class Exotel(Provider):
         return self.hang_up()
 
     def hang_up(self) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return json.dumps({})
 
 
-class Jambonz(Provider):
+class Jambonz(PhoneProvider):
     """docs.jambonz.org/verbs: an array of verbs; ``actionHook`` asks how the call goes
     on.
     """
@@ -213,7 +213,7 @@ class Jambonz(Provider):
     fields = ("call_sid", "to", "from")
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         listen = {
             "verb": "listen",
             "url": stream.url,
@@ -227,7 +227,7 @@ class Jambonz(Provider):
         return json.dumps([{"verb": "answer"}, listen])
 
     def transfer(self, transfer_to: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         if transfer_to.startswith("sip:"):
             target = {"type": "sip", "sipUri": transfer_to}
         else:
@@ -235,16 +235,16 @@ class Jambonz(Provider):
         return json.dumps([{"verb": "dial", "target": [target]}])
 
     def apologise(self, text: str, language: str) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         said = {"verb": "say", "text": text, "synthesizer": {"language": language}}
         return json.dumps([said, {"verb": "hangup"}])
 
     def hang_up(self) -> str:
-        """See ``Provider``."""
+        """See ``PhoneProvider``."""
         return json.dumps([{"verb": "hangup"}])
 
 
-PROVIDERS: Mapping[str, Provider] = {
+PROVIDERS: Mapping[str, PhoneProvider] = {
     "twilio": Twilio(),
     "telnyx": Telnyx(),
     "plivo": Plivo(),

@@ -18,7 +18,7 @@ from voicechat.server.admission import Admission
 from voicechat.server.auth import Principal
 from voicechat.server.mount import Authorise
 from voicechat.server.origins import Origins
-from voicechat.server.phone.answers import PROVIDERS, Incoming, Provider, StreamAddress
+from voicechat.server.phone.answers import PROVIDERS, Incoming, PhoneProvider, StreamAddress
 from voicechat.server.phone.signatures import is_from_plivo, is_from_twilio
 from voicechat.server.rest.failures import answering_by_contract
 from voicechat.session.fallback_message import FallbackMessage
@@ -44,7 +44,7 @@ _LANGUAGES = {"zh": "zh-CN", "en": "en-US"}
 class _Webhook:
     """A webhook that has been read and let in."""
 
-    provider: Provider
+    provider: PhoneProvider
     fields: dict[str, str]
     principal: Principal
 
@@ -105,7 +105,7 @@ class PhoneWebhooks:
         )
         return _answer(provider, provider.connect(call, stream))
 
-    def _sorry(self, provider: Provider, call: Incoming, agent: str) -> web.Response:
+    def _sorry(self, provider: PhoneProvider, call: Incoming, agent: str) -> web.Response:
         """There is no place for the call: the provider's own voice says so."""
         if self._apology is None:
             return _answer(provider, provider.hang_up())
@@ -187,7 +187,7 @@ def _secrets(config: PhoneConfig) -> dict[str, str]:
     return {"twilio": config.twilio_auth_token, "plivo": config.plivo_auth_token}
 
 
-def _provider(request: web.Request) -> Provider:
+def _provider(request: web.Request) -> PhoneProvider:
     name = request.match_info["provider"]
     if name not in PROVIDERS:
         known = ", ".join(PROVIDERS)
@@ -227,6 +227,6 @@ def _grant(principal: Principal) -> TokenGrant:
     return TokenGrant(key_id=principal.key_id, scope=scope)
 
 
-def _answer(provider: Provider, document: str) -> web.Response:
+def _answer(provider: PhoneProvider, document: str) -> web.Response:
     headers = {hdrs.CACHE_CONTROL: "no-store"}
     return web.Response(text=document, content_type=provider.content_type, headers=headers)
