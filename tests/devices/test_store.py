@@ -1,6 +1,7 @@
 """Devices on disk: paired with a code, given the same key each time, revoked."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,18 @@ def test_one_address_cannot_use_up_the_codes(store: DeviceStore) -> None:
     with pytest.raises(TooManyCodesError):
         code_of(store)
     assert store.wait_for_code(MAC, CLIENT, "", "10.0.0.8", NOW_S)
+
+
+def test_many_devices_at_once_are_all_let_in(store: DeviceStore, keys: KeyStore) -> None:
+    def enter(number: int) -> bool:
+        device = store.accept(f"d{number}", "client", "", NOW_S)
+        keys.refresh()
+        found = keys.find_key(store.key_of(device), NOW_S)
+        return found is not None and store.check_in(f"d{number}", "client", NOW_S) is not None
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(enter, range(24)))
+    assert len(store.list_devices()) == len(keys.list_keys()) == 24
 
 
 def test_what_is_signed_belongs_to_this_server(store: DeviceStore, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from voicechat.errors import ConfigError
 from voicechat.store.access import ApiEndpoint, Grant, Quota, Scope
-from voicechat.store.keys import KEY_PREFIX, SECRET_BYTES, KeyStore, digest
+from voicechat.store.keys import KEY_PREFIX, SECRET_BYTES, KeyStore, digest, make_private_file
 
 DEVICE_FILE = "devices.sqlite3"
 SECRET_FILE = "devices.secret"
@@ -113,6 +114,8 @@ class DeviceStore:
         self._secret_path = data_dir / SECRET_FILE
         self._keys = keys
         self._secret = b""
+        self._lock = threading.Lock()
+        """Only one thread writes at a time: they would wait for each other anyhow."""
 
     # --- the server -------------------------------------------------------------------
 
@@ -289,7 +292,10 @@ class DeviceStore:
         self, device_id: str, client: bytes, about: str, agent: str, name: str, now_s: int
     ) -> Device:
         self.revoke(device_id, now_s)
-        key, _ = self._keys.create_key(f"device {device_id}", _GRANT, make_secret=self._key_secret)
+        with self._lock:
+            key, _ = self._keys.create_key(
+                f"device {device_id}", _GRANT, make_secret=self._key_secret
+            )
         with self._database() as database:
             # Another device with the same id must not know what this one has said.
             database.execute(
@@ -344,8 +350,9 @@ class DeviceStore:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            make_private_file(self._path)
             with (
+                self._lock,
                 closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database,
                 database,
             ):

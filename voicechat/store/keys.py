@@ -12,9 +12,11 @@ import json
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,7 @@ class KeyStore:
         self._in_file: Mapping[str, tuple[ApiKey, bytes]] = {}
         """Like ``_unrevoked``, but as of the last time that the file existed."""
         self._read_version = _NO_FILE
+        self._watch = _FileWatch(path)
 
     def create_key(
         self,
@@ -197,7 +200,7 @@ class KeyStore:
     @property
     def stale(self) -> bool:
         """Whether the file has changed since the last ``refresh``."""
-        return _version(self._path) != self._read_version
+        return self._watch.version() != self._read_version
 
     def refresh(self) -> None:
         """Read the unrevoked keys, if the file has changed. Raises ConfigError when it
@@ -205,7 +208,7 @@ class KeyStore:
 
         May be called from any thread.
         """
-        version = _version(self._path)
+        version = self._watch.version()
         if version != self._read_version:
             # The version was read before the keys, so a change in between is seen at
             # the next call.
@@ -251,7 +254,7 @@ class KeyStore:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            make_private_file(self._path)
             with (
                 closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database,
                 database,
@@ -305,7 +308,17 @@ def _api_key(row: tuple[Any, ...]) -> ApiKey:
     )
 
 
-def _version(path: Path) -> tuple[int, int]:
+def make_private_file(path: Path) -> None:
+    """Make the file of a database, readable by its owner only, unless it is there.
+
+    A file that is there is not opened: closing it would take from SQLite's connections
+    of this process their locks on it (POSIX; sqlite.org/howtocorrupt.html, 2.2).
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+class _FileWatch:
     """Which file it is, and SQLite's change counter: four bytes at offset 24 that each
     transaction increments.
 
@@ -313,16 +326,50 @@ def _version(path: Path) -> tuple[int, int]:
     kept in rollback-journal mode only, which is why the database must not be switched
     to WAL. Source: sqlite.org/fileformat2.html, 1.3.7.
 
-    A file of no bytes, as a full disk or an interrupted copy leaves, is as none at all.
+    The file stays open as long as it is the same one, for the reason that
+    ``make_private_file`` gives.
     """
-    try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if found.st_size == 0:
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file: tuple[FileIO, int] | None = None
+        """The file, and its inode."""
+
+    def version(self) -> tuple[int, int]:
+        """Return both; ``_NO_FILE`` without a file, and for one of no bytes, as a full
+        disk or an interrupted copy leaves. May be called from any thread.
+
+        Raises ConfigError when it cannot be read.
+        """
+        with self._lock:
+            try:
+                found = self._path.stat()
+                if found.st_size == 0:
+                    return _NO_FILE
+                if self._file is None or self._file[1] != found.st_ino:
+                    self._close()
+                    opened = self._path.open("rb", buffering=0)
+                    self._file = (opened, os.fstat(opened.fileno()).st_ino)
+                file, inode = self._file
+                file.seek(24)
+                return inode, int.from_bytes(file.read(4), "big")
+            except FileNotFoundError:
+                self._close()
                 return _NO_FILE
-            file.seek(24)
-            return found.st_ino, int.from_bytes(file.read(4), "big")
-    except FileNotFoundError:
-        return _NO_FILE
-    except OSError as error:
-        raise ConfigError(f"the key file {path} cannot be read: {error}") from error
+            except OSError as error:
+                message = f"the key file {self._path} cannot be read: {error}"
+                raise ConfigError(message) from error
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file[0].close()
+
+    def __reduce__(self) -> tuple[type["_FileWatch"], tuple[Path]]:
+        """Workers are given the path, and open the file for themselves."""
+        return _FileWatch, (self._path,)
+
+    def __del__(self) -> None:
+        """Close the file."""
+        self._close()
