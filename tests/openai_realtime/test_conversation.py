@@ -3,7 +3,9 @@
 import base64
 from typing import Any
 
-from tests.openai_realtime.client import MANUAL, RealtimeStage
+from tests.openai_realtime.client import MANUAL, RealtimeStage, judged
+from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
+from voicechat.errors import Status
 from voicechat.session.agent import Agent
 from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer
@@ -407,3 +409,15 @@ async def test_audio_in_an_item_is_recognised() -> None:
             item = {**item, "content": [part]}
             stage.say("conversation.item.create", item=item, previous_item_id="root")
             assert (await stage.error())["param"] == "previous_item_id"
+
+
+def test_a_refusal_is_an_error_event() -> None:
+    kinds = {
+        Status.NOT_AUTHORISED: ("invalid_request_error", "invalid_api_key"),
+        Status.QUOTA: ("invalid_request_error", "rate_limit_exceeded"),
+        Status.AT_CAPACITY: ("server_error", "server_overloaded"),
+    }
+    for status, expected in kinds.items():
+        refused = OpenAIRealtimeEndpoint().refuse(status, "why", restarting=False)
+        [error] = [judged(frame)["error"] for frame in refused.frames]
+        assert (error["type"], error["code"]) == expected

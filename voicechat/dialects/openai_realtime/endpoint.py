@@ -53,7 +53,13 @@ class OpenAIRealtimeEndpoint(Endpoint):
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
         # A browser cannot read what comes before the upgrade, so the refusal is told
         # after it.
-        frame = EventWriter("").write_error(code_of(status), message)
+        writer = EventWriter("")
+        ours = status >= Status.INTERNAL
+        frame = (
+            writer.write_failure(status, message)
+            if ours
+            else writer.write_error(code_of(status), message)
+        )
         if status is not Status.AT_CAPACITY:
             return Refused((frame,), 1008)
         return Refused((frame,), 1012 if restarting else 1013)
