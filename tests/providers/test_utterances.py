@@ -198,7 +198,8 @@ async def test_an_early_pass_that_is_refused_leaves_no_older_one_in_its_place() 
     decode = Decoder()
     decode.failures[1] = ProviderError("test", FailureKind.RATE_LIMIT, "as the script says")
     audio = microphone(voice(600) + silence(450) + voice(600) + silence(2000))
-    (final,) = await transcribe(audio, decode, partial_every_ms=10_000)
+    *shown, final = await transcribe(audio, decode, partial_every_ms=10_000)
+    assert [result.final for result in shown] == [False], "of the first early pass"
     assert [complete for _, complete in decode.passes] == [True, True, True]
     assert final.words[-1].end_ms >= 1600
 
@@ -380,6 +381,21 @@ async def test_cancelling_leaves_nothing_behind(after_s: float) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_the_words_are_shown_as_soon_as_the_speaker_may_have_finished() -> None:
+    decode = Decoder(takes_ms=100)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    shown: list[tuple[float, str]] = []
+    async for result in recognize_utterances(microphone(voice(800) + silence(3000)), decode):
+        shown.append((loop.time() - began_s, result.text))
+        if result.final:
+            break
+    (partial_s, partial), (final_s, final) = shown
+    assert partial == final
+    # After 200 ms of silence and one pass; the pause is 700 ms long.
+    assert partial_s < 0.8 + 0.2 + 0.1 + 0.3 < final_s
+
+
 async def test_first_words_may_be_wanted_soon() -> None:
     decode = Decoder()
     await transcribe(microphone(voice(5000)), decode, first_partial_ms=400)
@@ -400,8 +416,7 @@ async def test_a_partial_pass_gives_way_when_the_utterance_may_be_complete() -> 
     # The pass over the first second, under way when the speaker fell silent, was given up.
     assert decode.cancelled == 1
     assert [final for _, final in decode.passes] == [False, True]
-    assert [result.final for result in results] == [True]
-    assert results[0].language == "en"
+    assert [(result.final, result.language) for result in results] == [(True, "en")]
 
 
 async def test_closing_leaves_nothing_behind() -> None:

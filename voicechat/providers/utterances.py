@@ -4,7 +4,8 @@ an open utterance is recognised repeatedly.
 During speech, the utterance so far is recognised from its beginning about every second,
 and the words on which two passes agree are shown (`LocalAgreement`). After a short
 silence it is recognised as if it were complete. If no more speech follows, that is the
-final result, available as soon as the pause is long enough.
+final result, available as soon as the pause is long enough; its words are shown
+meanwhile.
 """
 
 import asyncio
@@ -169,11 +170,14 @@ class _Passes:
             self._language = found.language
             if early:
                 self._early = found
+                # The speaker has stopped, so that the last words are no guesses: they
+                # are shown at once, because they say whether the turn is over.
+                self._agreed = self._agreement.push_pass(found.words)
         return True
 
     def news(self) -> Transcript | None:
-        """Return the partial transcript, if it has grown."""
-        if len(self._agreed) == self._shown:
+        """Return the partial transcript, if it has grown and is not final already."""
+        if len(self._agreed) == self._shown or (self._utterance.closed and self._early_holds):
             return None
         self._shown = len(self._agreed)
         return _transcript(self._utterance, Recognized(self._agreed, self._language))
@@ -184,8 +188,7 @@ class _Passes:
         An utterance that was shown is closed even if the last pass finds no words.
         """
         utterance, found = self._utterance, self._early
-        # A cut may have removed audio that an early pass included.
-        if found is None or not utterance.voiced_ms <= self._early_ms <= utterance.heard_ms:
+        if found is None or not self._early_holds:
             found = await self._decode(bytes(utterance.pcm), True)
         shown = Recognized(self._agreed[: self._shown], self._language)
         best = _transcript(utterance, found) or _transcript(utterance, shown)
@@ -193,6 +196,15 @@ class _Passes:
             return None
         fixed = tuple(replace(word, fixed=True) for word in best.words)
         return replace(best, words=fixed, end_ms=fixed[-1].end_ms)
+
+    @property
+    def _early_holds(self) -> bool:
+        """Whether the early pass heard all speech. A cut may have removed audio that it
+        included.
+        """
+        utterance = self._utterance
+        heard_all = utterance.voiced_ms <= self._early_ms <= utterance.heard_ms
+        return self._early is not None and heard_all
 
     def _may_be_complete(self) -> bool:
         voiced_ms = self._utterance.voiced_ms
