@@ -2,10 +2,9 @@
 no clock.
 
 An ``Endpoint`` says where a protocol is spoken and who is calling; it opens a
-``Dialect`` for each connection. A dialect understands what its client says and turns it
-into commands of the session; it is told the session's notices and writes frames of
-them. It may keep state, answer by itself, speak without having been asked, and ask to
-be woken at a time.
+``Dialect`` for each connection. A dialect turns its client's frames into commands of
+the session, and the session's notices into frames. It may keep state, answer by itself,
+send frames that nothing asked for, and ask to be woken at a time.
 """
 
 from abc import ABC, abstractmethod
@@ -73,8 +72,8 @@ class Dialect(ABC):
 
     @abstractmethod
     def notify(self, notice: Notice, now_ms: int) -> Iterable[Reaction]:
-        """The session says ``notice``. What is told of a stopped reply is taken back as
-        far as it waits.
+        """Write the frames of a notice of the session. When a reply is stopped, its
+        frames that have not been sent yet are dropped.
         """
 
     def note_audio(self) -> None:  # noqa: B027 - most dialects have nothing to note
@@ -230,11 +229,9 @@ class Endpoint(ABC):
     host: str = "127.0.0.1"
     """The address that the port is opened on."""
     protocols: tuple[str, ...] = ()
-    """Subprotocols of the WebSocket, the dearest first."""
+    """Subprotocols of the WebSocket, the preferred one first."""
     trusted: bool = False
-    """True: whoever reaches it may come in without a key. For networks where only
-    trusted devices are.
-    """
+    """True: callers need no key. For networks that only trusted devices can reach."""
     greeting_frames: int = 0
     """Frames that may have to come before ``identify`` knows its caller; 0: the
     handshake says all.
@@ -258,8 +255,8 @@ class Endpoint(ABC):
 
     @abstractmethod
     def refuse(self, status: Status, message: str, *, restarting: bool) -> "Refused":
-        """What a client is told that is not admitted. ``restarting``: the server is
-        about to stop.
+        """Return the frames and the close code that a refused client gets.
+        ``restarting``: the server is about to stop.
         """
 
     def resumed(self, offset_bytes: int) -> Frame:
