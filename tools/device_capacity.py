@@ -319,7 +319,7 @@ async def measure(sessions: int, seconds: float) -> None:
 
 
 def main() -> int:
-    """Run it; 0 unless a turn was lost."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
