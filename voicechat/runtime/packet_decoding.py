@@ -30,7 +30,7 @@ do: its CPU time is limited, and this is about a fifth of it.
 _log = logging.getLogger(__name__)
 
 
-class Listener(Protocol):
+class PacketListener(Protocol):
     """Who waits for the answers to a stream's requests."""
 
     def answered(self, answer: bytes | RemoteProtocolError) -> None:
@@ -47,7 +47,7 @@ class PacketDecoding:
         """``fork`` starts the process, which raises `WorkerError` when it cannot."""
         self._fork = fork
         self._last = 0
-        self._listeners: dict[int, Listener] = {}
+        self._listeners: dict[int, PacketListener] = {}
         self._waiting: list[Request] = []
         """Requests that have not been given to the process."""
         self._unanswered: dict[int, int] = {}
@@ -61,7 +61,7 @@ class PacketDecoding:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    def open(self, listener: Listener) -> int | None:
+    def open(self, listener: PacketListener) -> int | None:
         """Open a stream and return its number; None: there are too many."""
         if self._closed or len(self._listeners) >= MOST_STREAMS:
             return None

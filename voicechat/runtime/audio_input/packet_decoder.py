@@ -25,7 +25,7 @@ _STEP_BYTES = 64
 
 
 @dataclass(slots=True, eq=False)
-class _Step:
+class _PacketStep:
     """One packet, or the end of a stream, until its samples can be given on."""
 
     packet: bytes
@@ -62,8 +62,8 @@ class PacketDecoder:
         self._sink = sink
         self._open_instead: Callable[[], InputDecoder] | None = instead
         self._instead: InputDecoder | None = None
-        self._steps: deque[_Step] = deque()
-        self._undecoded: deque[_Step] = deque()
+        self._steps: deque[_PacketStep] = deque()
+        self._undecoded: deque[_PacketStep] = deque()
         """Those of them that the process is to answer."""
         self._waiting_bytes = 0
         self._pace = PaceLimit(InputContainer.OPUS_RAW, asyncio.get_running_loop())
@@ -83,7 +83,7 @@ class PacketDecoder:
                 RemoteProtocolError(Fault.UNDECODABLE_AUDIO, message), destination
             )
         elif payload:
-            step = _Step(payload, destination)
+            step = _PacketStep(payload, destination)
             if is_silent(payload):
                 step.pcm = bytes(packet_us(payload) * 16 // 1000 * 2)
             self._add(step)
@@ -93,7 +93,7 @@ class PacketDecoder:
         if self._instead is not None:
             self._instead.finish(destination, ends=ends)
         else:
-            self._add(_Step(b"", destination, ends))
+            self._add(_PacketStep(b"", destination, ends))
 
     @property
     def idle(self) -> bool:
@@ -121,7 +121,7 @@ class PacketDecoder:
     # --- the process ------------------------------------------------------------------
 
     def answered(self, answer: bytes | RemoteProtocolError) -> None:
-        """See ``Listener.answered``."""
+        """See ``PacketListener.answered``."""
         step = self._undecoded.popleft()
         if step.given_up:
             return
@@ -132,7 +132,7 @@ class PacketDecoder:
         self._give()
 
     def lost(self) -> None:
-        """See ``Listener.lost``."""
+        """See ``PacketListener.lost``."""
         assert self._open_instead is not None, "a closed stream is not told"
         self._stream = None
         self._instead = self._open_instead()
@@ -152,7 +152,7 @@ class PacketDecoder:
             self._sink.drained()
         self._sink.settle_room()
 
-    def _add(self, step: _Step) -> None:
+    def _add(self, step: _PacketStep) -> None:
         assert self._stream is not None, "the stream is open"
         had_room = self.has_room
         self._steps.append(step)
@@ -189,7 +189,7 @@ class PacketDecoder:
 
     def _give_up(self, error: RemoteProtocolError, destination: Destination) -> None:
         """Drop what was meant for ``destination``; answers to it may still come."""
-        kept: deque[_Step] = deque()
+        kept: deque[_PacketStep] = deque()
         for step in self._steps:
             if step.destination == destination:
                 step.given_up = True
