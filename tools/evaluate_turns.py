@@ -142,7 +142,7 @@ class Listening:
 
     def __init__(self, models: Path, threads: int) -> None:
         # Their packages are an extra, and heavy: only who measures imports them.
-        from voicechat.providers.faster_whisper_worker import Transcriber
+        from voicechat.providers.faster_whisper_worker import WhisperTranscriber
         from voicechat.providers.kokoro_worker import KokoroSpeaker
 
         kokoro = models / "kokoro-v1.0-int8"
@@ -154,7 +154,7 @@ class Listening:
                 niceness=0,
             )
         )
-        self._transcriber = Transcriber(
+        self._transcriber = WhisperTranscriber(
             WorkerOptions(
                 model=str(models / "faster-whisper-base"), languages=("en", "zh"), prompt="",
                 simplified=True, compute_type="int8", beam_size=1, threads=threads, niceness=0,

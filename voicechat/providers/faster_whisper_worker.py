@@ -64,7 +64,7 @@ class _Decoded:
         return self.cut_off or is_repetitive(self.text)
 
 
-class Transcriber:
+class WhisperTranscriber:
     """The loaded model."""
 
     def __init__(self, options: WorkerOptions) -> None:
@@ -246,12 +246,12 @@ def _converter() -> OpenCC:
 class PassJob:
     """One pass; its only payload is the audio."""
 
-    def __init__(self, transcriber: Transcriber, asked: PassOptions) -> None:
+    def __init__(self, transcriber: WhisperTranscriber, asked: PassOptions) -> None:
         self._transcriber = transcriber
         self._asked = asked
 
     def feed_payload(self, payload: bytes) -> Iterator[bytes]:
-        """Recognise the audio, as `Transcriber.transcribe`."""
+        """Recognise the audio, as `WhisperTranscriber.transcribe`."""
         return self._transcriber.transcribe(payload, self._asked)
 
     def finish_input(self) -> Sequence[bytes]:
@@ -267,7 +267,7 @@ def main() -> None:
     options = WorkerOptions(**orjson.loads(sys.argv[1]))
 
     def load() -> Any:
-        transcriber = Transcriber(options)
+        transcriber = WhisperTranscriber(options)
         return lambda asked: PassJob(transcriber, PassOptions(**orjson.loads(asked)))
 
     serve(load, niceness=options.niceness)
