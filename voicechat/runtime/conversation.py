@@ -182,6 +182,8 @@ class Conversation:
         """
         if self._over:
             return
+        if self._reads.late and not self._busy:
+            self._audio.note_unread()  # before a decision that the user has fallen silent
         self._events.append(event)
         if self._busy:
             return

@@ -3,10 +3,13 @@
 import asyncio
 from typing import Self
 
+import pytest
+
 from voicechat.session.commands import Alive
 from voicechat.session.effects import Effect
 from voicechat.session.events import AudioArrived, AudioStarted, Event, SpeechStarted
 from voicechat.session.limits import SessionLimits
+from voicechat.session.notices import TurnCommitted
 from voicechat.session.session import Session
 from voicechat.session.types import InputSettings, Settings, TurnDetection
 from voicechat.testing.harness import ConversationHarness
@@ -111,3 +114,22 @@ async def test_a_client_that_sends_nothing_but_audio_is_there_until_a_minute_aft
         assert room.socket.closed_with is None
         await asyncio.sleep(10)
         assert room.socket.closed_with is not None
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_turn_waits_for_audio_that_a_late_loop_may_not_have_read(late: bool) -> None:
+    """When none comes for a second, none was sent."""
+    async with Room() as room:
+        await asyncio.sleep(1)
+        await room.speaks(*[40] * 25)
+        for end_ms in range(32, 1_000, 32):
+            room.ear.hear(FrameScore(end_ms, 1.0 if end_ms <= 800 else 0.0))
+        if late:
+            for _ in range(20):
+                room.reads.lateness.add_lag(0.0, 1.0)
+        await asyncio.sleep(0.35)
+        room.send(Alive())
+        assert bool(room.of(TurnCommitted)) is not late
+        await asyncio.sleep(1)
+        room.send(Alive())
+        await room.notice(TurnCommitted)

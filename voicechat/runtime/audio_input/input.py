@@ -179,6 +179,11 @@ class AudioInput:
             and not self._replying()
         )
 
+    def note_unread(self) -> None:
+        """The event loop is late: what the client has sent may not have been read."""
+        if self._vad is not None:
+            self._vad.note_unread()
+
     def close(self) -> None:
         """Nothing is heard any more."""
         if self._vad is not None:

@@ -239,9 +239,19 @@ class VadStream:
             self.full = full
             self._settle_room()
 
-    def _check_behind(self) -> None:
-        """Tell how much audio after the stop waits to be judged, if it is much."""
-        behind_ms = self._timeline.end_ms - self._judged_ms
+    def note_unread(self) -> None:
+        """The event loop is late: tell that audio after the stop may not have been read
+        yet. None for ``MISSING_MS`` means that none was sent.
+        """
+        missing_ms = self._missing_ms()
+        if self._stopped_ms is not None:
+            self._check_behind(missing_ms if missing_ms < MISSING_MS else 0)
+
+    def _check_behind(self, unread_ms: int = 0) -> None:
+        """Tell how much audio after the stop waits to be read or judged, if it is
+        much.
+        """
+        behind_ms = self._timeline.end_ms - self._judged_ms + unread_ms
         if behind_ms < BEHIND_MS:
             behind_ms = 0
         if abs(behind_ms - self._told_behind_ms) >= BEHIND_MS // 2:
