@@ -272,7 +272,7 @@ async def serving() -> AsyncIterator[Callable[[], Client]]:
             await services.aclose()
 
 
-class CallCounter:
+class CallTotal:
     """Counts the Python calls of this package, with the profile hook."""
 
     def __init__(self) -> None:
@@ -301,7 +301,7 @@ async def measured(work: Callable[[], Any], times: int) -> tuple[float, int]:
         began_s = time.process_time()
         await work()
         least_s = min(least_s, time.process_time() - began_s)
-    counter = CallCounter()
+    counter = CallTotal()
     sys.setprofile(counter.hook)
     await work()
     sys.setprofile(None)
