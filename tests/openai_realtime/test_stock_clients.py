@@ -122,8 +122,11 @@ async def test_the_python_package_types_calls_and_ends_turns_itself(
 
 async def test_a_client_secret_opens_one_session_with_its_configuration(tmp_path: Path) -> None:
     model = ScriptedModel((("Hello.",),))
-    async with realtime_server(tmp_path, model) as server, asyncio.timeout(60):
-        client = AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1")
+    async with (
+        asyncio.timeout(60),
+        realtime_server(tmp_path, model) as server,
+        AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1") as client,
+    ):
         bound: Any = {
             "type": "realtime",
             "instructions": "Be brief.",
