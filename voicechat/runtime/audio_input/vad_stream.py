@@ -123,6 +123,8 @@ class VadStream:
         """Where speech stopped last, until it goes on or ``PAUSE_MS`` are judged."""
         self._told_behind_ms = 0
         """What ``DetectionDelayed`` told last."""
+        self._least_behind_ms = BEHIND_MS
+        """What is told; one frame in a pause in which the event loop was late."""
         self._loop = asyncio.get_running_loop()
         self._under_way_until_s = 0.0
         self._stream: DetectorStream = detector.open_stream(self._on_score)
@@ -245,6 +247,7 @@ class VadStream:
         """
         missing_ms = self._missing_ms()
         if self._stopped_ms is not None:
+            self._least_behind_ms = FRAME_MS
             self._check_behind(missing_ms if missing_ms < MISSING_MS else 0)
 
     def _check_behind(self, unread_ms: int = 0) -> None:
@@ -252,9 +255,9 @@ class VadStream:
         much.
         """
         behind_ms = self._timeline.end_ms - self._judged_ms + unread_ms
-        if behind_ms < BEHIND_MS:
+        if behind_ms < self._least_behind_ms:
             behind_ms = 0
-        if abs(behind_ms - self._told_behind_ms) >= BEHIND_MS // 2:
+        if abs(behind_ms - self._told_behind_ms) >= self._least_behind_ms // 2:
             self._told_behind_ms = behind_ms
             self._post(DetectionDelayed(behind_ms))
         if self._stopped_ms is not None and self._judged_ms - self._stopped_ms > PAUSE_MS:
@@ -262,6 +265,7 @@ class VadStream:
 
     def _end_pause(self) -> None:
         self._stopped_ms = None
+        self._least_behind_ms = BEHIND_MS
         if self._told_behind_ms:
             self._told_behind_ms = 0
             self._post(DetectionDelayed(0))
