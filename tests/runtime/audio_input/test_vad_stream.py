@@ -423,3 +423,19 @@ async def test_silent_is_who_has_not_spoken_or_been_answered_lately() -> None:
     assert room.vad.silent
     room.vad.replied()
     assert not room.vad.silent
+
+
+async def test_a_late_loop_does_not_take_audio_that_it_has_not_read_for_silence() -> None:
+    room = Room()
+    room.records(counted(0, 4 * FRAME_MS))
+    room.ear.hears(1.0, 4)
+    room.told.clear()
+    for _ in range(30):
+        room.vad.note_unread()
+        room.now_ms += 100
+        await asyncio.sleep(0.1)
+    assert room.told == []
+    for _ in range(4):
+        room.now_ms += 1_000
+        await asyncio.sleep(1)
+    assert [type(event) for event in room.told] == [SpeechStopped]

@@ -51,6 +51,8 @@ MISSING_MS = 1_000
 """Speech is over when no audio has come for so long: a client that is muted may send
 none, and silence that is not sent cannot be detected. Networks hold audio up for less.
 """
+LATE_MISSING_MS = 5_000
+"""The same while the event loop is late, which reads audio later than it came."""
 
 
 class DetectorStream(Protocol):
@@ -127,6 +129,8 @@ class VadStream:
         """What is told; one frame in a pause in which the event loop was late."""
         self._loop = asyncio.get_running_loop()
         self._under_way_until_s = 0.0
+        self._late_until_s = 0.0
+        """Until when the event loop counts as late."""
         self._stream: DetectorStream = detector.open_stream(self._on_score)
         self._judge = detector.turn_judge
         timeline.keep(KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS))
@@ -246,6 +250,7 @@ class VadStream:
         yet. None for ``MISSING_MS`` means that none was sent.
         """
         missing_ms = self._missing_ms()
+        self._late_until_s = self._loop.time() + MISSING_MS / 1000
         if self._stopped_ms is not None:
             self._least_behind_ms = FRAME_MS
             self._check_behind(missing_ms if missing_ms < MISSING_MS else 0)
@@ -296,9 +301,11 @@ class VadStream:
         self._looking = None
         missing_ms = self._missing_ms()
         unjudged_ms = self._timeline.end_ms - self._judged_ms
-        if missing_ms < MISSING_MS:
+        late = self._loop.time() < self._late_until_s
+        most_ms = LATE_MISSING_MS if late else MISSING_MS
+        if missing_ms < most_ms:
             self._prefer(TURN_S)
-            self._look_after(MISSING_MS - missing_ms)
+            self._look_after(max(MISSING_MS - missing_ms, CONFIRM_MS))
         elif unjudged_ms >= FRAME_MS:
             self._look_after(MISSING_MS)
         elif not self._missed:
