@@ -3,9 +3,12 @@
 import asyncio
 import errno
 import gzip
+import os
 import random
 from collections.abc import AsyncIterator
+from io import FileIO
 from pathlib import Path
+from threading import Event
 from typing import Any, NoReturn
 
 import pytest
@@ -169,6 +172,36 @@ async def test_reserving_costs_the_same_however_many_recordings_there_are(tmp_pa
     async with folder.receiving("alice") as upload:
         await upload.write_piece(wav())
         await upload.finish_upload()
+
+
+async def test_an_upload_that_is_given_up_while_its_file_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, begun, go_on, create = RecordingFolder(tmp_path), Event(), Event(), uploads._create
+    made: list[FileIO] = []
+
+    def create_late(path: Path) -> FileIO:
+        begun.set()
+        assert go_on.wait(30)
+        made.append(create(path))
+        return made[-1]
+
+    monkeypatch.setattr(uploads, "_create", create_late)
+
+    async def receive() -> None:
+        async with folder.receiving("alice") as upload:
+            await upload.write_piece(wav())
+            await upload.finish_upload()
+
+    receiving = asyncio.get_running_loop().create_task(receive())
+    await until(begun.is_set)
+    receiving.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    assert made[0].closed
+    assert not os.listdir(tmp_path)
 
 
 class Patient:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -131,10 +132,14 @@ class Upload:
                     "audio_file: this is no known kind of recording, but a page, a playlist, an "
                     "archive, a picture or a program",
                 )
-            self._file = await _on_disk(_create, self.path)
+            await _on_disk(self._open_file)
+        assert self._file is not None
         # Waiting for the disk is also the backpressure on the client.
         await _on_disk(_append, self._file, self._digest, bytes(self._buffer))
         self._buffer.clear()
+
+    def _open_file(self) -> None:
+        self._file = _create(self.path)
 
 
 class RecordingFolder:
@@ -292,10 +297,15 @@ def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _FolderSiz
 
 async def _on_disk(work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
     """Run disk I/O in a thread. Raises ``AtCapacityError`` when the disk is full or
-    broken.
+    broken. Cancelling waits until the thread has ended, so that nobody removes a file
+    that it is about to make.
     """
+    working = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments, **more))
     try:
-        return await asyncio.to_thread(work, *arguments, **more)
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _log.error("a recording cannot be written: %s", error.strerror)
