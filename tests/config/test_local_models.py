@@ -71,7 +71,9 @@ def test_a_pulled_bundle_is_used_for_everything(tmp_path: Path) -> None:
     }
     assert config.tts["kokoro"].arguments["model"] == "kokoro-v1.0-int8"
     assert config.hands_free.turn_model == str(tmp_path / TURN_FILE)
-    assert config.agents.agents["default"].instructions == INSTRUCTIONS
+    agent = config.agents.agents["default"]
+    assert agent.instructions == INSTRUCTIONS
+    assert "中文" in agent.instructions_by_language["zh"]
     assert start_hint(providers(config), config.local_models) is None
 
 
@@ -103,7 +105,8 @@ def test_what_is_configured_stays(tmp_path: Path) -> None:
     )
     assert providers(config) == {"asr": "pocketsphinx", "llm": "openai", "tts": "piper"}
     assert config.hands_free.turn_model == ""
-    assert config.agents.agents["default"].instructions == "Be brief."
+    agent = config.agents.agents["default"]
+    assert (agent.instructions, agent.instructions_by_language) == ("Be brief.", {})
     remote = load(tmp_path, OPENAI_API_KEY="sk-12345678")
     assert remote.agents.agents["default"].instructions == ""
 

@@ -3,7 +3,7 @@
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.agent import Agent
-from voicechat.session.types import ReplyOverrides, Settings, VoiceSettings
+from voicechat.session.types import ChatSettings, ReplyOverrides, Settings, VoiceSettings
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import ScriptedModel
 
@@ -57,6 +57,21 @@ async def test_wishes_hold_for_one_reply() -> None:
     assert first.options["temperature"] == 0
     assert [message["role"] for message in second.messages] == ["user", "assistant"]
     assert "temperature" not in second.options
+
+
+async def test_instructions_are_those_for_the_language_of_the_users_last_words() -> None:
+    chat = ChatSettings(instructions="Be brief.", instructions_by_language={"zh": "简短。"})
+    async with ScriptedHarness(settings=Settings(chat=chat)) as played:
+        for number, said in enumerate(("how are you", "你好吗", "12", "and now English"), 1):
+            played.send(cmd.CommitTurn(said))
+            await played.notice(nt.TurnCompleted, number)
+        wishes = ReplyOverrides(
+            instructions="In verse.", input=({"role": "user", "content": "好"},)
+        )
+        played.send(cmd.Respond(wishes))
+        await played.notice(nt.TurnCompleted, 5)
+    told = [request.messages[0]["content"] for request in played.model.requests]
+    assert told == ["Be brief.", "简短。", "Be brief.", "Be brief.", "In verse."]
 
 
 async def test_audio_comes_in_pieces_of_the_length_that_is_set() -> None:

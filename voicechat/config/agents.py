@@ -55,6 +55,7 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
         tts=agent.tts,
         voice=agent.voice,
         instructions=agent.instructions,
+        instructions_by_language=dict(agent.instructions_by_language.items()),
         greeting=agent.greeting,
         greeting_prompt=agent.greeting_prompt,
         language=agent.language,

@@ -18,7 +18,12 @@ from pydantic_core import ErrorDetails
 
 from voicechat.config.agents import build_agents
 from voicechat.config.error_messages import Tree, explain, shown
-from voicechat.config.local_models import INSTRUCTIONS, LocalModels, find_local_models
+from voicechat.config.local_models import (
+    INSTRUCTIONS,
+    INSTRUCTIONS_BY_LANGUAGE,
+    LocalModels,
+    find_local_models,
+)
 from voicechat.config.sections import Config, ConfigFile, ServiceConfig, ServiceKind
 from voicechat.config.services import fallback_orders, service_aliases
 from voicechat.errors import ConfigError
@@ -237,19 +242,27 @@ def _add_defaults(tree: Tree, environ: Mapping[str, str], local_models: LocalMod
         if isinstance(default, dict):
             default.setdefault("provider", embedded)
         if is_local and kind == "llm":
-            _set_default(tree, ("agents", "default", "instructions"), INSTRUCTIONS)
+            agent = ("agents", "default")
+            if _set_default(tree, (*agent, "instructions"), INSTRUCTIONS):
+                by_language = dict(INSTRUCTIONS_BY_LANGUAGE)
+                _set_default(tree, (*agent, "instructions_by_language"), by_language)
     if local_models.turn_model:
         _set_default(tree, ("hands_free", "turn_model"), local_models.turn_model)
 
 
-def _set_default(tree: Tree, path: tuple[str, ...], value: object) -> None:
-    """Set a key that is not set. What is no table is left for the checks to refuse."""
+def _set_default(tree: Tree, path: tuple[str, ...], value: object) -> bool:
+    """Set a key that is not set, and return whether it was. What is no table is left
+    for the checks to refuse.
+    """
     *sections, key = path
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            return
-    tree.setdefault(key, value)
+            return False
+    if key in tree:
+        return False
+    tree[key] = value
+    return True
 
 
 def _openai(environ: Mapping[str, str]) -> Tree:

@@ -19,6 +19,16 @@ INSTRUCTIONS = (
 """Of the agent ``default`` with a pulled chat model. Without them, chat models answer
 in long lists, which cannot be listened to.
 """
+INSTRUCTIONS_BY_LANGUAGE: Mapping[str, str] = {
+    "zh": (
+        "你正在用语音和人对话：对方说的话以文字形式给你，你写的内容会被朗读出来。"
+        "请用中文回答，像平时说话一样，用一到三个短句。只写普通的句子，"
+        "不要用列表、标题、表格、代码或表情符号。如果没听明白，就问一句。"
+    )
+}
+"""Instructed in English, the pulled chat models at times answer Chinese in English, or
+say again what they were told.
+"""
 
 _EARS = ("faster-whisper-base", "faster-whisper-tiny.en")
 _CHAT = ("qwen2.5-coder-1.5b-instruct", "qwen2.5-coder-0.5b-instruct")

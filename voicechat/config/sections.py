@@ -587,6 +587,10 @@ class AgentConfig(ConfigSection):
     """One of the synthesiser's voices; empty: its default."""
     instructions: str = ""
     """The system message, before all others."""
+    instructions_by_language: dict[Literal["zh", "ja", "ko", "en"], str] = {}
+    """In place of `instructions`, by the language of the user's last words, as their
+    script shows it: small models answer in the language of their instructions.
+    """
     greeting: str = ""
     """Said first; it can be interrupted. Empty: the user speaks first."""
     greeting_prompt: str = ""
@@ -650,6 +654,13 @@ class AgentConfig(ConfigSection):
             list(references(text))
         return value
 
+    @field_validator("instructions_by_language", mode="after")
+    @classmethod
+    def _braces_in_each_are_variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value.values():
+            list(references(text))
+        return value
+
     @field_validator("variables", mode="after")
     @classmethod
     def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
@@ -664,6 +675,8 @@ class AgentConfig(ConfigSection):
         """Return all texts that may contain variables, by their key."""
         keys = ("instructions", "greeting", "greeting_prompt", "goodbye")
         found: dict[str, str] = {key: getattr(self, key) for key in keys}
+        for language, text in self.instructions_by_language.items():
+            found[f"instructions_by_language.{language}"] = text
         prompts = self.idle_prompts.prompts if self.idle_prompts else ()
         return found | {
             f"idle_prompts.prompts.{number}": text for number, text in enumerate(prompts)

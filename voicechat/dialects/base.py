@@ -192,8 +192,12 @@ def with_agent(settings: Settings, agent: Agent) -> Settings:
     they have none.
     """
     chat = settings.chat
-    if agent.instructions and not chat.instructions:
-        chat = replace(chat, instructions=agent.instructions)
+    if (agent.instructions or agent.instructions_by_language) and not chat.instructions:
+        chat = replace(
+            chat,
+            instructions=agent.instructions,
+            instructions_by_language=agent.instructions_by_language,
+        )
     detection = settings.turn_detection or agent.turn_detection
     return replace(settings, chat=chat, turn_detection=detection)
 

@@ -78,6 +78,10 @@ class Agent:
     """The synthesiser's voice; empty: its default."""
     instructions: str = ""
     """The system message, before all others; empty: none."""
+    instructions_by_language: Mapping[str, str] = field(default_factory=dict)
+    """In its place where the user's last words are in that language (``zh``, ``ja``,
+    ``ko``, ``en``): small models answer in the language of their instructions.
+    """
     greeting: str = ""
     """Said first of all, interruptible; empty: the user speaks first."""
     greeting_prompt: str = ""
@@ -118,7 +122,14 @@ class Agent:
 
     def with_instructions(self, more: str) -> "Agent":
         """Give the agent with ``more`` behind its instructions."""
-        return replace(self, instructions=f"{self.instructions}{more}".strip())
+        return replace(
+            self,
+            instructions=f"{self.instructions}{more}".strip(),
+            instructions_by_language={
+                language: f"{text}{more}"
+                for language, text in self.instructions_by_language.items()
+            },
+        )
 
     def filled(self, values: Mapping[str, str]) -> "Agent":
         """Give the agent with every ``{variable}`` of its texts replaced.
@@ -136,6 +147,10 @@ class Agent:
         return replace(
             self,
             instructions=_fill(self.instructions, known),
+            instructions_by_language={
+                language: _fill(text, known)
+                for language, text in self.instructions_by_language.items()
+            },
             greeting=_fill(self.greeting, known),
             greeting_prompt=_fill(self.greeting_prompt, known),
             goodbye=_fill(self.goodbye, known),

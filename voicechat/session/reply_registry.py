@@ -14,6 +14,7 @@ from voicechat.session.types import (
     Settings,
     VoiceSettings,
 )
+from voicechat.text.language import language_of
 from voicechat.text.words import bare_words
 
 RECENT_REPLIES = 8
@@ -53,20 +54,29 @@ class ReplyRequest:
 
     def messages(self, remembered: tuple[Message, ...]) -> tuple[Message, ...]:
         """Put together what the model reads."""
-        instructions = self.chat.instructions
+        said = remembered if self.input is None else self.input
+        instructions = self._instructions(said)
         system: tuple[Message, ...] = ()
         if instructions:
             system = ({"role": "system", "content": instructions},)
-        if self.input is not None:
-            return (*system, *self.input)
-        return (*system, *self.chat.messages, *remembered)
+        before = self.chat.messages if self.input is None else ()
+        return (*system, *before, *said)
+
+    def _instructions(self, said: tuple[Message, ...]) -> str:
+        by_language = self.chat.instructions_by_language
+        if by_language:
+            for message in reversed(said):
+                words = message.get("content")
+                if message.get("role") == "user" and isinstance(words, str):
+                    return by_language.get(language_of(words), self.chat.instructions)
+        return self.chat.instructions
 
 
 def build_request(settings: Settings, overrides: ReplyOverrides) -> ReplyRequest:
     """Apply the overrides of one reply to the settings."""
     chat = settings.chat
     if overrides.instructions is not None:
-        chat = replace(chat, instructions=overrides.instructions)
+        chat = replace(chat, instructions=overrides.instructions, instructions_by_language={})
     if overrides.options is not None:
         chat = replace(chat, options={**chat.options, **overrides.options})
     if overrides.answers_tools is not None:

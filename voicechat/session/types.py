@@ -177,6 +177,10 @@ class ChatSettings:
     """Messages that stand before the conversation, whatever becomes of the history."""
     instructions: str = ""
     """The system message, before all others; empty: none."""
+    instructions_by_language: Mapping[str, str] = field(default_factory=dict)
+    """In its place where the user's last words are in that language, which is one of
+    ``text.language.LANGUAGES``.
+    """
     options: Mapping[str, object] = field(default_factory=dict)
     """``temperature``, ``max_tokens``, ``tools`` and the like, already checked, passed
     through by name.

@@ -362,6 +362,9 @@ class SessionConfiguration(_Answering):
             chat=ChatSettings(
                 model=self._chat_model(connection, agent),
                 instructions=self.instructions or agent.instructions,
+                instructions_by_language=(
+                    {} if self.instructions else agent.instructions_by_language
+                ),
                 options=options,
             ),
             voice=self.audio.output.settings(connection, agent, before.voice),
