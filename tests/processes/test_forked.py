@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -189,8 +190,13 @@ def processes_of(parent: int) -> list[int]:
     """The children of a process that have not ended."""
     children = []
     for task in Path(f"/proc/{parent}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
-            if state != "Z":
-                children.append(child)
-    return children
+        with suppress(FileNotFoundError):  # the thread has ended meanwhile
+            children += map(int, (task / "children").read_text().split())
+    return [child for child in children if not _has_ended(child)]
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
