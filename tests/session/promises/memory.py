@@ -143,6 +143,7 @@ class Memory(Promise):
                 if self._forgotten:
                     self._items = [item for item in self._items if item.id != self._question]
                 self._forgotten, self._question = False, ""
+                self._replying = False  # a key may begin the next turn in the same event
             case _:
                 pass
 
