@@ -188,7 +188,7 @@ def children_but(others: frozenset[int]) -> list[int]:
 
 def processes_of(parent: int) -> list[int]:
     """The children of a process that have not ended."""
-    children = []
+    children: list[int] = []
     for task in Path(f"/proc/{parent}/task").iterdir():
         with suppress(FileNotFoundError):  # the thread has ended meanwhile
             children += map(int, (task / "children").read_text().split())
