@@ -103,24 +103,27 @@ def mp3() -> bytes:
     return b"".join(encoder.encode(bytes(44_100), 22_050) + encoder.finish_stream())
 
 
-def heard(server: Server, container: str, audio: bytes) -> list[dict[str, object]]:
+def recognition_address(server: Server, container: str) -> str:
     url = server.url.replace("http", "ws")
-    address = f"{url}/api/open-apis/easyllms/stream-speech?apikey={KEY}&format={container}"
-    with connect(address, close_timeout=1) as socket:
-        for start in range(0, len(audio), 3200):
-            socket.send(audio[start : start + 3200])
-        socket.send("BYE")
-        return [json.loads(frame) for frame in socket]
+    return f"{url}/api/open-apis/easyllms/stream-speech?apikey={KEY}&format={container}"
 
 
 def test_speech_is_recognised(server: Server, recordings: Path) -> None:
-    messages = heard(server, "wav", (recordings / "goforward.wav").read_bytes())
+    audio = (recordings / "goforward.wav").read_bytes()
+    with connect(recognition_address(server, "wav"), close_timeout=1) as socket:
+        for start in range(0, len(audio), 3200):
+            socket.send(audio[start : start + 3200])
+        socket.send("BYE")
+        messages = [json.loads(frame) for frame in socket]
     assert messages[-1]["text"] == "go forward ten meters"
 
 
 def test_compressed_speech_is_refused(server: Server) -> None:
-    with pytest.raises(ConnectionClosedError, match="mp3: this server decodes no compressed audio"):
-        heard(server, "mp3", mp3())
+    with connect(recognition_address(server, "mp3")) as socket:
+        socket.send(mp3())
+        why = "mp3: this server decodes no compressed audio"
+        with pytest.raises(ConnectionClosedError, match=why):
+            list(socket)
     url = server.url.replace("http", "ws")
     settings = {
         "create_transcription_task_req": {"speech_recognition_param": {"format": "mp3"}},
