@@ -19,7 +19,7 @@ from voicechat.names import ServiceNames
 from voicechat.session.agent import Agent
 from voicechat.session.commands import AnyCommand
 from voicechat.session.events import AudioReceived
-from voicechat.session.notices import Ended, Notice
+from voicechat.session.notices import Ended, Ending, Notice
 from voicechat.session.types import Settings
 
 Frame: TypeAlias = str | bytes
@@ -41,6 +41,21 @@ Reaction: TypeAlias = AnyCommand | AudioReceived | Tell
 """What a dialect answers with: commands and audio for the session, frames for the
 client, in order.
 """
+
+
+CLOSE_CODES: Mapping[Ending, int] = {
+    Ending.FINISHED: 1000,
+    Ending.GOODBYE: 1000,
+    Ending.TRANSFERRED: 1000,
+    Ending.ABSENT: 1000,
+    Ending.VIOLATION: 1008,
+    Ending.ACCESS: 1008,
+    Ending.FAULT: 1011,
+    Ending.AUDIO: 1011,
+    Ending.RESTART: 1012,
+    Ending.NOT_READING: 1013,
+}
+"""The WebSocket close code of each end of a session (RFC 6455, section 7.4.1)."""
 
 
 class Dialect(ABC):
@@ -94,8 +109,10 @@ class Dialect(ABC):
         return ()
 
     def close_code(self, ended: Ended) -> int:
-        """The transport's code for the end of the session, where it has codes."""
-        return 1000
+        """Return the WebSocket close code for the end of the session; plain TCP has
+        none.
+        """
+        return CLOSE_CODES[ended.ending]
 
 
 class Framing(ABC):

@@ -68,10 +68,6 @@ class AudioSocketCall(Dialect):
         self._opened_ms = self._origin_ms = now_ms
         return ()
 
-    @override
-    def close_code(self, ended: nt.Ended) -> int:
-        return 1000  # TCP has no codes
-
     # --- up ---------------------------------------------------------------------------
 
     @override

@@ -2,7 +2,7 @@
 caller has heard, and a clear when he interrupts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from typing_extensions import override
@@ -23,15 +23,6 @@ from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
 from voicechat.session.types import Settings
 
-CLOSE_CODES: Mapping[nt.Ending, int] = {
-    nt.Ending.VIOLATION: 1008,
-    nt.Ending.ACCESS: 1008,
-    nt.Ending.FAULT: 1011,
-    nt.Ending.AUDIO: 1011,
-    nt.Ending.RESTART: 1012,
-    nt.Ending.NOT_READING: 1013,
-}
-"""Every other end is a regular one: 1000."""
 MOST_ERRORS = 100
 """So many malformed messages in a row end the call."""
 MOST_MARKS = 1_000
@@ -71,10 +62,6 @@ class MediaStreamCall(Dialect):
         self._marked_ms = 0
         self._voided = 0
         """The last reply that was cut; its audio is void."""
-
-    @override
-    def close_code(self, ended: nt.Ended) -> int:
-        return CLOSE_CODES.get(ended.ending, 1000)
 
     # --- up ---------------------------------------------------------------------------
 

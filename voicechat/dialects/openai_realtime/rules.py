@@ -47,18 +47,6 @@ _Event: TypeAlias = Mapping[str, object]
 
 MOST_INPUT_ITEMS = 256
 """Items of a response's own ``input``."""
-CLOSE_CODES: Mapping[nt.Ending, int] = {
-    nt.Ending.FINISHED: 1000,
-    nt.Ending.GOODBYE: 1000,
-    nt.Ending.TRANSFERRED: 1000,
-    nt.Ending.ABSENT: 1000,
-    nt.Ending.VIOLATION: 1008,
-    nt.Ending.ACCESS: 1008,
-    nt.Ending.FAULT: 1011,
-    nt.Ending.AUDIO: 1011,
-    nt.Ending.RESTART: 1012,
-    nt.Ending.NOT_READING: 1013,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +102,6 @@ class OpenAIRealtime(Dialect):
         if self._configuration.transcribes_only:
             return [created]
         return [created, self._tell("conversation.created", conversation=conversation)]
-
-    @override
-    def close_code(self, ended: nt.Ended) -> int:
-        return CLOSE_CODES[ended.ending]
 
     @override
     def pong(self, now_ms: int) -> Iterable[Reaction]:

@@ -44,18 +44,6 @@ SETTINGS = Settings(
 MOST_SEEDS = 200
 """Messages that a test's harness may put into the history at once."""
 _ROLES = ("system", "user", "assistant")
-CLOSE_CODES: Mapping[nt.Ending, int] = {
-    nt.Ending.FINISHED: 1000,
-    nt.Ending.GOODBYE: 1000,
-    nt.Ending.TRANSFERRED: 1000,
-    nt.Ending.ABSENT: 1000,
-    nt.Ending.VIOLATION: 1008,
-    nt.Ending.ACCESS: 1008,
-    nt.Ending.FAULT: 1011,
-    nt.Ending.AUDIO: 1011,
-    nt.Ending.RESTART: 1012,
-    nt.Ending.NOT_READING: 1013,
-}
 _Data: TypeAlias = Mapping[str, object]
 
 
@@ -82,10 +70,6 @@ class RTVI(Dialect):
         """The reply whose audio goes on; 0: none's."""
         self._contested = False
         """The user speaks while the bot is heard, and has not interrupted it yet."""
-
-    @override
-    def close_code(self, ended: nt.Ended) -> int:
-        return CLOSE_CODES[ended.ending]
 
     @override
     def pong(self, now_ms: int) -> Iterable[Reaction]:

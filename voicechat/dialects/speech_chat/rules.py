@@ -41,18 +41,6 @@ FORGOTTEN = "conversation.cleared"
 CANCELED = "conversation.chat.canceled"
 TURN_DETECTED = "turn_detected"
 """The reason of what the server does by itself in hands-free mode."""
-CLOSE_CODES: Mapping[nt.Ending, int] = {
-    nt.Ending.FINISHED: 1000,
-    nt.Ending.GOODBYE: 1000,
-    nt.Ending.TRANSFERRED: 1000,
-    nt.Ending.ABSENT: 1000,
-    nt.Ending.VIOLATION: 1008,
-    nt.Ending.ACCESS: 1008,
-    nt.Ending.FAULT: 1011,
-    nt.Ending.AUDIO: 1011,
-    nt.Ending.RESTART: 1012,
-    nt.Ending.NOT_READING: 1013,
-}
 NO_AUDIO = {
     COMPLETED: "input_audio_buffer.complete: no audio has been sent yet, "
     "or a turn is still in progress",
@@ -243,10 +231,6 @@ class SpeechChat(Dialect):
         self._writer.binary_audio = update.binary_audio
         self._report_latency = update.report_latency
         return typed_text(done.cause.answer, message=update.note)
-
-    @override
-    def close_code(self, ended: nt.Ended) -> int:
-        return CLOSE_CODES[ended.ending]
 
 
 _Reader: TypeAlias = Callable[[SpeechChat, Mapping[str, object]], Iterable[Reaction]]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from typing_extensions import override
 
+from voicechat.dialects.base import CLOSE_CODES as SESSION_CODES
 from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
 from voicechat.dialects.recognition import result_text
 from voicechat.dialects.stream_speech.options import StreamOptions
@@ -16,18 +17,8 @@ from voicechat.session.commands import Alive, Finish
 from voicechat.session.events import AudioReceived
 from voicechat.session.notices import Ended, Ending, Notice, Recognised
 
-CLOSE_CODES: Mapping[Ending, int] = {
-    Ending.FINISHED: 1000,
-    Ending.GOODBYE: 1000,
-    Ending.TRANSFERRED: 1000,
-    Ending.ABSENT: 1000,
-    Ending.AUDIO: 1003,
-    Ending.VIOLATION: 1008,
-    Ending.ACCESS: 1008,
-    Ending.FAULT: 1011,
-    Ending.RESTART: 1012,
-    Ending.NOT_READING: 1013,
-}
+CLOSE_CODES: Mapping[Ending, int] = {**SESSION_CODES, Ending.AUDIO: 1003}
+"""Audio that cannot be recognised is data that the server cannot take."""
 
 
 class StreamSpeech(Dialect):

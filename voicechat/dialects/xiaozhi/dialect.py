@@ -50,14 +50,6 @@ FILLED_MS = 120
 """Silence is put in its place in pieces of this length,"""
 MOST_FILLED_MS = 6_000
 """up to so much: more than any silence that ends a turn."""
-CLOSE_CODES: Mapping[nt.Ending, int] = {
-    nt.Ending.VIOLATION: 1008,
-    nt.Ending.ACCESS: 1008,
-    nt.Ending.FAULT: 1011,
-    nt.Ending.AUDIO: 1011,
-    nt.Ending.RESTART: 1012,
-    nt.Ending.NOT_READING: 1013,
-}
 ALERTS: Mapping[str, str] = {"zh": "出错了", "en": "Error"}
 """The title of an alert, by language."""
 WAKE_WORDS = ("你好小智", "嗨小智", "小智小智", "小智同学", "hi小智", "hi xiaozhi", "hey xiaozhi")
@@ -352,10 +344,6 @@ class XiaozhiDialect(Dialect):
         if not self._hears or self._mode is Mode.MANUAL or self._filled_ms >= MOST_FILLED_MS:
             return None
         return self._heard_ms + max(GAP_MS, self._filled_ms + FILLED_MS)
-
-    @override
-    def close_code(self, ended: nt.Ended) -> int:
-        return CLOSE_CODES.get(ended.ending, 1000)
 
 
 def plain_words(text: str) -> str:
