@@ -82,7 +82,7 @@ def test_every_rate_is_heard_and_answered_in(kind: int) -> None:
 
 def test_old_asterisks_send_any_rate_as_the_first_kind() -> None:
     dialect = call(rate_hz=16_000)
-    assert list(dialect.receive(b"\x10ab", 0))[1:] == [cmd.Begin(), AudioReceived(b"ab")]
+    assert list(dialect.receive(b"\x10ab", 0))[-2:] == [cmd.Begin(), AudioReceived(b"ab")]
     assert dialect._settings.input.sample_rate_hz == 16_000
     assert len(dialect._next_frame()) == 640
 

@@ -251,7 +251,11 @@ def test_audio_keys_marks_and_the_end_are_understood(vendor: str) -> None:
     dialect = call_of(vendor)
     up = UP[vendor]
     media = json.dumps(up["media"]) if "media" in up else b"\x7f" * 160
-    assert list(dialect.receive(media, 0))[1:] == [AudioReceived(b"\x7f" * 160)]
+    assert list(dialect.receive(media, 0)) == [AudioReceived(b"\x7f" * 160)]
+    assert dialect.framed_audio
+    assert dialect.audio_in(media) == b"\x7f" * 160
+    assert dialect.audio_in(json.dumps(up["key"])) is None
+    assert dialect.audio_in("no JSON") is None
     assert list(dialect.receive(json.dumps(up["key"]), 0))[1:] == [cmd.PressKey("1")]
     wire = VENDORS[vendor]()
     assert wire.read(json.dumps(up["key"])) == KeyPressed("1")
@@ -259,6 +263,7 @@ def test_audio_keys_marks_and_the_end_are_understood(vendor: str) -> None:
         assert wire.read(json.dumps(up["mark"])) == MarkReached("m")
     if "stop" in up:
         assert list(dialect.receive(json.dumps(up["stop"]), 0))[1:] == [cmd.HangUp()]
+        assert not dialect.framed_audio
         assert list(dialect.receive(media, 0))[1:] == [], "after the stop"
 
 
@@ -268,6 +273,7 @@ def test_media_before_the_start_is_passed_over(vendor: str) -> None:
     media = json.dumps(up["media"]) if "media" in up else b"\x7f" * 160
     dialect = call_of(vendor, started=False)
     assert list(dialect.receive(media, 0)) == [cmd.Alive()]
+    assert not dialect.framed_audio
     endpoint = MediaStreamsEndpoint(vendor)
     frames = [media, json.dumps(STARTS[vendor])]
     assert endpoint.identify(Handshake(), frames) is not None
@@ -316,7 +322,8 @@ def test_broken_messages_are_counted_and_end_the_call_in_the_end(vendor: str, fr
     for _ in range(MOST_ERRORS - 1):
         assert list(dialect.receive(frame, 0)) == [cmd.Alive()]
     media = json.dumps(UP[vendor]["media"]) if "media" in UP[vendor] else b"\x7f" * 160
-    assert len(list(dialect.receive(media, 0))) == 2, "a good one begins the count anew"
+    assert dialect.audio_in(frame) is None
+    assert dialect.audio_in(media), "a good one begins the count anew"
     for _ in range(MOST_ERRORS - 1):
         list(dialect.receive(frame, 0))
     assert isinstance(next(iter(dialect.receive(frame, 0))), cmd.Leave)

@@ -46,8 +46,8 @@ class Server:
     """One WebSocket route, which does not receive before it is told to."""
 
     limits: SessionLimits = field(default_factory=SessionLimits)
-    takes: Callable[[bytes], bool] = lambda _frame: True
-    shown: list[bytes] = field(default_factory=list)
+    takes: Callable[[Frame], bool] = lambda frame: isinstance(frame, bytes)
+    shown: list[Frame] = field(default_factory=list)
     received: list[Frame | Control | Ping] = field(default_factory=list)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     may_receive: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,7 +65,7 @@ class Server:
         self.over.set()
         return response
 
-    def show(self, frame: bytes) -> bool:
+    def show(self, frame: Frame) -> bool:
         taken = self.takes(frame)
         if taken:
             self.shown.append(frame)

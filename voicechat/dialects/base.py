@@ -68,6 +68,9 @@ class Dialect(ABC):
     need not be shown to ``receive``. It may change; a dialect that wants to see the
     first frame says so afterwards.
     """
+    framed_audio: bool = False
+    """True: ``audio_in`` knows the frames that hold nothing but audio. It may change.
+    """
     audio_shows_life: bool = True
     """False: a client that only sends audio counts as absent."""
     call_id: str = ""
@@ -91,9 +94,16 @@ class Dialect(ABC):
         frames that have not been sent yet are dropped.
         """
 
+    def audio_in(self, frame: Frame) -> bytes | None:
+        """Return the audio of a frame, which then need not be shown to ``receive``;
+        None: it holds something else, or nothing. Never raises. Asked only while there
+        is ``framed_audio``.
+        """
+        return None
+
     def note_audio(self) -> None:  # noqa: B027 - most dialects have nothing to note
-        """Bare audio has come since the last call of ``receive``; called once before
-        the next one.
+        """Bare or framed audio has come since the last call of ``receive``; called once
+        before the next one.
         """
 
     def pong(self, now_ms: int) -> Iterable[Reaction]:

@@ -107,7 +107,7 @@ class ResumableSocket:
             return frame
         return Control.CLOSED
 
-    def offer(self, take: Callable[[bytes], bool]) -> None:
+    def offer(self, take: Callable[[Frame], bool]) -> None:
         """Ignore the request: ``receive`` must see every frame to count it."""
 
     def pause_reading(self) -> None:

@@ -39,9 +39,9 @@ class Socket(Protocol):
         is gone; never raises. Cancelling loses no message.
         """
 
-    def offer(self, take: Callable[[bytes], bool]) -> None:
-        """Offer binary frames to ``take`` as they arrive, while no earlier message
-        waits for ``receive``.
+    def offer(self, take: Callable[[Frame], bool]) -> None:
+        """Offer frames that are not empty to ``take`` as they arrive, while no earlier
+        message waits for ``receive``.
 
         ``receive`` does not return the frames that ``take`` accepts (True). ``take``
         must not raise or block. A connection may ignore this.

@@ -63,9 +63,7 @@ class SocketReader:
         self._lateness = reads.lateness
         self._loop = asyncio.get_running_loop()
         self._offered = False
-        """``_take`` is installed: audio frames without framing are taken as they
-        arrive.
-        """
+        """``_take`` is installed: frames of audio alone are taken as they arrive."""
         self._bare_audio_came = False
         """An audio frame was taken since the dialect was last called."""
         self._waiting = False
@@ -111,7 +109,7 @@ class SocketReader:
         """Take audio frames as they arrive, once the dialect no longer needs to see
         them.
         """
-        if self._dialect.bare_audio and not self._offered:
+        if not self._offered and (self._dialect.bare_audio or self._dialect.framed_audio):
             self._offered = True
             self._socket.offer(self._take)
 
@@ -121,10 +119,13 @@ class SocketReader:
         self._waiting = False
         return frame
 
-    def _take(self, frame: bytes) -> bool:
-        """Take a frame as it arrives. Returns False if ``run`` has to receive it in its
-        turn.
+    def _take(self, frame: Frame) -> bool:
+        """Take a frame of audio as it arrives. Returns False if ``run`` has to receive
+        it in its turn.
         """
+        framed = self._dialect.framed_audio
+        if not framed and not (self._dialect.bare_audio and isinstance(frame, bytes)):
+            return False
         now_s = self._loop.time()
         if now_s - self._row_began_s > _ROW_S:
             self._row, self._row_began_s = 0, now_s
@@ -139,8 +140,11 @@ class SocketReader:
             or self._audio.full
         ):
             return False
+        audio = self._dialect.audio_in(frame) if framed else frame
+        if not isinstance(audio, bytes):
+            return False
         self._bare_audio_came = True
-        self._audio.push(frame)
+        self._audio.push(audio)
         if self._lateness.late:
             self._put_off_reading()
         return True

@@ -48,9 +48,9 @@ class MessageQueue:
     """The received messages. aiohttp calls this the reader of a WebSocket."""
 
     def __init__(self) -> None:
-        self.take_audio: Callable[[bytes], bool] = lambda _: False
-        """Offered each binary message while the queue is empty; True: the message is
-        not queued.
+        self.take_audio: Callable[[str | bytes], bool] = lambda _: False
+        """Offered each text or binary message while the queue is empty; True: the
+        message is not queued.
         """
         self.on_read: Callable[[], None] = lambda: None
         """Called after a message has been received."""
@@ -63,8 +63,8 @@ class MessageQueue:
 
     def feed_data(self, message: WSMessage, size_bytes: int) -> None:
         """Offer a message to ``take_audio``, or queue it."""
-        audio = message[1] if message[0] is WSMsgType.BINARY else b""
-        if not (audio and not self.waiting and self.take_audio(audio)):
+        offered = message[1] if message[0] in (WSMsgType.BINARY, WSMsgType.TEXT) else b""
+        if not (offered and not self.waiting and self.take_audio(offered)):
             self.put_message(message, size_bytes)
 
     def put_message(self, message: WSMessage, size_bytes: int) -> None:

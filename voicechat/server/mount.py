@@ -527,7 +527,7 @@ class _Replayed:
         """Receive the next of the first frames, then the socket's."""
         return self._frames.pop(0) if self._frames else await self._socket.receive()
 
-    def offer(self, take: Callable[[bytes], bool]) -> None:
+    def offer(self, take: Callable[[Frame], bool]) -> None:
         """Offer the socket's frames to ``take``, once the first frames have been
         received.
 

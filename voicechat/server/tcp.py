@@ -65,7 +65,7 @@ class TcpSocket:
             return Control.CLOSED
         return self._frames.popleft()
 
-    def offer(self, take: Callable[[bytes], bool]) -> None:
+    def offer(self, take: Callable[[Frame], bool]) -> None:
         """Do nothing: frames of this socket are not offered."""
 
     def pause_reading(self) -> None:

@@ -69,8 +69,8 @@ class AiohttpSocket:
             case _:
                 return Control.CLOSED
 
-    def offer(self, take: Callable[[bytes], bool]) -> None:
-        """Offer each binary message to ``take`` as it arrives; see ``Socket.offer``."""
+    def offer(self, take: Callable[[Frame], bool]) -> None:
+        """Offer each message to ``take`` as it arrives; see ``Socket.offer``."""
         self._ws.queue.take_audio = take
 
     def pause_reading(self) -> None:

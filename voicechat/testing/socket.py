@@ -38,7 +38,7 @@ class MemorySocket:
     _up: deque[Frame | Control | Ping] = field(default_factory=deque)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    _take: Callable[[bytes], bool] | None = None
+    _take: Callable[[Frame], bool] | None = None
 
     def send_from_client(self, frame: Frame | Ping) -> None:
         """Deliver a frame or a ping of the client."""
@@ -46,7 +46,7 @@ class MemorySocket:
             self._take is not None
             and not self._up
             and frame
-            and isinstance(frame, bytes)
+            and not isinstance(frame, Ping)
             and self._take(frame)
         ):
             return
@@ -67,8 +67,8 @@ class MemorySocket:
             return Control.CLOSED
         return self._up.popleft()
 
-    def offer(self, take: Callable[[bytes], bool]) -> None:
-        """Pass each binary frame that need not wait to ``take`` first."""
+    def offer(self, take: Callable[[Frame], bool]) -> None:
+        """Pass each frame that need not wait to ``take`` first."""
         self._take = take
 
     def pause_reading(self) -> None:

@@ -77,14 +77,14 @@ class AudioSocketCall(Dialect):
         return self._react(frame[0], frame[1:])
 
     def _react(self, kind: int, payload: bytes) -> Iterator[Reaction]:
+        if kind in RATES_HZ and payload:
+            if not self._begun:
+                yield from self._begin(kind)
+            yield from self._read_as(kind)
+            yield AudioReceived(payload)  # which shows life by itself
+            return
         yield cmd.Alive()
         match kind:
-            case _ if kind in RATES_HZ:
-                if not self._begun:
-                    yield from self._begin(kind)
-                yield from self._read_as(kind)
-                if payload:
-                    yield AudioReceived(payload)
             case _ if kind == ID and len(payload) == ID_BYTES:
                 self.call_id = str(uuid.UUID(bytes=payload))
             case _ if kind == DTMF:

@@ -79,20 +79,33 @@ class MediaStreamCall(Dialect):
         self._errors_in_a_row = 0
         return self._react(said, now_ms)
 
+    @override
+    def audio_in(self, frame: Frame) -> bytes | None:
+        try:
+            said = self._wire.read(frame)
+        except RemoteProtocolError:
+            return None  # `receive` counts it
+        if not isinstance(said, MediaReceived):
+            return None
+        self._errors_in_a_row = 0
+        return said.payload or None
+
     def _react(self, said: Said | None, now_ms: int) -> Iterator[Reaction]:
+        match said:
+            case MediaReceived(payload) if self.framed_audio and payload:
+                yield AudioReceived(payload)  # which shows life by itself
+                return
         yield cmd.Alive()
         match said:
             case StreamStarted() if not self._started:
-                self._started = True
+                self._started = self.framed_audio = True
                 yield from self._begin(said)
-            case MediaReceived(payload) if self._started and not self._stopped and payload:
-                yield AudioReceived(payload)
             case KeyPressed(key) if self._started and not self._stopped:
                 yield cmd.PressKey(key)
             case MarkReached(name):
                 yield from self._reached(name, now_ms)
             case StreamStopped():
-                self._stopped = True
+                self._stopped, self.framed_audio = True, False
                 yield cmd.HangUp()
             case _:
                 pass
