@@ -2,7 +2,7 @@
 
 A process for each session would wake for each of its packets, 17 times a second, and
 weigh some MiB: with hundreds of devices that is most of what they cost. Here what comes
-within ``GATHERING_S`` goes to the process together and comes back together.
+within some milliseconds goes to the process together and comes back together.
 """
 
 import asyncio
@@ -16,8 +16,14 @@ from voicechat.processes.forked import ForkedStream
 from voicechat.processes.frames import FrameKind
 from voicechat.runtime.packet_records import Request, RequestKind, read_answers, write_request
 
-GATHERING_S = 0.002
-"""For so long packets are gathered before they go to the process."""
+GATHERING_OF_STREAM_S = 0.000_05
+"""For so long packets are gathered before they go to the process, for each open stream:
+40 streams wait 2 ms. With few there is next to nothing to gather.
+"""
+MOST_GATHERING_S = 0.010
+"""But never longer. Packets of devices are 60 ms long, so that this is little beside
+what they have waited already.
+"""
 BATCH_PACKETS = 64
 """Most packets that go together: 10 ms of the process's time."""
 MOST_STREAMS = 1_000
@@ -115,7 +121,7 @@ class PacketDecoding:
         """Give the process what waits, batch by batch."""
         while True:
             await self._wanted.wait()
-            await asyncio.sleep(GATHERING_S)
+            await asyncio.sleep(min(MOST_GATHERING_S, len(self._listeners) * GATHERING_OF_STREAM_S))
             batch, self._waiting = self._waiting[:BATCH_PACKETS], self._waiting[BATCH_PACKETS:]
             if not self._waiting:
                 self._wanted.clear()

@@ -400,8 +400,9 @@ class ReplyTask:
         pcm = chunk.pcm
         piece_bytes = _piece_bytes(chunk.rate_hz, self._start.voice.piece_ms)
         first_bytes = 0
-        if encoder.heavy and not self._made_us:
-            first_bytes = _piece_bytes(chunk.rate_hz, max(FIRST_PIECE_MS, encoder.first_ms))
+        if not self._made_us:
+            first_ms = max(FIRST_PIECE_MS, encoder.first_ms) if encoder.heavy else encoder.first_ms
+            first_bytes = _piece_bytes(chunk.rate_hz, first_ms)
         first = [pcm[:first_bytes]] if first_bytes else []
         return first + [
             pcm[start : start + piece_bytes] for start in range(first_bytes, len(pcm), piece_bytes)

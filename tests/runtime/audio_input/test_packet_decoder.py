@@ -163,7 +163,8 @@ async def test_one_session_with_broken_packets_harms_no_other(
 async def test_a_session_whose_process_dies_gets_one_of_its_own(
     processes: DecodingProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packet_decoding, "GATHERING_S", 0.2)
+    monkeypatch.setattr(packet_decoding, "GATHERING_OF_STREAM_S", 0.2)
+    monkeypatch.setattr(packet_decoding, "MOST_GATHERING_S", 0.2)
     own = Own()
     (hit, told), (other, heard) = decoder_in(processes, own), decoder_in(processes)
     other.feed(tone(400)[0], ONE)

@@ -7,6 +7,8 @@ from voicechat.audio.demux.stream import DemuxedItem, StreamStart, undecodable
 
 MAX_OPUS_PACKET_BYTES = 48 * 1275 + 98
 """RFC 6716, section 3.2.5: 48 frames of 1275 bytes, and their lengths."""
+STEREO = 0x04
+"""The bit of a packet's first byte that says stereo (RFC 6716, section 3.1)."""
 G722_RATE_HZ = 16000
 
 
@@ -14,7 +16,8 @@ class OpusPackets:
     """Each call of ``push_bytes`` passes one Opus packet (``opus_raw``)."""
 
     def __init__(self) -> None:
-        self._started = False
+        self._channels = 0
+        """Of the decoder; 0: none is open."""
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
         """Yield ``data`` as one packet."""
@@ -24,10 +27,12 @@ class OpusPackets:
             )
         if data[:4] in (b"OggS", b"RIFF"):
             raise undecodable("opus_raw", "the audio is in a container; declare opus or wav")
-        if not self._started:
-            self._started = True
-            # Each packet declares its own channel count; a stereo decoder accepts both.
-            yield StreamStart("libopus", OPUS_RATE_HZ, 2)
+        # Each packet declares its own channel count. A stereo decoder accepts both, and
+        # takes half as much time again for mono packets.
+        channels = 2 if data and data[0] & STEREO else 1
+        if channels > self._channels:
+            self._channels = channels
+            yield StreamStart("libopus", OPUS_RATE_HZ, channels)
         if data:
             yield data
 
