@@ -97,7 +97,7 @@ class RecognitionDelayed(StreamEvent):
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
     """Hands-free: the user has begun to speak at ``at_ms`` of the connection's audio,
-    ``ago_ms`` before its end.
+    ``ago_ms`` ago.
     """
 
     at_ms: int
@@ -107,7 +107,7 @@ class SpeechStarted:
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
     """Hands-free: the user has fallen silent at ``at_ms`` of the connection's audio,
-    ``ago_ms`` before its end.
+    ``ago_ms`` ago.
     """
 
     at_ms: int

@@ -7,7 +7,13 @@ import pytest
 
 from voicechat.session.commands import Alive
 from voicechat.session.effects import Effect
-from voicechat.session.events import AudioArrived, AudioStarted, Event, SpeechStarted
+from voicechat.session.events import (
+    AudioArrived,
+    AudioStarted,
+    Event,
+    SpeechStarted,
+    SpeechStopped,
+)
 from voicechat.session.limits import SessionLimits
 from voicechat.session.notices import TurnCommitted
 from voicechat.session.session import Session
@@ -85,8 +91,23 @@ async def test_speech_is_as_long_ago_as_all_the_audio_says() -> None:
         for end_ms in (32, 64):
             room.ear.hear(FrameScore(end_ms, 1.0))
         (started,) = [event for event in room.session.seen if isinstance(event, SpeechStarted)]
-        assert started.ago_ms == 90
+        assert started.ago_ms == 90 + 10, "the last frame came 10 ms ago"
         assert room.ear.pcm == sent
+
+
+async def test_a_late_judgement_makes_no_silence_shorter() -> None:
+    """What a frame waits for the voice model after it came is part of the silence."""
+    for waited_s in (0.0, 0.015):
+        async with Room() as room:
+            await room.speaks(*[20] * 15)
+            for end_ms in range(32, 161, 32):
+                room.ear.hear(FrameScore(end_ms, 1.0))
+            await asyncio.sleep(waited_s)
+            for end_ms in range(192, 289, 32):
+                room.ear.hear(FrameScore(end_ms, 0.0))
+            (stopped,) = [event for event in room.session.seen if isinstance(event, SpeechStopped)]
+            age_ms = 20 + round(waited_s * 1000)
+            assert stopped.ago_ms == 300 - stopped.at_ms + age_ms
 
 
 async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_happens() -> None:

@@ -210,23 +210,29 @@ class VadStream:
             if activity is not None:
                 self._note(activity)
 
-    def _note(self, activity: Activity, silent_ms: int = 0) -> None:
-        """Tell what happened ``silent_ms`` after the newest audio came."""
+    def _note(self, activity: Activity) -> None:
+        """Report what happened, and how long ago.
+
+        The newest audio ended when it came and not now: since then its frame has waited
+        for those of other sessions. Without that time every turn would end, and every
+        interruption begin, later by as much.
+        """
         self._noticed += 1
         self._prefer(TURN_S)
         end_ms = self._timeline.end_ms
+        now_ms = end_ms + self._missing_ms()
         if isinstance(activity, SpeechOnset):
             if self._turn_from_ms is None:
                 self._turn_from_ms = activity.audio_start_ms
             self._end_pause()
             self._look_after(MISSING_MS)
-            self._post(SpeechStarted(activity.audio_start_ms, end_ms - activity.onset_ms))
+            self._post(SpeechStarted(activity.audio_start_ms, now_ms - activity.onset_ms))
         else:
             self._stop_looking()
             ended_ms = self._quiet_from(activity.audio_end_ms)
             self._stopped_ms = ended_ms
             self._check_behind()
-            self._post(SpeechStopped(ended_ms, end_ms - ended_ms + silent_ms))
+            self._post(SpeechStopped(ended_ms, now_ms - ended_ms))
             if self._judge is not None and self._turn_from_ms is not None:
                 _, pcm = self._timeline.since(max(self._turn_from_ms, end_ms - LENGTH_MS))
                 self._judge.ask(pcm, partial(self._on_judged, self._noticed))
@@ -312,5 +318,5 @@ class VadStream:
             self._look_after(CONFIRM_MS)
             self._missed = True
         else:
-            self._note(self._activity.stop(self._judged_ms), missing_ms)
+            self._note(self._activity.stop(self._judged_ms))
             self.begin()
