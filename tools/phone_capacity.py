@@ -100,11 +100,16 @@ async def listen(port: int, seconds: float, late_ms: list[float], drifts_ms: lis
     drifts_ms.append((statistics.median(last) - statistics.median(first)) * 1000)
 
 
-async def pace(sessions: int, seconds: float, core: int | None, client_core: int | None) -> None:
-    """Measure the pace of so many calls by AudioSocket, and print it."""
+def free_port() -> int:
+    """Return a TCP port of the loopback that is free."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+async def pace(sessions: int, seconds: float, core: int | None, client_core: int | None) -> None:
+    """Measure the pace of so many calls by AudioSocket, and print it."""
+    port = free_port()
     section = '[dialects.calls]\ndialect = "voicechat.dialects.audiosocket:open_endpoint"\n'
     late_ms: list[float] = []
     drifts_ms: list[float] = []

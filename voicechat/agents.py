@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from voicechat.errors import RemoteProtocolError
 from voicechat.names import ANY, DEFAULT, ServiceNames
 from voicechat.session.agent import Agent
 
@@ -109,6 +110,15 @@ class Agents:
         if resolved.name in self.agents:
             return ChosenAgent(self.agents[resolved.name], resolved.note)
         return ChosenAgent(self._with_model(DEFAULT, resolved.name))
+
+    def language_of(self, arrival: Arrival) -> str:
+        """Return the language of the agent that answers a connection, or of the default
+        agent where none does; empty: it is not configured.
+        """
+        try:
+            return self.choose_agent(arrival).agent.language
+        except RemoteProtocolError:
+            return self.agents[DEFAULT].language
 
     def find_agent(self, name: str) -> Agent | None:
         """Return the agent with that name or alias; None without one."""

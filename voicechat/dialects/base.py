@@ -290,6 +290,16 @@ class Endpoint(ABC):
         ``restarting``: the server is about to stop.
         """
 
+    def speak_refusal(
+        self, frames: Sequence[Frame], speech: Callable[[int], bytes]
+    ) -> "Refused | None":
+        """Return what a client hears who is refused after it has said ``frames``, in a
+        protocol that carries a voice and no words; None: ``refuse`` says it.
+
+        ``speech`` gives the apology as s16le mono, at a rate in Hz.
+        """
+        return None
+
     def resumed(self, offset_bytes: int) -> Frame:
         """The first frame of each connection of a resumable session: which byte of
         audio is expected next.
@@ -304,3 +314,6 @@ class Refused:
     frames: tuple[Frame, ...] = ()
     code: int = 1008
     """The transport's closing code, where it has codes."""
+    spoken: tuple[tuple[Frame, ...], ...] = ()
+    """Audio that is sent before ``frames``, a group each ``pause_ms``."""
+    pause_ms: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from voicechat.agents import Arrival
+from voicechat.audio import g711
 from voicechat.audio.formats import Container, packet_format
 from voicechat.dialects.base import Caller, Connection, with_agent
 from voicechat.errors import RemoteProtocolError, Status
@@ -56,7 +57,17 @@ class LineFormat:
         sample_bytes = 2 if self.container is Container.PCM else 1
         return self.rate_hz * FRAME_MS // 1000 * sample_bytes
 
+    def packets(self, pcm: bytes) -> list[bytes]:
+        """Cut s16le mono at ``rate_hz`` into frames as the line carries them; silence
+        fills the last one.
+        """
+        size = self.rate_hz * FRAME_MS // 1000 * 2
+        frames = [pcm[at : at + size].ljust(size, b"\0") for at in range(0, len(pcm), size)]
+        codes = _CODES.get(self.container)
+        return frames if codes is None else [g711.encoded(frame, codes) for frame in frames]
 
+
+_CODES = {Container.MU_LAW: g711.MU_LAW_CODES, Container.A_LAW: g711.A_LAW_CODES}
 MU_LAW = LineFormat(Container.MU_LAW)
 
 

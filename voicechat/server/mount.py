@@ -17,7 +17,16 @@ from aiohttp import web
 
 from voicechat.agents import Agents, Arrival
 from voicechat.audio.speech_level import VoiceLevels
-from voicechat.dialects.base import Caller, Connection, Dialect, Endpoint, Frame, Handshake, Kind
+from voicechat.dialects.base import (
+    Caller,
+    Connection,
+    Dialect,
+    Endpoint,
+    Frame,
+    Handshake,
+    Kind,
+    Refused,
+)
 from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
 from voicechat.names import DEFAULT, combined_notes
 from voicechat.processes.forked import ForkServer
@@ -41,6 +50,7 @@ from voicechat.server.auth_throttle import network_of
 from voicechat.server.listener import why_not
 from voicechat.server.metering import metered
 from voicechat.server.metric_events import MetricEvent, SessionRefused
+from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.tcp import TcpSocket
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.agent import Agent
@@ -111,6 +121,8 @@ class Conditions:
     """What sessions say when no chat model answers."""
     interrupt_by_voice: bool = False
     """Hands-free mode: see ``[hands_free] interrupt_by``."""
+    refusal_speech: RefusalSpeech = field(default_factory=RefusalSpeech)
+    """What refused callers of a telephone hear."""
     hand_over: Callable[[str, str], None] = lambda _call_id, _transfer_to: None
     """See ``Conversation``."""
     several: bool = False
@@ -214,6 +226,7 @@ class Mount:
         """Drain the sessions as ``Admission.drain`` does, then release what they
         shared.
         """
+        self._conditions.refusal_speech.stop()
         await self._admission.drain(deadline_s)
         await self._tasks.close(DRAIN_GRACE_S)
         self._threads.close()
@@ -258,7 +271,7 @@ class Mount:
                     self._conditions.observe(SessionRefused(refusal.status))
                     raise  # not an upgrade request: the refusal is an HTTP response
                 response = await socket.open(request)
-            await self._refuse(endpoint, socket, refusal)
+            await self._refuse(socket, self._refused(endpoint, refusal), refusal)
         return response
 
     async def _serve_stream(
@@ -269,7 +282,7 @@ class Mount:
         try:
             await self._greet(endpoint, handshake, socket, None)
         except AdmissionError as refusal:
-            await self._refuse(endpoint, socket, refusal)
+            await self._refuse(socket, self._refused(endpoint, refusal), refusal)
         finally:
             socket.abort()
 
@@ -302,6 +315,26 @@ class Mount:
                 del self._greeting[address]
         if caller is None:
             return  # the caller has gone
+        try:
+            await self._let_in(endpoint, handshake, socket, request, caller, frames)
+        except AdmissionError as refusal:
+            language = self._agents.language_of(caller.arrival)
+            speech = self._conditions.refusal_speech.speech(refusal.status, language)
+            refused = None if speech is None else endpoint.speak_refusal(frames, speech)
+            if refused is None:
+                raise
+            await self._refuse(socket, refused, refusal)
+
+    async def _let_in(
+        self,
+        endpoint: Endpoint,
+        handshake: Handshake,
+        socket: Socket,
+        request: web.Request | None,
+        caller: Caller,
+        frames: list[Frame],
+    ) -> None:
+        """Serve a caller that has identified itself. Raises ``AdmissionError``."""
         access = _ACCESS[endpoint.kind]
         if endpoint.trusted:
             principal = Principal(f"dialects.{endpoint.name}", keyless=True)
@@ -314,16 +347,17 @@ class Mount:
             parts = self._open(endpoint, handshake, caller, principal, agent)
             await self._serve(parts, _Replayed(socket, frames), principal)
 
-    async def _refuse(self, endpoint: Endpoint, socket: Socket, refusal: AdmissionError) -> None:
+    def _refused(self, endpoint: Endpoint, refusal: AdmissionError) -> Refused:
+        return endpoint.refuse(refusal.status, refusal.message, restarting=self._admission.draining)
+
+    async def _refuse(self, socket: Socket, refused: Refused, refusal: AdmissionError) -> None:
         """Send a refused client the reason in its protocol's form.
 
         A client that has gone already is not an error.
         """
         self._conditions.observe(SessionRefused(refusal.status))
-        refused = endpoint.refuse(
-            refusal.status, refusal.message, restarting=self._admission.draining
-        )
         try:
+            await self._conditions.refusal_speech.speak(socket, refused)
             async with asyncio.timeout(self._conditions.limits.close_ms / 1000):
                 for frame in refused.frames:
                     await socket.send(frame)

@@ -43,6 +43,7 @@ from voicechat.server.mount import Conditions, Mount
 from voicechat.server.origins import Origins
 from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.phone.webhooks import PhoneWebhooks, phone_keys
+from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
@@ -146,6 +147,7 @@ async def serving(
             if parts.decoding is not None:
                 await parts.decoding.start()
             await services.start()
+            await parts.refusal_speech.prepare()
             await parts.transcriber.start()
             health.phase = Phase.READY
             with (
@@ -193,6 +195,7 @@ class _Parts:
     decoding: ForkServer | None
     admission: Admission
     mount: Mount
+    refusal_speech: RefusalSpeech
     backend: Backend
     transcriber: Transcriber
     device_routes: Sequence[web.RouteDef]
@@ -228,6 +231,7 @@ def _build_parts(
         open_decoding() if can_fork() else None,
     )
     admission = Admission(config.server.max_sessions, context.ledger, load_shedder)
+    refusal_speech = RefusalSpeech(config.apology.spoken)
     mount = Mount(
         endpoints_of(config, vision.tell),
         services,
@@ -240,6 +244,7 @@ def _build_parts(
             reads=reads,
             decoding=decoding,
             apology=config.apology.spoken,
+            refusal_speech=refusal_speech,
             interrupt_by_voice=config.hands_free.interrupt_by == "voice",
             hand_over=lambda call_id, to: handovers.add(
                 call_id, to, asyncio.get_running_loop().time()
@@ -271,6 +276,7 @@ def _build_parts(
         decoding=decoding,
         admission=admission,
         mount=mount,
+        refusal_speech=refusal_speech,
         backend=backend,
         transcriber=Transcriber(
             services, configured(config), decoding=decoding, account_of=authorise.account_of

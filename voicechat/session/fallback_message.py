@@ -19,3 +19,7 @@ class FallbackMessage:
     def to(self, text: str) -> str:
         """The sentence for a user who said ``text``."""
         return self.zh if dominant_script(text) is Script.HAN else self.en
+
+    def in_language(self, language: str) -> str:
+        """The sentence for users of a language, such as ``zh-CN``; empty: English."""
+        return self.zh if language.partition("-")[0].lower() == "zh" else self.en

@@ -9,7 +9,14 @@ from typing_extensions import override
 
 from voicechat.audio.formats import Container
 from voicechat.dialects.audiosocket.call import LEAD_MS, AudioSocketCall
-from voicechat.dialects.audiosocket.frames import HANGUP, ID, ID_BYTES, RATES_HZ, AudioSocketFraming
+from voicechat.dialects.audiosocket.frames import (
+    HANGUP,
+    ID,
+    ID_BYTES,
+    NARROW,
+    RATES_HZ,
+    AudioSocketFraming,
+)
 from voicechat.dialects.base import (
     Caller,
     Connection,
@@ -20,7 +27,7 @@ from voicechat.dialects.base import (
     Opening,
     Refused,
 )
-from voicechat.dialects.telephony import LineFormat, call_settings, caller_of
+from voicechat.dialects.telephony import FRAME_MS, LineFormat, call_settings, caller_of
 from voicechat.errors import ConfigError, RemoteProtocolError, Status
 
 PORT = 9092
@@ -93,6 +100,19 @@ class AudioSocketEndpoint(Endpoint):
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
         return Refused((bytes((HANGUP,)),))
+
+    @override
+    def speak_refusal(
+        self, frames: Sequence[Frame], speech: Callable[[int], bytes]
+    ) -> Refused | None:
+        # The first kind of audio is the one that every Asterisk takes.
+        line = LineFormat(Container.PCM, self._rate_hz)
+        packets = line.packets(speech(self._rate_hz))
+        return Refused(
+            frames=(bytes((HANGUP,)),),
+            spoken=tuple((bytes((NARROW,)) + packet,) for packet in packets),
+            pause_ms=FRAME_MS,
+        )
 
 
 def open_endpoint(

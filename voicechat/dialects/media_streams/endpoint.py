@@ -1,6 +1,7 @@
 """Where each vendor's streams arrive, and who calls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from typing_extensions import override
 
@@ -15,13 +16,18 @@ from voicechat.dialects.media_streams.vendors import (
     VonageWire,
 )
 from voicechat.dialects.media_streams.wire import StreamStarted, Wire, parameters_of
-from voicechat.dialects.telephony import call_settings, caller_of
+from voicechat.dialects.telephony import FRAME_MS, call_settings, caller_of
 from voicechat.errors import Status
 
 GREETING_FRAMES = 16
 """Frames until ``start`` at most: Twilio sends one before it; media that comes early is
 passed over.
 """
+
+GROUP_PACKETS = 10
+"""Packets of an apology that are sent together: Exotel takes no fewer."""
+AHEAD_PACKETS = 30
+"""Those that are sent first, so that a late group leaves no gap."""
 
 
 class MediaStreamsEndpoint(Endpoint):
@@ -63,6 +69,26 @@ class MediaStreamsEndpoint(Endpoint):
         if status is not Status.AT_CAPACITY:
             return Refused(code=1008)
         return Refused(code=1012 if restarting else 1013)
+
+    @override
+    def speak_refusal(
+        self, frames: Sequence[Frame], speech: Callable[[int], bytes]
+    ) -> Refused | None:
+        wire = self._wire()
+        started = wire.read(frames[-1])
+        if not isinstance(started, StreamStarted):
+            return None
+        line = started.line
+        packets = line.packets(speech(line.rate_hz))
+        packets += line.packets(bytes(line.rate_hz * 2))  # the far end is behind by its buffer
+        starts = (0, *range(AHEAD_PACKETS, len(packets), GROUP_PACKETS))
+        groups = [packets[start:end] for start, end in pairwise((*starts, len(packets)))]
+        return Refused(
+            frames=tuple(wire.hang_up()),
+            code=1000,
+            spoken=tuple(tuple(wire.audio(group)) for group in groups),
+            pause_ms=GROUP_PACKETS * FRAME_MS,
+        )
 
 
 VENDORS: Mapping[str, type[Wire]] = {

@@ -4,6 +4,7 @@ telephone system of one's own.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
@@ -18,7 +19,7 @@ from voicechat.server.admission import Admission
 from voicechat.server.auth import Principal
 from voicechat.server.mount import Authorise
 from voicechat.server.origins import Origins
-from voicechat.server.phone.answers import PROVIDERS, Incoming, PhoneProvider, StreamAddress
+from voicechat.server.phone.answers import PROVIDERS, PhoneProvider, StreamAddress
 from voicechat.server.phone.signatures import is_from_plivo, is_from_twilio
 from voicechat.server.rest.failures import answering_by_contract
 from voicechat.session.fallback_message import FallbackMessage
@@ -37,7 +38,8 @@ MAX_FIELDS = 500
 _SIGNATURES = {"twilio": "X-Twilio-Signature", "plivo": "X-Plivo-Signature-V3"}
 """The header that holds a provider's signature."""
 PLIVO_NONCE = "X-Plivo-Signature-V3-Nonce"
-_LANGUAGES = {"zh": "zh-CN", "en": "en-US"}
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +92,16 @@ class PhoneWebhooks:
         webhook = await self._read(request)
         provider, agent = webhook.provider, request.match_info.get("agent", "")
         call = provider.incoming(webhook.fields)
+        arrival = Arrival(agent=agent, called=call.called, caller=call.caller)
         try:
+            self._agents.choose_agent(arrival)
             with self._admission.admitted(webhook.principal):
                 token = self._issue_token(_grant(webhook.principal), TOKEN_LIFE_S)
         except AdmissionError:
-            return self._sorry(provider, call, agent)
+            return self._sorry(provider, arrival)
+        except RemoteProtocolError as error:
+            _log.warning("a call of %s has nobody to answer it: %s", request.path, error.message)
+            return self._sorry(provider, arrival)
         base = self._base_url(request)
         name = request.match_info["provider"]
         path = f"/phone/{name}/stream" + (f"/{quote(agent, safe='')}" if agent else "")
@@ -105,15 +112,13 @@ class PhoneWebhooks:
         )
         return _answer(provider, provider.connect(call, stream))
 
-    def _sorry(self, provider: PhoneProvider, call: Incoming, agent: str) -> web.Response:
-        """There is no place for the call: the provider's own voice says so."""
+    def _sorry(self, provider: PhoneProvider, arrival: Arrival) -> web.Response:
+        """The call cannot be taken: the provider's own voice says so."""
         if self._apology is None:
             return _answer(provider, provider.hang_up())
-        arrival = Arrival(agent=agent, called=call.called)
-        language = self._agents.choose_agent(arrival).agent.language or "en"
-        spoken = language.partition("-")[0].lower()
-        text = self._apology.zh if spoken == "zh" else self._apology.en
-        return _answer(provider, provider.apologise(text, _LANGUAGES.get(spoken, language)))
+        text = self._apology.in_language(self._agents.language_of(arrival))
+        language = "zh-CN" if text == self._apology.zh else "en-US"
+        return _answer(provider, provider.apologise(text, language))
 
     async def _after(self, request: web.Request) -> web.Response:
         """The stream is over: connect the call with whom the agent has said, or hang
