@@ -23,16 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tools.neural_speech import NeuralSpeech, Samples
 from voicechat.providers.faster_whisper import PassOptions, WorkerOptions
-from voicechat.providers.kokoro import RATE_HZ as SPOKEN_HZ
-from voicechat.providers.kokoro import KokoroOptions
-from voicechat.providers.model_speech import SpeechOptions
+from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.session.turn_policy import AdaptiveSilence
 from voicechat.voice.turn_model import TurnModel
 
-RATE_HZ = 16_000
 SILENCE_MS = 300
 PAUSE_MS = 700
 MEDIAN_MS = 300
@@ -60,8 +57,6 @@ I'd like to book a table for|When I was at the station|Let me think, uh|I need a
 他告诉我说|我需要一位|其实我的意思是|关于这个问题""",
 }
 VOICES = {"en": ("af_heart", "am_michael"), "zh": ("zf_xiaobei", "zm_yunxi")}
-
-Samples = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -141,19 +136,10 @@ class Listening:
     """The models, in this process."""
 
     def __init__(self, models: Path, threads: int) -> None:
-        # Their packages are an extra, and heavy: only who measures imports them.
+        # Its packages are an extra, and heavy: only who measures imports them.
         from voicechat.providers.faster_whisper_worker import WhisperTranscriber
-        from voicechat.providers.kokoro_worker import KokoroSpeaker
 
-        kokoro = models / "kokoro-v1.0-int8"
-        self._speaker = KokoroSpeaker(
-            KokoroOptions(
-                model=str(next(kokoro.glob("*.onnx"))),
-                voices=str(kokoro / "voices"),
-                threads=threads,
-                niceness=0,
-            )
-        )
+        self._speech = NeuralSpeech(models, threads)
         self._transcriber = WhisperTranscriber(
             WorkerOptions(
                 model=str(models / "faster-whisper-base"), languages=("en", "zh"), prompt="",
@@ -182,16 +168,12 @@ class Listening:
         """
         if not finished:
             phrase += "，" if language == "zh" else ","
-        pcm = b"".join(self._speaker.speak(phrase, SpeechOptions(voice=voice, speech_rate=1.0)))
-        samples = np.frombuffer(pcm, "<i2").astype(np.float64)
-        samples = samples[: np.flatnonzero(np.abs(samples) > 300)[-1] + SPOKEN_HZ // 50]
-        places = np.arange(0, len(samples), SPOKEN_HZ / RATE_HZ)
-        speech = np.interp(places, np.arange(len(samples)), samples)
-        return np.concatenate([speech, np.zeros(RATE_HZ * SILENCE_MS // 1000)])
+        samples = np.frombuffer(self._speech.speak(phrase, voice), "<i2").astype(np.float64)
+        return np.concatenate([samples, np.zeros(PCM_RATE_HZ * SILENCE_MS // 1000)])
 
     def _noise(self, name: str, speech: Samples, snr_db: float) -> Samples:
         count = len(speech)
-        seconds = np.arange(count) / RATE_HZ
+        seconds = np.arange(count) / PCM_RATE_HZ
         match name:
             case "pink":
                 spectrum = np.fft.rfft(self._chance.standard_normal(count))
