@@ -74,6 +74,10 @@ def test_a_pulled_bundle_is_used_for_everything(tmp_path: Path) -> None:
     agent = config.agents.agents["default"]
     assert agent.instructions == INSTRUCTIONS
     assert "中文" in agent.instructions_by_language["zh"]
+    assert config.llm["default"].arguments["instructions"] == [
+        agent.instructions,
+        agent.instructions_by_language["zh"],
+    ]
     assert start_hint(providers(config), config.local_models) is None
 
 
@@ -107,6 +111,9 @@ def test_what_is_configured_stays(tmp_path: Path) -> None:
     assert config.hands_free.turn_model == ""
     agent = config.agents.agents["default"]
     assert (agent.instructions, agent.instructions_by_language) == ("Be brief.", {})
+    assert "instructions" not in config.llm["default"].arguments
+    own = load(tmp_path, '[agents.default]\ninstructions = "Be brief."\n')
+    assert own.llm["default"].arguments["instructions"] == ["Be brief."]
     remote = load(tmp_path, OPENAI_API_KEY="sk-12345678")
     assert remote.agents.agents["default"].instructions == ""
 

@@ -48,7 +48,7 @@ def cached(finished: ReplyFinished) -> int:
 
 
 @asynccontextmanager
-async def opened(path: Path, **options: int) -> AsyncIterator[LlamaCppChatModel]:
+async def opened(path: Path, **options: object) -> AsyncIterator[LlamaCppChatModel]:
     model = open_chat_model(model=str(path), **options)  # type: ignore[arg-type]
     async with asyncio.timeout(60):
         await model.start()
@@ -106,6 +106,19 @@ async def test_a_conversation_computes_only_what_is_new(tmp_path: Path) -> None:
         _, second = await answer(model, asked("And who?", *history))
         assert first.prompt_tokens is not None
         assert cached(second) >= first.prompt_tokens - 4
+
+
+@pytest.mark.long
+@pytest.mark.real_time
+async def test_instructions_are_computed_before_the_first_conversation(tmp_path: Path) -> None:
+    both = ("You talk with people. " * 8, "Others are talking to you. " * 8)
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    async with opened(path, instructions=both) as model:
+        for instructions in both:
+            system = {"role": "system", "content": instructions}
+            _, finished = await answer(model, asked("Hello", system))
+            assert finished.prompt_tokens is not None
+            assert cached(finished) >= finished.prompt_tokens * 3 // 4
 
 
 @pytest.mark.long

@@ -40,6 +40,10 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
 _PREFIX = "VOICECHAT_"
 # Providers that look for models by name where "voicechat models pull" puts them.
+MOST_INSTRUCTIONS = 8
+"""Instructions that a chat model on this machine computes at its start: each takes
+about a second, and memory of its cache.
+"""
 _MODELS_FOLDER_USERS = ("sherpa_onnx", "faster_whisper", "piper", "kokoro", "llama_cpp")
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 _MAX_FILE_BYTES = 1024 * 1024
@@ -73,6 +77,7 @@ def load_config(
     _add_defaults(tree, environ, local_models)
     _resolve_named_secrets(tree, environ)
     _tell_models_folder(tree, data_dir / MODELS_FOLDER)
+    _tell_instructions(tree)
     checked = _checked(tree, texts)
     # References between services are checked here, so that a mistake stops the start.
     kinds: dict[ServiceKind, Mapping[str, ServiceConfig]] = {
@@ -308,3 +313,21 @@ def _tell_models_folder(tree: Tree, folder: Path) -> None:
         for service in services:
             if isinstance(service, dict) and service.get("provider") in _MODELS_FOLDER_USERS:
                 service.setdefault("models_dir", str(folder))
+
+
+def _tell_instructions(tree: Tree) -> None:
+    """Tell chat models on this machine how the agents' conversations begin."""
+    agents = tree.get("agents")
+    found: list[str] = []
+    for agent in agents.values() if isinstance(agents, dict) else ():
+        if not isinstance(agent, dict):
+            continue
+        by_language = agent.get("instructions_by_language")
+        texts = by_language.values() if isinstance(by_language, dict) else ()
+        found += [
+            text for text in (agent.get("instructions"), *texts) if isinstance(text, str) and text
+        ]
+    services = tree["llm"].values() if isinstance(tree["llm"], dict) else ()
+    for service in services:
+        if isinstance(service, dict) and service.get("provider") == "llama_cpp" and found:
+            service.setdefault("instructions", found[:MOST_INSTRUCTIONS])

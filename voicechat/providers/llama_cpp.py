@@ -10,7 +10,7 @@ several replies are llama.cpp's own, and closing the connection stops the reply 
 the token that is being computed.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,13 +69,21 @@ class ServerAddress:
 class LlamaCppChatModel(Provider):
     """A `ChatModel` on one model in a child process that all sessions share."""
 
-    def __init__(self, process: ModelProcess, name: str, thinking: ThinkingForm | None) -> None:
+    def __init__(
+        self,
+        process: ModelProcess,
+        name: str,
+        thinking: ThinkingForm | None,
+        instructions: Sequence[str] = (),
+    ) -> None:
         """``name``: as which the model is asked for. ``thinking``: the form of the
-        template's option for thinking, as of `OpenAIChatModel`.
+        template's option for thinking, as of `OpenAIChatModel`. ``instructions``: see
+        `start`.
         """
         self._process = process
         self._name = name
         self._thinking = thinking
+        self._instructions = instructions
         self._address: ServerAddress | None = None
         self._model: OpenAIChatModel | None = None
         self._closed = False
@@ -96,8 +104,22 @@ class LlamaCppChatModel(Provider):
         return self._process.patience_s
 
     async def start(self) -> None:
-        """Load the model. Raises `ProviderError` (BROKEN) when it cannot be loaded."""
+        """Load the model, and let it compute the instructions with which conversations
+        begin, so that the first answer of each waits only for what is new in it.
+
+        Raises `ProviderError` (BROKEN) when the model cannot be loaded, and what
+        `reply` raises.
+        """
         await self._process.start()
+        for instructions in self._instructions:
+            messages = (
+                {"role": "system", "content": instructions},
+                {"role": "user", "content": "1"},
+            )
+            request = ChatRequest(messages=messages, options={"max_tokens": 1})
+            async with aclosing(self.reply(request)) as parts:
+                async for _ in parts:
+                    pass
 
     async def aclose(self) -> None:
         """End the child process; replies in progress fail."""
@@ -154,6 +176,7 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
     replies: Annotated[int, Field(ge=1, le=64)] = 4,
     max_tokens: Annotated[int, Field(ge=1, le=100_000)] = MAX_TOKENS,
     cache_mib: Annotated[int, Field(ge=0, le=65_536)] = CACHE_MIB,
+    instructions: Annotated[tuple[str, ...], Field(max_length=64)] = (),
     thinking: ThinkingForm | None = None,
     threads: Annotated[int, Field(ge=1, le=64)] | None = None,
     wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 10_000,
@@ -166,9 +189,10 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
     ``replies``: at once; one more waits for ``wait_ms``. ``max_tokens``: of a reply,
     unless the request says otherwise. ``cache_mib``: memory for the prompts of
     conversations that are not being answered, so that their next turn computes only
-    what is new. ``thinking``: the form of the template's option for thinking.
-    ``threads``: unset: the cores, at most 4. ``niceness``: of the child process. Raises
-    `ConfigError` naming the key, the value and what to do.
+    what is new. ``instructions``: system messages of conversations, computed at the
+    start; unset: those of the agents. ``thinking``: the form of the template's option
+    for thinking. ``threads``: unset: the cores, at most 4. ``niceness``: of the child
+    process. Raises `ConfigError` naming the key, the value and what to do.
     """
     need_package("xllamacpp", PROVIDER)
     path = _gguf_file(model_path(model, models_dir), model)
@@ -185,7 +209,7 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
     process = ModelProcess(
         PROVIDER, "voicechat.providers.llama_cpp_worker", options, jobs=replies, wait_ms=wait_ms
     )
-    return LlamaCppChatModel(process, path.stem, thinking)
+    return LlamaCppChatModel(process, path.stem, thinking, instructions)
 
 
 def _gguf_file(path: Path, model: str) -> Path:
