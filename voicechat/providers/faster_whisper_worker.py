@@ -129,12 +129,18 @@ class WhisperTranscriber:
         return voiced * _VAD_SAMPLES * 1000 / RATE_HZ >= VOICED_AT_LEAST_MS
 
     def _encode(self, audio: NDArray[np.float32], window_s: float) -> Any:
+        """Encode the utterance with silence behind it.
+
+        The silence is of samples: zeros behind the features are a noise to the model,
+        and one of ten sentences was then written twice.
+        """
         frames = round(window_s * _FEATURES_PER_S)
         frames += frames % 2  # the encoder halves them
-        features = self._whisper.feature_extractor(audio)[:, :frames]
-        padded = np.pad(features, ((0, 0), (0, frames - features.shape[1])))
+        samples = frames * RATE_HZ // _FEATURES_PER_S
+        padded = np.pad(audio, (0, max(0, samples - len(audio))))
+        features = self._whisper.feature_extractor(padded)[:, :frames]
         return self._whisper.model.encode(
-            StorageView.from_array(np.ascontiguousarray(padded[np.newaxis]))
+            StorageView.from_array(np.ascontiguousarray(features[np.newaxis]))
         )
 
     def _language(self, encoded: Any, seconds: float, asked: PassOptions) -> str:
