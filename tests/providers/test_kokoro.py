@@ -198,6 +198,25 @@ async def test_a_tiny_model(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.real_time
+async def test_a_voice_that_loses_the_tones_gets_the_prosody_of_another(tmp_path: Path) -> None:
+    folder = make_kokoro(tmp_path / "model", voices=("zf_xiaoni", "zf_xiaoxiao"))
+    synthesizer = open_synthesizer(model=str(folder))
+
+    async def loudness(voice: str) -> int:
+        pcm = b"".join(await spoken(synthesizer, "一", voice=voice))
+        return int(max(np.frombuffer(pcm, "<i2")))
+
+    # The tiny model takes the largest number of a style.
+    assert await loudness("zf_xiaoni") == await loudness("zf_xiaoxiao")
+    await synthesizer.aclose()
+    (folder / "voices" / "zf_xiaoxiao.bin").unlink()
+    synthesizer = open_synthesizer(model=str(folder))
+    assert 0 < await loudness("zf_xiaoni") < 0.3 * 32767
+    await synthesizer.aclose()
+
+
+@pytest.mark.long
+@pytest.mark.real_time
 async def test_another_model_is_refused(tmp_path: Path) -> None:
     folder = make_kokoro(tmp_path / "model")
     model = onnx.load(str(folder / "kokoro.onnx"))

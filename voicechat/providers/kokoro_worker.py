@@ -20,6 +20,12 @@ MAX_TOKENS = 510
 for each length.
 """
 STYLE = 256
+PROSODY_AT = 128
+"""The second half of a style shapes durations and pitch, the first one the timbre."""
+PROSODY_OF = {"zf_xiaoni": "zf_xiaoxiao"}
+"""Whose second half a voice is given instead of its own. With that of ``zf_xiaoni`` the
+tones of Mandarin are lost: Whisper base mishears every second character.
+"""
 SILENT = 0.01
 """Samples fainter than this part of full scale at both ends of a clause are cut off:
 the model adds up to half a second of silence.
@@ -77,13 +83,28 @@ class KokoroSpeaker:
     def _style(self, voice: str) -> NDArray[np.float32]:
         """Return a voice's styles, [lengths, 256]."""
         if voice not in self._styles:
-            if self._voices_at.is_dir():
-                numbers = np.fromfile(self._voices_at / f"{voice}.bin", "<f4")
-            else:
-                with np.load(self._voices_at) as archive:
-                    numbers = archive[voice].astype(np.float32)
-            self._styles[voice] = numbers.reshape(-1, STYLE)
+            style = self._published_style(voice)
+            other = self._published_style(PROSODY_OF.get(voice, voice))
+            if style is not None and other is not None and len(other) >= len(style):
+                style[:, PROSODY_AT:] = other[: len(style), PROSODY_AT:]
+            if style is None:
+                raise ValueError(f"there is no voice {voice!r}")
+            self._styles[voice] = style
         return self._styles[voice]
+
+    def _published_style(self, voice: str) -> NDArray[np.float32] | None:
+        """Read a voice's styles, [lengths, 256]; None if there is no such voice."""
+        if self._voices_at.is_dir():
+            path = self._voices_at / f"{voice}.bin"
+            if not path.is_file():
+                return None
+            numbers = np.fromfile(path, "<f4")
+        else:
+            with np.load(self._voices_at) as archive:
+                if voice not in archive.files:
+                    return None
+                numbers = archive[voice].astype(np.float32)
+        return numbers.reshape(-1, STYLE)
 
     def _any_voice(self) -> str:
         if self._voices_at.is_dir():
