@@ -32,6 +32,7 @@ def open_dialect(
     options: DeviceOptions | None = None,
     vision: Vision | None = None,
     hands_free: bool = False,
+    settings: Settings | None = None,
 ) -> XiaozhiDialect:
     connection = Connection(
         handshake=Handshake(headers=headers or {}),
@@ -41,7 +42,7 @@ def open_dialect(
     )
     return XiaozhiDialect(
         connection,
-        Settings(),
+        settings or Settings(),
         options=options or DeviceOptions(),
         vision=vision or Vision(),
     )

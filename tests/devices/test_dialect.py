@@ -18,6 +18,7 @@ from voicechat.dialects.xiaozhi.dialect import (
     DeviceOptions,
     XiaozhiDialect,
 )
+from voicechat.dialects.xiaozhi.emotions import EmotionFinder, EmotionSigns
 from voicechat.dialects.xiaozhi.endpoint import XiaozhiEndpoint
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
@@ -25,6 +26,7 @@ from voicechat.session.agent import Agent
 from voicechat.session.events import AudioReceived
 from voicechat.session.types import ToolCall, TurnDetection
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
+from voicechat.text.pieces import SpeechPieces
 
 PACKET = b"\x58packet"
 SPEECH_OF_60_MS = frozenset({3, 7, 11, 13, 15, 23, 27, 31})
@@ -369,3 +371,44 @@ async def test_a_device_may_go_at_any_time_and_leaves_nothing(steps: int, wait_s
             device.say(**step)
             await asyncio.sleep(0.01)
         await asyncio.sleep(wait_s)
+
+
+SIGNS = EmotionSigns({"偷笑": "laughing", "🥳": "happy", "sad": "crying"})
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken", "emotions"),
+    [
+        ("[happy] Hello. Well, [angry] no.", ["Hello.", "Well, no."], ["happy", "angry"]),
+        ("【开心】你好呀！", ["你好呀！"], ["happy"]),
+        ("[情绪：偷笑]嗯哼。", ["嗯哼。"], ["laughing"]),
+        ("<emotion>cool</emotion> Yes.", ["Yes."], ["cool"]),
+        ("<sleepy>Yes.", ["Yes."], ["sleepy"]),
+        ("🥳 [sad] Yes.", ["Yes."], ["happy", "crying"]),
+        ("[happy hour] See [1] cool.", ["[happy hour] See [1] cool."], []),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_marks_are_shown_and_not_spoken(
+    text: str, spoken: list[str], emotions: list[str], step: int
+) -> None:
+    speech, finder = SpeechPieces(SIGNS.words), EmotionFinder(SIGNS)
+    pieces, found = [], []
+    for start in range(0, len(text), step):
+        pieces += speech.push_text(text[start : start + step])
+        found.append(finder.find(text[start : start + step]))
+    pieces += speech.finish_text()
+    assert [piece.spoken for piece in pieces if piece.spoken] == spoken
+    shown = [emotion for emotion, _ in filter(None, found)]
+    assert shown == (emotions if step < 100 else emotions[-1:])
+
+
+async def test_a_mark_is_shown_and_not_spoken_in_a_conversation() -> None:
+    model = ScriptedModel(replies=[["【高", "兴】你好", "呀！"]])
+    async with DeviceHarness(model=model) as device:
+        device.hello()
+        device.listen("detect", text="早上好")
+        await device.until(lambda: device.said("tts", state="stop"))
+    assert device.said("llm", text="🙂", emotion="happy")
+    assert device.synthesizer.texts == ["你好呀！"]
+    assert [each["text"] for each in device.said("tts", state="sentence_start")] == ["你好呀！"]

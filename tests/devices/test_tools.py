@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.devices.stage import HELLO, DeviceHarness, open_dialect
-from voicechat.dialects.base import Reaction, Tell
+from voicechat.dialects.base import Reaction, Tell, with_agent
 from voicechat.dialects.xiaozhi.codec import MessageWriter
 from voicechat.dialects.xiaozhi.device_tools import (
     CALLED_MS,
@@ -18,8 +18,10 @@ from voicechat.dialects.xiaozhi.device_tools import (
     DeviceTools,
     Vision,
 )
+from voicechat.session.agent import Agent
 from voicechat.session.commands import AnswerTool
-from voicechat.session.types import ToolCall
+from voicechat.session.filler import Filler
+from voicechat.session.types import Settings, ToolCall
 from voicechat.testing.scripted import ScriptedModel
 
 LIGHT = {"name": "self.light.on", "description": "Light", "inputSchema": {"type": "object"}}
@@ -173,6 +175,39 @@ async def test_the_model_calls_the_device_and_goes_on() -> None:
         "The light is on.",
     ]
     assert model.requests[1].messages[-1]["content"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("filler", "asked", "said"),
+    [
+        (None, "light, please", ["One moment, please."]),
+        (None, "开灯", ["请稍等。"]),
+        (Filler(zh="我来看看。"), "light, please", ["我来看看。"]),
+        (Filler(), "light, please", []),
+    ],
+)
+async def test_a_device_that_takes_long_is_covered_by_a_filler(
+    filler: Filler | None, asked: str, said: list[str]
+) -> None:
+    call = ToolCall(0, "c1", "self_light_on", "{}")
+    model = ScriptedModel(replies=[[call], ["It is on."]])
+    dialect = open_dialect(settings=with_agent(Settings(), Agent(filler=filler)))
+    async with DeviceHarness(model=model, dialect=dialect, poll_s=0.01) as device:
+        device.hello(features={"mcp": True})
+        await device.until(lambda: device.said("mcp"))
+        device.say(type="mcp", payload={"id": 1, "result": {}})
+        device.say(type="mcp", payload={"id": 2, "result": {"tools": [LIGHT]}})
+        device.listen("detect", text=asked)
+        await device.until(lambda: len(device.said("mcp")) == 4)
+        if said:
+            await device.until(lambda: device.packets)
+        device.say(type="mcp", payload={"id": 3, "result": {"content": []}})
+        await device.until(lambda: device.said("tts", state="stop"))
+    told = [each["text"] for each in device.said("tts", state="sentence_start")]
+    assert told == [*said, "It is on."]
+    calls, answer, *rest = model.requests[1].messages[-2:]
+    assert (calls["role"], calls["content"]) == ("assistant", "".join(said))
+    assert (answer["role"], rest) == ("tool", []), "the filler does not stand behind the answer"
 
 
 def test_nobody_waits_for_a_call_of_a_reply_that_was_stopped() -> None:

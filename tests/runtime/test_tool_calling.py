@@ -13,8 +13,9 @@ from voicechat.providers.interfaces import (
     ToolsStarted,
 )
 from voicechat.runtime.tool_calling import ROUNDS, ToolCallingModel
-from voicechat.runtime.tool_function import Filler, open_tool
+from voicechat.runtime.tool_function import open_tool
 from voicechat.runtime.toolbox import Toolbox
+from voicechat.session.filler import Filler
 from voicechat.session.types import ToolCall, ToolExchange, ToolOutcome
 from voicechat.testing.scripted import Failure, ScriptedModel
 

@@ -5,7 +5,8 @@ import pytest
 from pydantic import Field
 
 from voicechat.errors import ConfigError, ToolError
-from voicechat.runtime.tool_function import Filler, is_asynchronous, open_tool
+from voicechat.runtime.tool_function import is_asynchronous, open_tool
+from voicechat.session.filler import Filler
 
 HERE = "tests.runtime.test_tool_function"
 

@@ -13,11 +13,12 @@ from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tool_calling import ToolCallingModel
-from voicechat.runtime.tool_function import Filler, open_tool
+from voicechat.runtime.tool_function import open_tool
 from voicechat.runtime.toolbox import LATE, Toolbox
 from voicechat.session.commands import AnswerTool, Cancel, CommitTurn
 from voicechat.session.effects import StartReply, ToolEnded, TurnEnded
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived, ReplyTextEnded, ToolsUsed
+from voicechat.session.filler import Filler
 from voicechat.session.notices import (
     Failed,
     Outcome,

@@ -9,7 +9,13 @@ from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
 from voicechat.dialects.rtvi.endpoint import RTVIEndpoint
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
-from voicechat.dialects.xiaozhi import DeviceOptions, Vision, XiaozhiEndpoint, plain_words
+from voicechat.dialects.xiaozhi import (
+    DeviceOptions,
+    EmotionSigns,
+    Vision,
+    XiaozhiEndpoint,
+    plain_words,
+)
 from voicechat.errors import ConfigError
 from voicechat.providers.registry import load_factory
 
@@ -33,6 +39,7 @@ def endpoints_of(
             answer_wake_word=config.devices.answer_wake_word,
             alerts=config.devices.show_failures,
             emotions=config.devices.emotions,
+            signs=EmotionSigns(config.devices.emotion_signs),
         ),
         vision,
     )

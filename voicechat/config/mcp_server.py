@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from voicechat.errors import ConfigError, ToolError
 from voicechat.runtime.error_location import location_of
-from voicechat.runtime.tool_function import NAME, Filler, ServerTool
+from voicechat.runtime.tool_function import NAME, ServerTool
+from voicechat.session.filler import Filler
 
 if TYPE_CHECKING:
     from mcp import Client

@@ -28,6 +28,7 @@ from voicechat.names import ANY, DEFAULT
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, Keypad, references
 from voicechat.session.fallback_message import FallbackMessage
+from voicechat.session.filler import AFTER_MS, Filler
 from voicechat.session.limits import SessionLimits
 from voicechat.session.types import DETECTION_BOUNDS, TurnDetection
 from voicechat.store.package_registries import RegistrySettings
@@ -201,6 +202,15 @@ class DevicesConfig(ConfigSection):
     """True: the chat model is told to begin each answer with an emoji, which the device
     shows as a face and nobody hears.
     """
+    emotion_signs: dict[
+        Annotated[str, Field(min_length=1, max_length=32)],
+        Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")],
+    ] = {}
+    """Further emoji, and words of marks such as `[grin]` or `【偷笑】`, in any
+    language, with the emotion that the device shows for each: `{ grin = "laughing" }`.
+    The names of the firmware's 21 emotions and usual Chinese words for them need not be
+    named.
+    """
     vision: str = ""
     """The chat model that looks at a device's photos; empty: the default one."""
 
@@ -327,14 +337,19 @@ class TranscriptionConfig(ConfigSection):
 
 
 class FillerConfig(ConfigSection):
-    """``[tools.NAME.filler]``: what is said while a tool takes long, by the user's
-    language; one alone serves both.
+    """``[tools.NAME.filler]``, ``[agents.NAME.filler]``: what is said while a tool
+    takes long, by the user's language; one alone serves both.
     """
 
     en: str = ""
     """To a user who spoke English."""
     zh: str = ""
     """To a user who spoke Chinese."""
+
+    @property
+    def filler(self) -> Filler:
+        """The texts."""
+        return Filler(self.en, self.zh)
 
 
 def _in_both_languages(filler: object) -> object:
@@ -368,7 +383,7 @@ class ToolConfig(ConfigSection):
     """After this time the model is told that the tool has not answered."""
     filler: Annotated[FillerConfig, BeforeValidator(_in_both_languages)] = FillerConfig()
     """What is said while the tool runs: a text, or the table below."""
-    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
+    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = AFTER_MS
     """How long the tool may run before the filler is said."""
 
     @model_validator(mode="after")
@@ -622,6 +637,13 @@ class AgentConfig(ConfigSection):
     """True: the model has a tool `end_conversation`, with which it ends the
     conversation after its last words.
     """
+    filler: Annotated[FillerConfig, BeforeValidator(_in_both_languages)] | None = None
+    """What is said while a client, such as a device, carries out a tool and nothing of
+    the reply has been said: a text, or the table below; unset: `One moment, please.` or
+    `请稍等。` on devices, nothing elsewhere.
+    """
+    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = AFTER_MS
+    """How long that may take before."""
     keypad: KeypadConfig | None = None
     """How keys that a caller presses become an entry, the table below; unset: with its
     defaults.

@@ -19,7 +19,7 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.language_voices import LanguageVoice, LanguageVoices
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
-from voicechat.runtime.tool_function import Filler, ServerTool, open_tool
+from voicechat.runtime.tool_function import ServerTool, open_tool
 from voicechat.runtime.toolbox import Toolbox
 
 
@@ -140,7 +140,7 @@ def configured_tool(name: str, tool: ToolConfig) -> ServerTool:
             description=tool.description,
             parameters=tool.parameters,
             deadline_s=tool.deadline_s,
-            filler=Filler(tool.filler.en, tool.filler.zh),
+            filler=tool.filler.filler,
             filler_after_ms=tool.filler_after_ms,
         )
     except ConfigError as error:
@@ -157,7 +157,7 @@ def configured_server(name: str, tool: ToolConfig) -> McpServer:
         headers=tool.mcp_headers,
         tools=tool.mcp_tools,
         deadline_s=tool.deadline_s,
-        filler=Filler(tool.filler.en, tool.filler.zh),
+        filler=tool.filler.filler,
         filler_after_ms=tool.filler_after_ms,
     )
     try:

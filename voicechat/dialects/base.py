@@ -215,8 +215,8 @@ class Connection:
 
 
 def with_agent(settings: Settings, agent: Agent) -> Settings:
-    """Lay an agent's own over settings: its instructions, and its turn detection where
-    they have none.
+    """Lay an agent's own over settings: its filler, and its instructions and its turn
+    detection where they have none.
     """
     chat = settings.chat
     if (agent.instructions or agent.instructions_by_language) and not chat.instructions:
@@ -225,6 +225,8 @@ def with_agent(settings: Settings, agent: Agent) -> Settings:
             instructions=agent.instructions,
             instructions_by_language=agent.instructions_by_language,
         )
+    if agent.filler is not None:
+        chat = replace(chat, filler=agent.filler, filler_after_ms=agent.filler_after_ms)
     detection = settings.turn_detection or agent.turn_detection
     return replace(settings, chat=chat, turn_detection=detection)
 

@@ -17,8 +17,9 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.runtime.tool_function import Filler, ServerTool
+from voicechat.runtime.tool_function import ServerTool
 from voicechat.runtime.toolbox import NOT_THERE, Toolbox, ToolRun
+from voicechat.session.filler import LINE_END, Filler
 from voicechat.session.tool_calls import ToolCallAccumulator, exchange_messages, options_after_calls
 from voicechat.session.types import Message, ToolCall, ToolExchange
 
@@ -26,8 +27,6 @@ ROUNDS = 8
 """How often the model may call the server's tools in one reply. After that it must
 answer without them.
 """
-LINE_END = "\n"
-"""Ends the text before a tool call, so that it is spoken while the tool runs."""
 
 
 class ToolCallingModel(WrappingModel):

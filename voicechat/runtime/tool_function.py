@@ -13,27 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, Validation
 from pydantic_core import PydanticUndefined, from_json
 
 from voicechat.errors import ConfigError, ToolError
-from voicechat.text.words import Script, dominant_script
+from voicechat.session.filler import Filler
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """Function names that chat models accept."""
 MAX_COMPLAINTS = 5
 """How many wrong arguments are reported to the model at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filler:
-    """What is said while a tool takes long, by language. Empty texts are not spoken."""
-
-    en: str = ""
-    zh: str = ""
-
-    def text_for(self, user_text: str) -> str:
-        """Return the text in the language of ``user_text``, or the other one if that is
-        empty.
-        """
-        chinese = dominant_script(user_text) is Script.HAN
-        return (self.zh or self.en) if chinese else (self.en or self.zh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

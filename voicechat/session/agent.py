@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from voicechat.names import DEFAULT
+from voicechat.session.filler import AFTER_MS, Filler
 from voicechat.session.types import TurnDetection
 
 VARIABLES = ("called", "caller", "device", "date", "time", "language")
@@ -103,6 +104,12 @@ class Agent:
     """Whether the model has the tool ``end_conversation``, with which it ends the
     conversation after its last words.
     """
+    filler: Filler | None = None
+    """What is said while the client carries out a tool; None: nothing, or what the
+    protocol of the client says.
+    """
+    filler_after_ms: int = AFTER_MS
+    """How long that may take before."""
     keypad: Keypad = Keypad()
     transfers: Mapping[str, str] = field(default_factory=dict)
     """Where the model may pass the conversation on to with its tool ``transfer``: by

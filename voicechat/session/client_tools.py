@@ -4,6 +4,7 @@ reply continues after the last one.
 
 from voicechat.session.commands import AnswerTool
 from voicechat.session.effects import ContinueReply, Effect, RecordMetric, Send, ToolEnded
+from voicechat.session.filler import Filler
 from voicechat.session.limits import SessionLimits
 from voicechat.session.notices import Rejected, Why
 from voicechat.session.reply import Reply
@@ -35,6 +36,23 @@ class ClientTools:
         if asked_ms is None or not self._awaited_calls(reply):
             return None
         return asked_ms + self._limits.tool_answer_ms
+
+    def filler_due_ms(self, reply: Reply) -> int | None:
+        """When a filler is to be said while the client works: nothing of the reply has
+        been said, and nothing is made to be.
+        """
+        asked_ms = reply.tools.asked_ms
+        if asked_ms is None or not reply.voiced or reply.text.strip():
+            return None
+        chat = self._registry.requests[reply.number].chat
+        if chat.filler in (None, Filler()) or not self._awaited_calls(reply):
+            return None
+        return asked_ms + chat.filler_after_ms
+
+    def say_filler(self, reply: Reply, now_ms: int) -> list[Effect]:
+        """Say it, once for a reply."""
+        request = self._registry.requests[reply.number]
+        return reply.say_filler(request.filler(self._registry.history.messages), now_ms)
 
     def answer_tool(self, command: AnswerTool, now_ms: int) -> list[Effect]:
         """The client carried out a call; after the last awaited one the model is asked

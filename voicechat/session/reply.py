@@ -1,11 +1,13 @@
 """One reply: its text, its sentences, its audio, and how much of it has been heard."""
 
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from voicechat.session import events as ev
 from voicechat.session.effects import Effect, FinishSpeech, Send, Speak
+from voicechat.session.filler import LINE_END
 from voicechat.session.latency_breakdown import LatencyBreakdown
 from voicechat.session.notices import (
     ReplyAudio,
@@ -65,15 +67,18 @@ class Reply:
         *,
         answers_tools: bool = False,
         voiced: bool = True,
+        marks: Set[str] = frozenset(),
     ) -> None:
         """``answers_tools``: the client answers the model's calls, and the reply waits
         for that.
 
-        ``voiced`` false: the reply is text and nothing else.
+        ``voiced`` false: the reply is text and nothing else. ``marks``: see
+        ``VoiceSettings.marks``.
         """
         self.number = number
         self.begun_ms = begun_ms
         self.voiced = voiced
+        self._marks = marks
         self.text = ""
         """The text sent to the client."""
         self.clock = PlaybackClock()
@@ -140,7 +145,7 @@ class Reply:
         if not self.voiced:
             return told
         if self._speech is None:
-            self._speech = SpeechPieces()
+            self._speech = SpeechPieces(self._marks)
         spoken = self._speak(self._speech.push_text(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
@@ -180,6 +185,14 @@ class Reply:
         if not self.voiced:
             self._all_made = True
         return [told, *self._speak_rest(now_ms), FinishSpeech(self.number)]
+
+    def say_filler(self, text: str, now_ms: int) -> list[Effect]:
+        """The client is still carrying out the tools that the model called: say
+        ``text``, which stands before the calls in the history.
+        """
+        told = self.add_text(text + LINE_END, now_ms)
+        self.tools.move_calls(len(self.text))
+        return [*told, *self._speak_rest(now_ms)]
 
     def cut_unfinished(self, now_ms: int) -> list[Effect]:
         """Text has waited too long for the end of its sentence: speak what can be

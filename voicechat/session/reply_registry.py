@@ -62,14 +62,27 @@ class ReplyRequest:
         before = self.chat.messages if self.input is None else ()
         return (*system, *before, *said)
 
+    def filler(self, remembered: tuple[Message, ...]) -> str:
+        """What is said while the client carries out tools; empty: nothing."""
+        filler = self.chat.filler
+        if filler is None:
+            return ""
+        return filler.text_for(_last_words(remembered if self.input is None else self.input))
+
     def _instructions(self, said: tuple[Message, ...]) -> str:
         by_language = self.chat.instructions_by_language
-        if by_language:
-            for message in reversed(said):
-                words = message.get("content")
-                if message.get("role") == "user" and isinstance(words, str):
-                    return by_language.get(language_of(words), self.chat.instructions)
-        return self.chat.instructions
+        if not by_language:
+            return self.chat.instructions
+        return by_language.get(language_of(_last_words(said)), self.chat.instructions)
+
+
+def _last_words(said: tuple[Message, ...]) -> str:
+    """The last words of the user; empty: there are none."""
+    for message in reversed(said):
+        words = message.get("content")
+        if message.get("role") == "user" and isinstance(words, str):
+            return words
+    return ""
 
 
 def build_request(settings: Settings, overrides: ReplyOverrides) -> ReplyRequest:
@@ -133,6 +146,7 @@ class ReplyRegistry:
             request.lead_ms,
             answers_tools=request.chat.answers_tools,
             voiced=request.voiced,
+            marks=request.voice.marks,
         )
         self.requests[number] = replace(request, after=self.history.last_id)
         self.recent[number] = reply

@@ -246,11 +246,12 @@ class ReplyState:
             due_ms.append(reply.cut_unfinished_at_ms(self._limits.speakable_wait_ms))
             if reply is not withheld:
                 due_ms += (reply.release_at_ms(), self.client_tools.answers_due_ms(reply))
+                due_ms.append(self.client_tools.filler_due_ms(reply))
         return earliest_ms(*due_ms)
 
     def tick(self, now_ms: int) -> list[Effect]:
-        """Do what is due: speak text that has waited too long, let paced audio go, wait
-        no longer for answers.
+        """Do what is due: speak text that has waited too long, let paced audio go, say
+        a filler, wait no longer for answers.
         """
         effects: list[Effect] = []
         for reply in self._registry.replies_in_progress():
@@ -260,6 +261,9 @@ class ReplyState:
                 effects += self._withhold(hurried) if reply is self.current else hurried
         effects += self.release_audio(now_ms)
         for reply in self._registry.replies_in_progress():
+            filler_ms = self.client_tools.filler_due_ms(reply)
+            if filler_ms is not None and now_ms >= filler_ms:
+                effects += self.client_tools.say_filler(reply, now_ms)
             due_ms = self.client_tools.answers_due_ms(reply)
             if due_ms is not None and now_ms >= due_ms and not reply.spoken:
                 effects += self.client_tools.abandon_calls(

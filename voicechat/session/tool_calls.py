@@ -155,6 +155,12 @@ class ReplyTools:
         self._exchanges.append(_Exchange(position, calls))
         return True
 
+    def move_calls(self, position: int) -> None:
+        """The last calls stand ``position`` characters into the text: a filler was said
+        before their answers.
+        """
+        self._exchanges[-1].position = position
+
     def await_answers(self, now_ms: int) -> None:
         """The client is to answer the calls that were just finished."""
         self.asked_ms = now_ms

@@ -2,10 +2,12 @@
 settings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
+
+from voicechat.session.filler import AFTER_MS, Filler
 
 Message: TypeAlias = Mapping[str, object]
 """One chat message in the form of chat completions: ``{"role": "user", "content":
@@ -163,6 +165,10 @@ class VoiceSettings:
     """
     speech_rate: float = 1
     """0.5 to 2: how many times as fast as it comes."""
+    marks: Set[str] = frozenset()
+    """Words, in small letters, that are not spoken where they stand alone in square
+    brackets, ``[]`` or ``【】``: the client is to see them.
+    """
     pitch_rate: float = 1
     """0.5 to 2: how many times the voice's fundamental frequency."""
 
@@ -189,6 +195,12 @@ class ChatSettings:
     """True: the client answers the calls of its tools, and the reply waits for that.
     False: a call ends the reply.
     """
+    filler: Filler | None = None
+    """What is said while the client's answer is awaited and nothing of the reply has
+    been said yet; None: nothing.
+    """
+    filler_after_ms: int = AFTER_MS
+    """How long the answer may take before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

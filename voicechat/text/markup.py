@@ -4,6 +4,7 @@ spoken for them.
 
 import html
 import re
+from collections.abc import Set
 
 from voicechat.text.characters import CLAUSE_MARKS, CLOSERS, SENTENCE_MARKS, is_cjk, is_han
 from voicechat.text.formulas import KNOWN_COMMANDS, read_formula
@@ -92,6 +93,14 @@ _CITATION_BEGUN = re.compile(
     r"|:(?:[a-zA-Z]{0,15}|contentReference(?:\[[^\[\]\n]{0,64}(?:\](?:\{[^{}\n]{0,64})?)?)?)|\ue200[^\ue200\ue201\n]{0,400})\Z"
 )
 _CONTENT_REFERENCE = ":contentReference"
+_MARK = re.compile(
+    r"[\[【]\s*(?:(?:emotion|mood|表情|情绪|心情)\s*[:：=]\s*)?([^\[\]【】:：=]{1,32}?)\s*[\]】]"
+)
+"""A mark for the client, such as ``[happy]`` or ``【情绪：开心】``. Group 1 is the
+word.
+"""
+_MARK_TAGS = frozenset({"emotion", "mood", "表情", "情绪", "心情"})
+"""Tags around such a word. Their contents are not spoken."""
 _AFTER_CITATION = SENTENCE_MARKS | CLAUSE_MARKS | CLOSERS | {"\n", "[", "【", ""}
 
 
@@ -100,13 +109,18 @@ class SpeechMarkup(Scanner):
 
     Tags, HTML's and anything of their form, are removed; entities become their
     characters; simple formulas are read in the language of the text before them, and
-    others removed; citation marks are removed. In code only tags and entities count.
+    others removed; citation marks are removed, and marks for the client. In code only
+    tags and entities count.
     """
 
     triggers = re.compile(r"[<&$\\\[【:\ue200]")
 
-    def __init__(self) -> None:
+    def __init__(self, marks: Set[str] = frozenset()) -> None:
+        """``marks``: words, in small letters, that are marks for the client where they
+        stand alone in square brackets.
+        """
         super().__init__()
+        self._marks = marks
         self._chinese: bool | None = None
         """Whether the last letters were Chinese; None before the first letter."""
 
@@ -151,7 +165,7 @@ class SpeechMarkup(Scanner):
             return None
         follows = text[tag.end() : tag.end() + 1]
         name, opens = tag[2].lower(), not tag[1] and not tag[4]
-        if name in _WORDLESS_TAGS and opens:
+        if opens and (name in _WORDLESS_TAGS or (self._marks and name in _MARK_TAGS)):
             self.skip(Until(re.compile(rf"</{re.escape(name)}\s*>", re.IGNORECASE)))
             return tag.end(), ""
         if name in _INLINE_TAGS:
@@ -265,6 +279,9 @@ class SpeechMarkup(Scanner):
             return link.end(), ""
         if _CITATION_BEGUN.match(text) and not final:
             return None
+        mark = _MARK.match(text)
+        if mark is not None and mark[1].lower() in self._marks:
+            return mark.end(), self._gap(text[mark.end() : mark.end() + 1])
         citation = _CITATION.match(text)
         if citation is None:
             return 1, text[0]

@@ -1,6 +1,7 @@
 """Cuts a reply into pieces to be spoken, each with the text that it comes from."""
 
 from collections import deque
+from collections.abc import Set
 from typing import NamedTuple
 
 from voicechat.text.markup import SpeechMarkup
@@ -27,9 +28,13 @@ class SpeechPieces:
     split, unless ``force_cut`` is called.
     """
 
-    __slots__ = ("_markup", "_runs", "_speakable", "_splitter")
+    __slots__ = ("_marks", "_markup", "_runs", "_speakable", "_splitter")
 
-    def __init__(self) -> None:
+    def __init__(self, marks: Set[str] = frozenset()) -> None:
+        """``marks``: words in square brackets that are not spoken; see
+        ``SpeechMarkup``.
+        """
+        self._marks = marks
         self._splitter = SentenceSplitter()
         self._restart()
 
@@ -53,7 +58,7 @@ class SpeechPieces:
         return pieces
 
     def _restart(self) -> None:
-        self._markup = SpeechMarkup()
+        self._markup = SpeechMarkup(self._marks)
         self._speakable = Speakable()
         self._runs: deque[Run] = deque()
 

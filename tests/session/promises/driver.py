@@ -17,6 +17,7 @@ from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
 from voicechat.session.fallback_message import FallbackMessage
+from voicechat.session.filler import Filler
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import TURN, State
@@ -37,6 +38,7 @@ from voicechat.session.types import (
 )
 
 APOLOGY = FallbackMessage()
+FILLER = Filler(en="One moment.", zh="请稍等。")
 LIMITS = SessionLimits(tool_rounds=2)
 LISTENER = TurnDetection(create_response=False)
 DETECTIONS = (None, TurnDetection(), TurnDetection(min_interruption_words=2), LISTENER)
@@ -92,6 +94,8 @@ class MadeReply:
     answers: dict[str, str] = field(default_factory=dict)
     asked_ms: int = 0
     rounds: int = 0
+    filler_ms: int | None = None
+    """When a filler was said."""
     sentences: list[str] = field(default_factory=list)
     sentences_complete: bool = False
     sentences_begun: int = 0
@@ -146,6 +150,7 @@ class Driver(RuleBasedStateMachine):
         detection=st.sampled_from(DETECTIONS),
         fallback_message=st.sampled_from([None, APOLOGY]),
         answers_tools=st.sampled_from([True, True, False]),
+        filler=st.sampled_from([None, FILLER]),
     )
     def connect(
         self,
@@ -155,6 +160,7 @@ class Driver(RuleBasedStateMachine):
         detection: TurnDetection | None,
         fallback_message: FallbackMessage | None,
         answers_tools: bool,
+        filler: Filler | None,
     ) -> None:
         self.session = Session(limits=LIMITS, fallback_message=fallback_message)
         self.feed(ev.Opened())
@@ -164,7 +170,9 @@ class Driver(RuleBasedStateMachine):
                 lead_ms=lead_ms,
                 input=InputSettings(silence_allowed=silence_allowed),
                 turn_detection=detection,
-                chat=ChatSettings(answers_tools=answers_tools, instructions="Speak."),
+                chat=ChatSettings(
+                    answers_tools=answers_tools, instructions="Speak.", filler=filler
+                ),
             )
         )
 
@@ -194,6 +202,8 @@ class Driver(RuleBasedStateMachine):
         for promise in self._watching:
             promise.event(event, before, effects)
         for effect in effects:
+            if isinstance(event, ev.Ticked) and isinstance(effect, ef.Send):
+                self._note_filler(effect.notice)
             for promise in self._watching:
                 promise.effect(effect)
                 if isinstance(effect, ef.Send):
@@ -204,6 +214,12 @@ class Driver(RuleBasedStateMachine):
         self.reach(f"state {self.session.state.name}")
         self.reach(f"{type(event).__name__} in {before.name}")
         return effects
+
+    def _note_filler(self, notice: nt.Notice) -> None:
+        """Text that nobody has said but the clock: a filler."""
+        if isinstance(notice, nt.ReplyText):
+            self.replies[notice.reply].text += notice.text
+            self.replies[notice.reply].filler_ms = self.now
 
     def _obey(self, effect: ef.Effect) -> None:
         match effect:
@@ -696,6 +712,16 @@ class Driver(RuleBasedStateMachine):
     def model_waits_for_tools(self, side: str, count: int) -> None:
         self.model_says(side, "Let me look. ")
         self.model_calls_tools(side, count, named=True, index="own", reason="tool_calls")
+
+    @precondition(lambda self: not self.over)
+    @rule(side=SIDES)
+    def client_takes_long_over_a_tool(self, side: str) -> None:
+        if side == "turn":
+            self.ask_for_a_reply(WISHES[0])
+        else:
+            self.ask_for_an_out_of_band_reply(WISHES[0])
+        self.model_calls_tools(side, 1, named=True, index="own", reason="tool_calls")
+        self.time_passes(1_100)
 
     @precondition(lambda self: self.replies)
     @rule(side=SIDES)

@@ -8,6 +8,7 @@ speaking, ``device_tools`` makes tools of the model of what a device can do.
 
 from voicechat.dialects.xiaozhi.device_tools import Vision
 from voicechat.dialects.xiaozhi.dialect import DeviceOptions, plain_words
+from voicechat.dialects.xiaozhi.emotions import EmotionSigns
 from voicechat.dialects.xiaozhi.endpoint import XiaozhiEndpoint
 
-__all__ = ["DeviceOptions", "Vision", "XiaozhiEndpoint", "plain_words"]
+__all__ = ["DeviceOptions", "EmotionSigns", "Vision", "XiaozhiEndpoint", "plain_words"]

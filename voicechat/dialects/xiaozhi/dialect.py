@@ -6,7 +6,7 @@ known are ignored: newer firmware has more of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from typing_extensions import override
 
@@ -24,13 +24,14 @@ from voicechat.dialects.xiaozhi.codec import (
     silence,
 )
 from voicechat.dialects.xiaozhi.device_tools import DeviceTools, ToolCalls, Vision
-from voicechat.dialects.xiaozhi.emotions import EmotionFinder
+from voicechat.dialects.xiaozhi.emotions import EmotionFinder, EmotionSigns
 from voicechat.dialects.xiaozhi.speech import DeviceSpeech, lead_ms
 from voicechat.errors import RemoteProtocolError
 from voicechat.schema.json_text import read_object
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
+from voicechat.session.filler import Filler
 from voicechat.session.limits import earliest_ms
 from voicechat.session.types import InputSettings, Settings, TurnDetection
 
@@ -52,6 +53,8 @@ MOST_FILLED_MS = 6_000
 """up to so much: more than any silence that ends a turn."""
 ALERTS: Mapping[str, str] = {"zh": "出错了", "en": "Error"}
 """The title of an alert, by language."""
+FILLER = Filler(en="One moment, please.", zh="请稍等。")
+"""Said while the device carries out a tool, unless its agent has a filler."""
 WAKE_WORDS = ("你好小智", "嗨小智", "小智小智", "小智同学", "hi小智", "hi xiaozhi", "hey xiaozhi")
 """What a device sends for its wake word, besides those that are configured."""
 
@@ -72,6 +75,8 @@ class DeviceOptions:
     """Failures are shown on the display."""
     emotions: bool = True
     """The model is told to begin each answer with an emoji."""
+    signs: EmotionSigns = field(default_factory=EmotionSigns)
+    """What else of its words stands for an emotion."""
 
 
 class XiaozhiDialect(Dialect):
@@ -94,7 +99,7 @@ class XiaozhiDialect(Dialect):
         self._codec = FrameCodec()
         self._hello: Hello | None = None
         self._speech = DeviceSpeech(self._codec, self._writer, Hello(version=1).packet_ms)
-        self._emotions = EmotionFinder()
+        self._emotions = EmotionFinder(options.signs)
         self._tools = DeviceTools(self._writer, vision)
         self._tool_calls = ToolCalls()
         self._mode = Mode.AUTO
@@ -170,7 +175,12 @@ class XiaozhiDialect(Dialect):
                 format="pcm" if hello.raw_input else "opus_raw",
                 sample_rate_hz=hello.input_rate_hz,
             ),
-            voice=replace(self._settings.voice, format=spoken.name, piece_ms=hello.packet_ms),
+            voice=replace(
+                self._settings.voice,
+                format=spoken.name,
+                piece_ms=hello.packet_ms,
+                marks=self._options.signs.words,
+            ),
             lead_ms=lead_ms(hello.packet_ms),
         )
         yield self._configured()
@@ -241,7 +251,8 @@ class XiaozhiDialect(Dialect):
         tools = [*(own if isinstance(own, list) else ()), *self._tools.functions]
         options = {**chat.options, "tools": tools}
         self._settings = replace(
-            self._settings, chat=replace(chat, options=options, answers_tools=True)
+            self._settings,
+            chat=replace(chat, options=options, answers_tools=True, filler=chat.filler or FILLER),
         )
         yield self._configured()
 
