@@ -35,6 +35,13 @@ THOUGHTS = [
     " \n<think>secret</think> \n Hello",
     "[thinking]\nsecret\n[/thinking]\nHello",
     "Thought: secret\nFinal Answer: Hello",
+    "< think >secret< / think >Hello",
+    "<think >secret</ think>Hello",
+    "< thinking>\nsecret </thinking >\nHello",
+    "analysisThe secret is out. assistantfinalHello",
+    "analysis用户问 secret。assistantfinal Hello",
+    "analysisWe call secret.assistantcommentary to=functions.f json{}assistantfinalHello",
+    "finalHello",
 ]
 CALLS = [
     f"Hello<tool_call>\n{CALL}\n</tool_call>",
@@ -56,6 +63,8 @@ CALLS = [
     f"Hello[TOOL_REQUEST]{CALL}[END_TOOL_REQUEST]",
     f"Hello<TOOLCALL>[{CALL}]</TOOLCALL>",
     f"{CALL}Hello",
+    f"functools[{CALL}]Hello",
+    f"functools[ {CALL}, {CALL} ]Hello",
     'Hello[get_weather(city="secret"), tools.now(zone=1)]',
     f"[{CALL}, {CALL}]Hello",
     'Hello{"type": "function", "name": "f", "parameters": {"a": "} secret"}}',
@@ -128,6 +137,11 @@ def test_a_later_thought_is_hidden_with_the_space_that_would_stand_twice(cut: in
         "Actions speak. Thoughts:\nFinal Answer: 42",
         "That is it. Thought: x\nAction: y",
         "Use [thinking] and [think] and ✿ and ✿FUN✿",
+        "analysis of it, finally",
+        "The analysisX and finalY of functools[0] and functools",
+        "final",
+        "a < think",
+        "x < t > y",
         "<thi",
         "x <| y",
         "<|\n|> <| a|> <a| b>",
@@ -175,7 +189,7 @@ def test_what_is_held_back_is_bounded() -> None:
 
 
 PARTS = """<think> </think> <| |> < > / = [THINK] [/THINK] ◁think▷ <|channel|> analysis <|message|> <|start|> assistant
-<|im_start|> user ` ``` hi { } [ ] "name" : "f" , "arguments" ✿FUNCTION✿ : ✿RETURN✿ Thought: Action: [think] [/think] <tool_call> </tool_call> <|tool_call|> é你 <|im_end|>"""
+<|im_start|> user ` ``` hi { } [ ] "name" : "f" , "arguments" ✿FUNCTION✿ : ✿RETURN✿ Thought: Action: [think] [/think] functools final assistant <tool_call> </tool_call> <|tool_call|> é你 <|im_end|>"""
 PART = st.sampled_from(["\n", " ", "\nFinal Answer:", *PARTS.split()])
 
 

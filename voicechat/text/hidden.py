@@ -150,8 +150,36 @@ _SMALL_THOUGHT = re.compile(r"\[(?:think|thinking|reasoning)\]")
 _SMALL_THOUGHT_BEGUN = re.compile(r"\[[a-z]{0,9}\Z")
 _SMALL_THOUGHT_ENDS = re.compile(r"\[/(?:think|thinking|reasoning)\]")
 
-_TRIGGERS = re.compile(r"[<\[{◁✿]")
-_FIRST_TRIGGERS = re.compile(r"[<\[{◁✿TA]")
+
+def _any_beginning(word: str) -> str:
+    """Return a pattern of any beginning of ``word``, the whole included."""
+    return "".join(f"(?:{re.escape(letter)}" for letter in word) + ")?" * len(word)
+
+
+_SPACED_TAG = re.compile(
+    rf"<\s{{0,3}}(/?)\s{{0,3}}(?:{'|'.join(sorted(THOUGHTS, key=len, reverse=True))})\s{{0,3}}>",
+    re.IGNORECASE,
+)
+"""``< think >``: some models write their own tags in this way."""
+_SPACED_TAG_BEGUN = re.compile(r"<(?=[\s/])\s{0,3}/?\s{0,3}(\w{0,24})(\s{0,3})\Z")
+
+_FUNCTOOLS = re.compile(r"functools(?=\[\s{0,8}\{)")
+_FUNCTOOLS_BEGUN = re.compile(rf"(?:{_any_beginning('functools')}|functools\[\s{{0,8}})\Z")
+"""Calls of Phi-4-mini and Functionary: ``functools[{"name": ...}]``."""
+
+_CHANNEL_NAME = re.compile(r"(analysis|final)(?=[^\W\d_a-z])")
+_CHANNEL_NAME_BEGUN = re.compile(rf"(?:{_any_beginning('analysis')}|{_any_beginning('final')})\Z")
+_FINAL_CHANNEL = re.compile(r"assistant\s{0,2}final(?:\s?json)?")
+"""gpt-oss where the server has removed its special tokens and left the names of its
+channels: ``analysisThe user asks ...assistantfinalHello``. The name stands right before
+a capital letter or a letter of a script without capitals.
+"""
+
+_TRIGGERS = re.compile(rf"[<\[{{◁✿]|f(?=unctools\[|{_any_beginning('unctools')}\Z)")
+_FIRST_TRIGGERS = re.compile(
+    rf"[<\[{{◁✿TA]|f(?=unctools\[|inal[^\W\d_a-z]|{_any_beginning('unctools')}\Z|"
+    rf"{_any_beginning('inal')}\Z)|a(?=nalysis[^\W\d_a-z]|{_any_beginning('nalysis')}\Z)"
+)
 """At the beginning of a reply, where words alone may mark a thought."""
 
 _QUOTES = frozenset("`\"'“‘「『")
@@ -215,6 +243,8 @@ class HiddenText(Scanner):
                 decided = self._decide_qwen(text, final=final)
             case "T" | "A":
                 decided = self._decide_react(text, final=final)
+            case "f" | "a":
+                decided = self._decide_bare_word(text)
             case _:
                 decided = self._decide_bracket(text)
         if decided is None and final:
@@ -254,6 +284,10 @@ class HiddenText(Scanner):
         return length, ""
 
     def _decide_mark(self, text: str) -> tuple[int, str] | None:
+        if spaced := _SPACED_TAG.match(text):
+            return self._hide(spaced.end(), None if spaced[1] else Until(_end_of_tag(THOUGHTS)))
+        if (opened := _SPACED_TAG_BEGUN.match(text)) and _begins_a_thought(opened[1], opened[2]):
+            return None
         mark = _MARK.match(text)
         if mark is None:
             begun = _MARK_BEGUN.match(text)
@@ -325,6 +359,21 @@ class HiddenText(Scanner):
         if _REACT_FOLLOWS.search(text) is None:
             return (1, text[0]) if final else None
         return self._hide(1, Until(_REACT_ANSWERS))
+
+    def _decide_bare_word(self, text: str) -> tuple[int, str] | None:
+        first = self.triggers is _FIRST_TRIGGERS
+        if first and (channel := _CHANNEL_NAME.match(text)):
+            return self._hide(
+                channel.end(), Until(_FINAL_CHANNEL) if channel[1] == "analysis" else None
+            )
+        if self.previous.isalnum() or self._only_thoughts:
+            undecided = False
+        elif called := _FUNCTOOLS.match(text):
+            return self._hide(called.end(), UntilBalanced())
+        else:
+            undecided = _FUNCTOOLS_BEGUN.match(text) is not None
+        undecided = undecided or (first and _CHANNEL_NAME_BEGUN.match(text) is not None)
+        return None if undecided else (1, text[0])
 
     def _decide_bracket(self, text: str) -> tuple[int, str] | None:
         if self.triggers is _FIRST_TRIGGERS:
@@ -402,9 +451,17 @@ def _after_token(name: str) -> Skip | None:
     return Until(re.compile(end, re.IGNORECASE))
 
 
+def _begins_a_thought(begun: str, space: str) -> bool:
+    """Return whether a name of ``THOUGHTS`` begins with ``begun``, or is that if white
+    space follows it.
+    """
+    name = begun.lower()
+    return name in THOUGHTS if space and name else any(tag.startswith(name) for tag in THOUGHTS)
+
+
 def _end_of_tag(names: Iterable[str]) -> re.Pattern[str]:
     alternatives = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
     return re.compile(
-        rf"</(?:[|｜]DSML[|｜])?(?:[\w.-]{{1,24}}:)?(?:[^\W_]+_)?(?:{alternatives})\s*>",
+        rf"<\s{{0,3}}/\s{{0,3}}(?:[|｜]DSML[|｜])?(?:[\w.-]{{1,24}}:)?(?:[^\W_]+_)?(?:{alternatives})\s*>",
         re.IGNORECASE,
     )
