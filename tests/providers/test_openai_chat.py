@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
+import orjson
 import pytest
 from aiohttp import web
 
@@ -17,7 +18,12 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
 )
 from voicechat.providers.openai import open_chat_model
-from voicechat.providers.openai_chat import OpenAIChatModel
+from voicechat.providers.openai_chat import (
+    PASS_BYTES,
+    PIECE_CHARACTERS,
+    OpenAIChatModel,
+    _written,
+)
 from voicechat.session.types import ToolCall
 
 pytestmark = pytest.mark.real_time
@@ -381,3 +387,37 @@ async def test_a_closed_model_says_so() -> None:
     async with talking() as (_, model):
         await model.aclose()
         assert (await failure(model)).kind is FailureKind.CONNECTIVITY
+
+
+async def test_a_long_request_is_written_in_pieces_while_others_run() -> None:
+    long = '"\n汉😀' * PIECE_CHARACTERS
+    body = {
+        "messages": [
+            {"role": "user", "content": long},
+            {"role": "user", "content": [{"type": "text", "text": long}], "name": None},
+            {},
+            {"role": "assistant", "content": None, "tool_calls": []},
+        ],
+        "temperature": 1.5,
+        "stop": ("a",),
+    }
+    passes = 0
+
+    async def others() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(others())
+        written = await _written(body)
+        running.cancel()
+    assert written == orjson.dumps(body | {"stop": ["a"]})
+    assert passes >= len(written) // (2 * PASS_BYTES)
+
+
+async def test_a_character_that_json_cannot_hold_is_refused_wherever_it_stands() -> None:
+    text = "a" * (PIECE_CHARACTERS + 1) + "\ud83d"
+    with pytest.raises(orjson.JSONEncodeError):
+        await _written({"messages": [{"role": "user", "content": text}]})

@@ -3,7 +3,7 @@ DashScope, OpenAI itself.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 import aiohttp
 import orjson
@@ -18,6 +18,11 @@ from voicechat.providers.thinking import ThinkingForm, in_form
 
 CLOSING_S = 1.0
 """How long to wait for the usage, and the rest of the body, once the reply is complete.
+"""
+PIECE_CHARACTERS = 64 * 1024
+PASS_BYTES = 256 * 1024
+"""How much of a request is written at once: 2 ms if every character is escaped. A REST
+request may have 8 MiB.
 """
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
@@ -66,7 +71,7 @@ class OpenAIChatModel(Provider):
         REJECTED for a request that cannot be written as JSON, BROKEN for an answer that
         exceeds a limit.
         """
-        asked = self._body(request)
+        asked = await self._body(request)
         stream = ChatStream(PROVIDER, starts_thinking=self._starts_thinking)
         body = CompletionBody()
         try:
@@ -86,7 +91,7 @@ class OpenAIChatModel(Provider):
         except SseError as error:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, str(error)) from error
 
-    def _body(self, request: ChatRequest) -> bytes:
+    async def _body(self, request: ChatRequest) -> bytes:
         """Return the request as JSON. Messages and options (including ``tools``) have
         OpenAI's form already.
 
@@ -101,7 +106,7 @@ class OpenAIChatModel(Provider):
         else:
             body.pop("stream_options", None)
         try:
-            return orjson.dumps(body, default=_plain)
+            return await _written(body)
         except orjson.JSONEncodeError as error:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the request is no JSON") from error
 
@@ -129,6 +134,49 @@ class _Pieces:
         except (TimeoutError, aiohttp.ClientError, OSError):
             self.given_up = True
             return b""
+
+
+async def _written(body: Mapping[str, object]) -> bytes:
+    """Write a request as JSON; other tasks run after each ``PASS_BYTES`` of it. Raises
+    ``orjson.JSONEncodeError``.
+    """
+    pieces, unbroken_bytes = [], 0
+    for piece in _json_pieces(body, levels=4):
+        pieces.append(piece)
+        unbroken_bytes += len(piece)
+        if unbroken_bytes > PASS_BYTES:
+            unbroken_bytes = 0
+            await asyncio.sleep(0)
+    return b"".join(pieces)
+
+
+def _json_pieces(value: object, levels: int) -> Iterator[bytes]:
+    """Write a value in pieces. ``levels``: request, messages, message, its parts."""
+    if isinstance(value, str) and len(value) > PIECE_CHARACTERS:
+        yield b'"'
+        for start in range(0, len(value), PIECE_CHARACTERS):
+            yield orjson.dumps(value[start : start + PIECE_CHARACTERS])[1:-1]
+        yield b'"'
+    elif levels and isinstance(value, Mapping) and not all(map(_is_short, value.values())):
+        between = b"{"
+        for key, item in value.items():
+            yield between + orjson.dumps(key) + b":"
+            yield from _json_pieces(item, levels - 1)
+            between = b","
+        yield b"}"
+    elif levels and isinstance(value, list | tuple) and value:
+        between = b"["
+        for item in value:
+            yield between
+            yield from _json_pieces(item, levels - 1)
+            between = b","
+        yield b"]"
+    else:
+        yield orjson.dumps(value, default=_plain)
+
+
+def _is_short(value: object) -> bool:
+    return len(value) <= PIECE_CHARACTERS if isinstance(value, str) else value is None
 
 
 def _plain(value: object) -> object:
