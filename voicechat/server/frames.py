@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.helpers import websocket_mask
+from aiohttp._websocket.models import WS_CLOSING_MESSAGE
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import WebSocketWriter
 from aiohttp.streams import EofStream
@@ -27,6 +28,11 @@ QUEUE_BYTES = 128 * 1024
 MESSAGE_OVERHEAD_BYTES = 128
 """Added to the size of each queued message, so that empty messages cannot fill the
 memory.
+"""
+DROPPED_BYTES = 16 * 1024 * 1024
+"""How much is read and dropped after our close frame: more than the buffers of both
+systems hold, so that a client that stops sending when it reads the frame is read to its
+end.
 """
 
 _FIN = 0x80
@@ -54,12 +60,38 @@ class MessageQueue:
         """
         self.on_read: Callable[[], None] = lambda: None
         """Called after a message has been received."""
+        self.client_closed = asyncio.Event()
+        """Set when the client has sent a close frame or closed the connection, or when
+        ``DROPPED_BYTES`` have been dropped.
+        """
+        self.broken = False
+        """Whether the client has broken the protocol: it is not parsed any further."""
         self.size_bytes = 0
         self.waiting: deque[tuple[WSMessage, int]] = deque()
         """Messages and their sizes, in order."""
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._over = False
+        self._dropping = False
+        self._dropped_bytes = 0
+
+    def drop_the_rest(self, last: WSMessage | None) -> None:
+        """Drop what is queued, and from now on everything that arrives. ``last`` is
+        received instead.
+        """
+        self.waiting.clear()
+        self.size_bytes = 0
+        if last is not None:
+            self.put_message(last, 0)
+        self.take_audio = lambda _: False
+        self._dropping = True
+        self.on_read()
+
+    def drop(self, size_bytes: int) -> None:
+        """Count what has been dropped."""
+        self._dropped_bytes += size_bytes
+        if self._dropped_bytes > DROPPED_BYTES:
+            self.client_closed.set()
 
     def feed_data(self, message: WSMessage, size_bytes: int) -> None:
         """Offer a message to ``take_audio``, or queue it."""
@@ -70,17 +102,24 @@ class MessageQueue:
     def put_message(self, message: WSMessage, size_bytes: int) -> None:
         """Queue a message with a payload of ``size_bytes``."""
         size_bytes += MESSAGE_OVERHEAD_BYTES
+        if message[0] is WSMsgType.CLOSE:
+            self.client_closed.set()
+        if self._dropping:
+            self.drop(size_bytes)
+            return
         self.waiting.append((message, size_bytes))
         self.size_bytes += size_bytes
         self._wake()
 
     def feed_eof(self) -> None:
         """Note that no more messages will come."""
+        self.client_closed.set()
         self._over = True
         self._wake()
 
     def set_exception(self, error: Exception) -> None:
         """Make ``read`` raise ``error`` once all queued messages have been received."""
+        self.broken = True
         self._error = error
         self._wake()
 
@@ -90,7 +129,8 @@ class MessageQueue:
         self._error = None
         self.take_audio = lambda _: False
         self.on_read = lambda: None
-        self.feed_eof()
+        self._over = True
+        self._wake()
 
     async def read(self) -> WSMessage:
         """Receive a message. Raises ``WebSocketError``, or ``EofStream`` at the end.
@@ -173,6 +213,7 @@ class FrameReader:
                 self._queue.put_message(WSMessage(WSMsgType.BINARY, frame, ""), len(frame))
             return False, b""
         if self._done:
+            self._queue.drop(len(data))
             return True, b""
         self._buffer += data
         if not self._paused:
@@ -227,6 +268,8 @@ class FrameReader:
         if self._done:
             self._buffer.clear()
             self._pause(False)
+            if self._eof:
+                self._queue.feed_eof()
         elif incomplete or not self._buffer:
             self._pause(self._is_full)
             if self._eof:
@@ -343,7 +386,13 @@ class FrameReader:
 
 
 class FramedWebSocket(web.WebSocketResponse):
-    """aiohttp's WebSocket with this module's parser."""
+    """aiohttp's WebSocket with this module's parser, and a close that is read.
+
+    aiohttp closes the connection as soon as its close frame is written if a task is
+    receiving, or after a protocol error. The system then resets the connection of a
+    client that is still sending, and the client loses the code and the reason. Here the
+    connection stays open until the client has closed it; see ``linger``.
+    """
 
     def __init__(
         self,
@@ -353,7 +402,7 @@ class FramedWebSocket(web.WebSocketResponse):
         write_ahead_bytes: int,
         protocols: Sequence[str] = (),
     ) -> None:
-        """``close_s`` bounds the closing handshake; ``write_ahead_bytes`` is aiohttp's
+        """``close_s`` bounds ``linger``; ``write_ahead_bytes`` is aiohttp's
         ``writer_limit``.
 
         ``protocols``: the supported subprotocols, the preferred one first.
@@ -362,13 +411,50 @@ class FramedWebSocket(web.WebSocketResponse):
             protocols=protocols,
             autoping=False,
             compress=False,  # deflate costs 107 KiB a connection and gains nothing on audio
-            timeout=close_s,
             writer_limit=write_ahead_bytes,
         )
         self._limit_bytes = limit_bytes
+        self._close_s = close_s
         self.queue = MessageQueue()
         self.hold_reading: Callable[[bool], None] = lambda _: None
         """See ``FrameReader.hold``. Does nothing before the connection is open."""
+
+    async def close(
+        self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
+    ) -> bool:
+        """Send a close frame, and drop what still comes. Return whether this call sent
+        it.
+
+        A pending ``receive`` ends. The connection is closed by ``linger``.
+        """
+        if self._writer is None:
+            raise RuntimeError("the connection is not open yet")
+        if self._closed:
+            return False
+        self._set_closed()
+        try:
+            await self._writer.close(code, message)
+        except ConnectionError:
+            self.queue.client_closed.set()
+        self.queue.drop_the_rest(WS_CLOSING_MESSAGE if self._waiting else None)
+        self.hold_reading(False)
+        return True
+
+    async def linger(self) -> None:
+        """If a close frame has been sent, wait until the client has closed, too, for
+        ``close_s`` at most, and close the connection.
+        """
+        transport = self._req.transport if self._req is not None else None
+        if not self._closed or transport is None:
+            return
+        if self.queue.broken and not transport.is_closing():
+            transport.write_eof()  # the client's close frame would not be found in its bytes
+        try:
+            async with asyncio.timeout(self._close_s):
+                await self.queue.client_closed.wait()
+            transport.close()
+        except TimeoutError:
+            transport.abort()
 
     def release_references(self) -> None:
         """Break the reference cycles through this object, once nothing is received any

@@ -251,6 +251,7 @@ class Mount:
             if caller is None:
                 response = await socket.open(request)
                 await self._greet(endpoint, handshake, socket, request)
+                await socket.linger()
                 return response
             principal = await self._authorise(request, _ACCESS[endpoint.kind])
             if isinstance(caller, _RejectedCaller):
@@ -272,6 +273,7 @@ class Mount:
                     raise  # not an upgrade request: the refusal is an HTTP response
                 response = await socket.open(request)
             await self._refuse(socket, self._refused(endpoint, refusal), refusal)
+        await socket.linger()
         return response
 
     async def _serve_stream(

@@ -121,13 +121,21 @@ class AiohttpSocket:
         await self._ws.ping()
 
     async def close(self, code: int, reason: str) -> None:
-        """Close with a code and a reason, cut to what a control frame holds."""
+        """Send a close frame with a code and a reason, cut to what it can hold."""
         cut = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         await self._ws.close(code=code, message=cut.encode(), drain=False)
 
     def abort(self) -> None:
-        """Close the connection at once, dropping unsent data."""
+        """Close the connection at once, dropping unsent data. After ``close`` it is
+        left to ``linger``.
+        """
         self._ws.release_references()
-        if self._transport is not None:
+        if self._transport is not None and not self._ws.closed:
             self._transport.abort()
-            self._transport = None
+        self._transport = None
+
+    async def linger(self) -> None:
+        """Let the client read a close frame that was sent: wait for its answer, for
+        ``close_ms`` at most, and close the connection.
+        """
+        await self._ws.linger()
