@@ -8,13 +8,16 @@ import gc
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from voicechat.config.sections import AdmissionConfig
 from voicechat.processes.forked import ForkedStream, ForkServer
+from voicechat.server.load_signals import LoadLimits
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 # A machine that is busy with something else is no fault of a test, and the same tree
@@ -141,13 +144,23 @@ def _no_models_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _servers_start_quickly() -> Iterator[None]:
-    """Let the servers that run in the tests' own process decode on demand, and read the
-    voice model once for all.
+def _servers_start_quickly_and_admit_everybody() -> Iterator[None]:
+    """Let the servers that run in the tests' own process decode on demand, read the
+    voice model once for all, and refuse nobody because the machine is busy with
+    something else. A configuration that says who is admitted is kept.
     """
     serve = sys.modules.get("voicechat.server.serve")
     with pytest.MonkeyPatch.context() as patch:
         if serve is not None:
+            load_limits = serve.load_limits
+
+            def generous(config: AdmissionConfig) -> LoadLimits:
+                limits: LoadLimits = load_limits(config)
+                if config.model_fields_set:
+                    return limits
+                return replace(limits, unquestioned_sessions=1_000_000)
+
+            patch.setattr(serve, "load_limits", generous)
             command = serve.open_decoding()._command
             patch.setattr(serve, "open_decoding", lambda: OnDemand(command))
             patch.setattr(serve, "open_silero", functools.cache(serve.open_silero))

@@ -150,7 +150,7 @@ async def test_an_error_inside_the_context_comes_out_as_itself_and_the_socket_is
         with pytest.raises(LookupError):
             async with connect(url, key="k"):
                 raise LookupError("of the caller")
-        await asyncio.wait_for(closed.wait(), 2)
+        await asyncio.wait_for(closed.wait(), 30)
 
 
 async def test_the_client_keeps_the_connection_alive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class Port:
         async with (
             self.port.listening() as number,
             AsyncTcpClient("127.0.0.1", number) as client,
-            asyncio.timeout(20),
+            asyncio.timeout(30),
         ):
             yield client
         assert self.recognizer.open == self.synthesizer.open == 0
@@ -210,7 +210,7 @@ async def test_audio_without_an_end_is_stopped() -> None:
 )
 async def test_garbage_ends_the_connection(garbage: bytes) -> None:
     port = Port()
-    async with port.port.listening() as number, asyncio.timeout(20):
+    async with port.port.listening() as number, asyncio.timeout(30):
         reader, writer = await asyncio.open_connection("127.0.0.1", number)
         writer.write(garbage)
         writer.write_eof()

@@ -80,7 +80,7 @@ class Session:
             await self.audio.room()
 
     async def until(self, kind: type[Event], stream: int) -> Event:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:  # the events come from another process, in its own time
                 for event in self.events:
                     if isinstance(event, kind) and getattr(event, "stream", None) == stream:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.real_time
 
 SPEECH = b"\x01\x00" * 16 * 300  # 300 ms: three words
 SILENCE = bytes(32 * 400)
-DEADLINE_S = 20
+DEADLINE_S = 30
 
 
 @asynccontextmanager

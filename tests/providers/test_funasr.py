@@ -318,7 +318,7 @@ async def test_a_certificate_that_nobody_signed(certified: ssl.SSLContext) -> No
     handle = CppServer().handle
     async with (
         leaving_nothing(),
-        asyncio.timeout(20),
+        asyncio.timeout(30),
         serve(handle, "127.0.0.1", 0, ssl=certified, close_timeout=0.1) as listening,
     ):
         url = f"wss://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}"

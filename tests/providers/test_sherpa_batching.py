@@ -50,7 +50,7 @@ class Decoder:
         self.threads.add(threading.current_thread().name)
         self.batches.append([job.name for job in jobs])
         self.began.release()
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=30)
         if any(map(self._spoil, jobs)):
             raise RuntimeError("the model said something private")
         for job in jobs:

@@ -161,7 +161,7 @@ class GatedModel:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         while True:
-            assert self.gate.acquire(timeout=10)
+            assert self.gate.acquire(timeout=30)
             if not callback(np.zeros(80, np.float32), 0.5):
                 break
         self.stopped.append(text)

@@ -85,8 +85,8 @@ class Live:
             )
 
     async def until(self, happened: "Any") -> None:
-        """Wait until ``happened()``, for two seconds at most."""
-        async with asyncio.timeout(2):
+        """Wait until ``happened()``, for thirty seconds at most."""
+        async with asyncio.timeout(30):
             while not happened():  # noqa: ASYNC110 - what is waited for has no event: it is a fake's counter
                 await asyncio.sleep(0.005)
 

@@ -218,7 +218,7 @@ async def raw(server: Server, head: str, *pieces: bytes, close: bool = False) ->
     if close:
         writer.write_eof()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await reader.readline()
     finally:
         writer.close()

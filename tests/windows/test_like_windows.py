@@ -48,6 +48,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(HERE / "like_windows"),
         "VOICECHAT_DATA_DIR": str(folder / "data"),
         "VOICECHAT_API_KEY": KEY,
+        "VOICECHAT_ADMISSION__UNQUESTIONED_SESSIONS": "1000000",
     }
 
 

@@ -169,6 +169,8 @@ port = {port}
 workers = {workers}
 drain_s = 20.0
 {server}
+[admission]
+unquestioned_sessions = 1000000
 [asr.default]
 provider = "worker_services:open_recognizer"
 folder = "{folder}"
