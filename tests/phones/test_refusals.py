@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import uuid
+from contextlib import aclosing
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,14 @@ from voicechat.audio.speech_level import SpeechLevel
 from voicechat.dialects.audiosocket import AudioSocketEndpoint
 from voicechat.dialects.base import Frame, Refused
 from voicechat.dialects.media_streams.endpoint import VENDORS, MediaStreamsEndpoint
-from voicechat.errors import Status
-from voicechat.providers.interfaces import SynthesizerProvider
+from voicechat.errors import FailureKind, Status
+from voicechat.providers.espeak import open_synthesizer
 from voicechat.server.refusal_speech import MOST_SPOKEN, RefusalSpeech
 from voicechat.session.fallback_message import FallbackMessage
-from voicechat.testing.scripted import ScriptedSynthesizer
+from voicechat.testing.scripted import Failure, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
 
 APOLOGY = FallbackMessage()
-
-
-class Scripted(ScriptedSynthesizer, SynthesizerProvider):
-    """One that needs no thread."""
 
 
 def tone(rate_hz: int) -> bytes:
@@ -76,7 +73,8 @@ def test_asterisk_gets_it_frame_by_frame_and_is_hung_up_on() -> None:
 async def test_the_apology_is_ready_in_both_languages_at_the_level_of_a_line() -> None:
     speech = RefusalSpeech(APOLOGY)
     assert speech.speech(Status.AT_CAPACITY, "en") is None, "before it is prepared"
-    await speech.prepare()
+    async with aclosing(open_synthesizer()) as synthesizer:
+        await speech.prepare(synthesizer)
     spoken = {language: speech.speech(Status.NOT_FOUND, language) for language in ("", "zh-CN")}
     said = []
     for give in spoken.values():
@@ -91,14 +89,17 @@ async def test_the_apology_is_ready_in_both_languages_at_the_level_of_a_line() -
     assert said[0] != said[1]
     for status in (Status.NOT_AUTHORISED, Status.MALFORMED, Status.TIMEOUT):
         assert speech.speech(status, "en") is None
+    broken = RefusalSpeech(APOLOGY)
+    await broken.prepare(ScriptedSynthesizer(failure=Failure(0, FailureKind.BROKEN)))
+    assert broken.speech(Status.AT_CAPACITY, "en") is None
     silent = RefusalSpeech(None)
-    await silent.prepare()
+    await silent.prepare(ScriptedSynthesizer())
     assert silent.speech(Status.AT_CAPACITY, "en") is None
 
 
 async def test_it_is_sent_at_its_pace_until_the_server_stops() -> None:
-    speech = RefusalSpeech(APOLOGY, Scripted)
-    await speech.prepare()
+    speech = RefusalSpeech(APOLOGY)
+    await speech.prepare(ScriptedSynthesizer())
     refused = Refused(spoken=tuple((str(n),) for n in range(50)), pause_ms=20)
     loop, socket = asyncio.get_running_loop(), MemorySocket()
     begun_s = loop.time()

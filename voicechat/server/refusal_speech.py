@@ -10,12 +10,13 @@ from voicechat.audio.resample import Resampler
 from voicechat.audio.speech_level import LevelControl, SpeechLevel
 from voicechat.dialects.base import Refused
 from voicechat.dialects.telephony import LEVEL_DBOV
-from voicechat.errors import ConfigError, ProviderError, Status
-from voicechat.providers import espeak
-from voicechat.providers.interfaces import SynthesizerProvider, VoiceOptions
+from voicechat.errors import ProviderError, Status
+from voicechat.providers.interfaces import SpeechSynthesizer, VoiceOptions
 from voicechat.runtime.socket import Socket
 from voicechat.session.fallback_message import FallbackMessage
 
+PREPARE_S = 10.0
+"""A synthesiser that takes longer for two sentences is none to wait for."""
 MOST_SPOKEN = 50
 """Callers who are apologised to at once; others are refused without a word. Each costs
 50 small messages a second at most.
@@ -27,18 +28,13 @@ _log = logging.getLogger(__name__)
 
 
 class RefusalSpeech:
-    """The apology in both languages, as samples. Before ``prepare``, and where the
-    embedded synthesiser is left out, callers are refused without a word.
+    """The apology in both languages, as samples. Before ``prepare`` callers are refused
+    without a word.
     """
 
-    def __init__(
-        self,
-        apology: FallbackMessage | None = None,
-        open_synthesizer: Callable[[], SynthesizerProvider] = espeak.open_synthesizer,
-    ) -> None:
-        """None: nothing is said. ``open_synthesizer`` opens whose voice it is."""
+    def __init__(self, apology: FallbackMessage | None = None) -> None:
+        """None: nothing is said."""
         self._apology = apology
-        self._open_synthesizer = open_synthesizer
         self._spoken: dict[tuple[str, int], bytes] = {}
         """s16le mono by text and rate. The rates are those of telephone lines."""
         self._rate_hz = 0
@@ -46,26 +42,22 @@ class RefusalSpeech:
         self._speaking = 0
         self._stopped = asyncio.Event()
 
-    async def prepare(self) -> None:
-        """Speak both sentences once; takes some 50 ms."""
+    async def prepare(self, synthesizer: SpeechSynthesizer) -> None:
+        """Let the synthesiser speak both sentences once, within ``PREPARE_S``. If it
+        fails, that is logged, and refused callers hear nothing.
+        """
         if self._apology is None:
             return
         try:
-            synthesizer = self._open_synthesizer()
-        except ConfigError as error:
-            _log.info("refused callers hear no apology: %s", error)
-            return
-        try:
-            for text in (self._apology.zh, self._apology.en):
-                pcm = bytearray()
-                async for chunk in synthesizer.synthesize(text, VoiceOptions()):
-                    pcm += chunk.pcm
-                    self._rate_hz = chunk.rate_hz
-                self._spoken[text, self._rate_hz] = self._levelled(bytes(pcm))
-        except ProviderError as error:
-            _log.warning("refused callers hear no apology: %s", error)
-        finally:
-            await synthesizer.aclose()
+            async with asyncio.timeout(PREPARE_S):
+                for text in (self._apology.zh, self._apology.en):
+                    pcm = bytearray()
+                    async for chunk in synthesizer.synthesize(text, VoiceOptions()):
+                        pcm += chunk.pcm
+                        self._rate_hz = chunk.rate_hz
+                    self._spoken[text, self._rate_hz] = self._levelled(bytes(pcm))
+        except (ProviderError, TimeoutError) as error:
+            _log.warning("refused callers of a telephone hear no apology: %r", error)
 
     def _levelled(self, pcm: bytes) -> bytes:
         level = SpeechLevel()

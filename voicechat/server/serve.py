@@ -5,7 +5,7 @@ import logging
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ async def serving(
             if parts.decoding is not None:
                 await parts.decoding.start()
             await services.start()
-            await parts.refusal_speech.prepare()
+            await _prepare_apology(parts.refusal_speech, config, services)
             await parts.transcriber.start()
             health.phase = Phase.READY
             with (
@@ -319,6 +319,19 @@ async def _offering_wyoming(
     )
     async with port.listening() as number:
         yield number
+
+
+async def _prepare_apology(speech: RefusalSpeech, config: Config, services: Services) -> None:
+    """Prepare what refused callers of a telephone hear: in the embedded voice, which
+    costs nothing, unless the configuration does without it.
+    """
+    if all(service.provider != "espeak" for service in config.tts.values()):
+        await speech.prepare(services.synthesizers["default"])
+        return
+    from voicechat.providers.espeak import open_synthesizer  # GPL-3: not where it is left out
+
+    async with aclosing(open_synthesizer()) as synthesizer:
+        await speech.prepare(synthesizer)
 
 
 class _WhenStarted:
