@@ -1,6 +1,9 @@
 """The webhooks of telephone providers: who may ask, and what is answered."""
 
+import base64
+import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,8 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import aiohttp
+import jwt
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -17,8 +22,19 @@ from websockets.typing import Subprotocol
 
 from tests.phones.service import CONFIG, KEY, phone_server
 from voicechat.cli import main
+from voicechat.config import PhoneConfig
+from voicechat.errors import ConfigError
 from voicechat.server.phone.answers import PROVIDERS, Incoming, StreamAddress
-from voicechat.server.phone.signatures import is_from_plivo, is_from_twilio
+from voicechat.server.phone.signatures import (
+    FRESH_S,
+    SETTINGS,
+    SignedRequest,
+    checks_of,
+    is_from_plivo,
+    is_from_twilio,
+    telnyx_check,
+    vonage_check,
+)
 from voicechat.server.serve import Running
 from voicechat.session.types import ToolCall
 from voicechat.store.handovers import LIFE_S, Handovers
@@ -107,6 +123,84 @@ def test_plivos_own_library_agrees_about_signatures(
     assert not signed(signatures=f"AAAA{signature[4:]}")
     assert not signed(signatures="")
     assert not is_from_plivo("0123456789abcdef", url, [("To", "1")], "12345", signature)
+
+
+TELNYX_KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+TELNYX_PUBLIC = base64.b64encode(TELNYX_KEY.public_key().public_bytes_raw()).decode()
+BODY = b"CallSid=CA1&To=%2B4930&From=%2B4940"
+NOW_S = 1_800_000_000
+
+
+def telnyx_headers(body: bytes = BODY, timestamp: str = str(NOW_S)) -> dict[str, str]:
+    signature = TELNYX_KEY.sign(timestamp.encode() + b"|" + body)
+    return {
+        "Telnyx-Signature-Ed25519": base64.b64encode(signature).decode(),
+        "Telnyx-Timestamp": timestamp,
+    }
+
+
+def request_of(headers: Mapping[str, str], body: bytes = BODY, now_s: float = 0) -> SignedRequest:
+    return SignedRequest(PUBLIC, (), body, headers, now_s or NOW_S)
+
+
+def test_telnyx_is_known_by_its_key_and_the_time() -> None:
+    check, good = telnyx_check(TELNYX_PUBLIC), telnyx_headers()
+    assert check(request_of(good))
+    assert check(request_of(good, now_s=NOW_S + FRESH_S))
+    assert check(request_of(telnyx_headers(b""), b"")), "a request without a body"
+    assert not check(request_of(good, BODY + b"x"))
+    assert not check(request_of(good, now_s=NOW_S + FRESH_S + 1)), "stale"
+    assert not check(request_of(good, now_s=NOW_S - FRESH_S - 1)), "of the future"
+    assert not check(request_of({**good, "Telnyx-Timestamp": str(NOW_S + 1)}))
+    for timestamp in ("", "now", "-5", "1" * 5_000, "\u0661\u0662", f"{NOW_S}.0"):
+        assert not check(request_of(telnyx_headers(timestamp=timestamp)))
+    for signature in ("", "*", "AAAA", "\udcff", good["Telnyx-Signature-Ed25519"][:-4] + "AAA="):
+        assert not check(request_of({**good, "Telnyx-Signature-Ed25519": signature}))
+    other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    assert not telnyx_check(base64.b64encode(other).decode())(request_of(good))
+    for wrong in ("short", base64.b64encode(b"x" * 31).decode()):
+        with pytest.raises(ConfigError, match=r"phone\.telnyx_public_key"):
+            telnyx_check(wrong)
+
+
+def vonage_headers(
+    secret: str = SECRET, algorithm: str = "HS256", **claims: object
+) -> dict[str, str]:
+    made = {"iat": NOW_S, "iss": "Vonage", "payload_hash": hashlib.sha256(BODY).hexdigest()}
+    token = jwt.encode({**made, **claims}, secret, algorithm=algorithm)
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_vonage_is_known_by_its_token_over_the_body() -> None:
+    check = vonage_check(SECRET)
+    assert check(request_of(vonage_headers()))
+    assert check(request_of(vonage_headers(), now_s=NOW_S + FRESH_S))
+    assert check(request_of(vonage_headers(), b"")), "GET has no body"
+    assert not check(request_of(vonage_headers(), BODY + b"x"))
+    assert not check(request_of(vonage_headers(), now_s=NOW_S + FRESH_S + 1)), "stale"
+    assert not check(request_of(vonage_headers("another secret, just as long as it"))), "forged"
+    assert not vonage_check(SECRET * 2)(request_of(vonage_headers(SECRET * 2, "HS512")))
+    assert not check(request_of(vonage_headers("", "none"))), "not signed"
+    for claims in ({"iat": "now"}, {"iat": None}, {"payload_hash": 7}, {"payload_hash": ""}):
+        assert not check(request_of(vonage_headers(**claims)))
+    good = vonage_headers()["Authorization"]
+    for written in ("", "Bearer", "Bearer x.y.z", good.removeprefix("Bearer "), good + "x"):
+        assert not check(request_of({"Authorization": written}))
+
+
+def test_only_providers_with_a_secret_are_known_by_signatures() -> None:
+    assert checks_of(PhoneConfig()) == {}
+    secrets = {
+        "twilio_auth_token": SECRET,
+        "plivo_auth_token": SECRET,
+        "telnyx_public_key": TELNYX_PUBLIC,
+        "vonage_signature_secret": SECRET,
+    }
+    assert set(secrets) == set(SETTINGS.values())
+    checks = checks_of(PhoneConfig(**secrets))
+    assert set(checks) == set(SETTINGS)
+    assert not any(check(request_of({})) for check in checks.values())
+    assert SECRET not in repr(PhoneConfig(**secrets))
 
 
 HOSTILE = Incoming(call_id='<&"', called='"/><Dial>+1900</Dial>', caller="</Response>")
@@ -290,6 +384,39 @@ async def test_forged_webhooks_are_refused_and_every_other_provider_needs_a_key(
 
 
 @pytest.mark.real_time
+@pytest.mark.long
+async def test_telnyx_and_vonage_get_in_by_their_signatures_alone(tmp_path: Path) -> None:
+    toml = f"""
+    [phone]
+    public_url = "{PUBLIC}"
+    telnyx_public_key = "{TELNYX_PUBLIC}"
+    vonage_signature_secret = "{SECRET}"
+    {CONFIG}
+    """
+    body = b'{"uuid": "U1", "to": "4930", "from": "4940"}'
+    now_s = int(time.time())
+    as_json = {"Content-Type": "application/json"}
+    hashed = hashlib.sha256(body).hexdigest()
+    good = {
+        "telnyx": telnyx_headers(body, str(now_s)),
+        "vonage": vonage_headers(iat=now_s, payload_hash=hashed),
+    }
+    async with phone_server(tmp_path, toml=toml) as server, asking(server) as client:
+        for name, headers in good.items():
+            path = f"/phone/{name}/voice/hotel"
+            async with client.post(path, data=body, headers={**as_json, **headers}) as answer:
+                assert answer.status == 200
+                assert f"wss://voice.example.org/phone/{name}/stream/hotel" in await answer.text()
+            for forged in ({}, {"Authorization": f"Bearer {KEY}"}):
+                async with client.post(path, data=body, headers={**as_json, **forged}) as answer:
+                    assert answer.status == 401
+                    assert f"phone.{SETTINGS[name]}" in await answer.text()
+            changed = body.replace(b"4930", b"1900")
+            async with client.post(path, data=changed, headers={**as_json, **headers}) as answer:
+                assert answer.status == 401
+
+
+@pytest.mark.real_time
 async def test_a_caller_hears_an_apology_when_there_is_no_place(tmp_path: Path) -> None:
     toml = SIGNED.replace("[server]", "[server]\nmax_sessions = 1").replace(
         "[agents.hotel]", '[agents.hotel]\nlanguage = "zh-CN"'
@@ -312,7 +439,7 @@ def test_the_command_prints_what_to_paste_where(capsys: pytest.CaptureFixture[st
     for name in PROVIDERS:
         assert main(["phone", name, "--public-url", PUBLIC + "/", "--agent", "hotel"]) == 0
         printed = capsys.readouterr().out
-        key = "" if name in ("twilio", "plivo") else "?token=KEY"
+        key = "" if name in SETTINGS else "?token=KEY"
         assert f"\n{PUBLIC}/phone/{name}/voice/hotel{key}\n" in printed
         assert f'public_url = "{PUBLIC}"' in printed
     assert main(["phone", "audiosocket", "--agent", "hotel"]) == 0

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from voicechat.cli.command import EXIT_OK, EXIT_USAGE, CliCommand, CommandError
 from voicechat.dialects.audiosocket.endpoint import PORT
 from voicechat.server.phone.answers import PROVIDERS
+from voicechat.server.phone.signatures import SETTINGS
 
 _URL = re.compile(r"https?://[^/?#\s]+(?:/[^?#\s]*)?")
 _PLACES = {
@@ -14,17 +15,26 @@ _PLACES = {
     "Webhook, HTTP POST",
     "telnyx": "Voice > Programmable Voice > TeXML applications: the voice URL, POST",
     "plivo": "Voice > Applications: the primary answer URL, POST",
-    "vonage": "Applications > the application > Voice: the answer URL, GET or POST",
+    "vonage": "Applications > the application > Voice: the answer URL, POST",
     "jambonz": "Applications > the application: the calling webhook, POST",
     "exotel": "App Bazaar > the flow > Voicebot applet: the URL",
 }
 """Where a provider's console takes the address of a webhook."""
+_SECRETS = {
+    "twilio": "the auth token of the console's first page",
+    "plivo": "the auth token of the console's first page",
+    "telnyx": "the public key of the account's keys and credentials (needs pip install "
+    "'voicechat[phones]')",
+    "vonage": "the signature secret of the account's settings (needs pip install "
+    "'voicechat[phones]')",
+}
+"""What checks the signatures of a provider, and where it is found."""
 _SIGNED = """\
-and in voicechat.toml, with the auth token of the console's first page:
+and in voicechat.toml, with {secret}:
 
 [phone]
 public_url = "{public_url}"
-{provider}_auth_token = "..."
+{setting} = "..."
 """
 _WITH_KEY = """\
 where KEY is one of its own (voicechat keys create --name {provider} --endpoint conversation);
@@ -79,9 +89,11 @@ def instructions(line: str, public_url: str, agent: str = "") -> str:
             EXIT_USAGE,
         )
     behind = f"/{quote(agent, safe='')}" if agent else ""
-    signed = line in ("twilio", "plivo")
-    key = "" if signed else "?token=KEY"
-    rest = (_SIGNED if signed else _WITH_KEY).format(public_url=base, provider=line)
+    if line in SETTINGS:
+        key, secret, setting = "", _SECRETS[line], SETTINGS[line]
+        rest = _SIGNED.format(public_url=base, secret=secret, setting=setting)
+    else:
+        key, rest = "?token=KEY", _WITH_KEY.format(public_url=base, provider=line)
     where = f"In {line.capitalize()}'s console, {_PLACES[line]}:"
     return f"{where}\n\n{base}/phone/{line}/voice{behind}{key}\n\n{rest}"
 

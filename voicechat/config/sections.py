@@ -230,6 +230,14 @@ class PhoneConfig(ConfigSection):
     """The account's auth token, which checks the signature of Plivo's webhooks; empty:
     they need a key.
     """
+    telnyx_public_key: str = ""
+    """The account's public key, as its portal shows it, which checks the signature of
+    Telnyx' webhooks; empty: they need a key. Needs `voicechat[phones]`.
+    """
+    vonage_signature_secret: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
+    """The account's signature secret, which checks the signature of Vonage's webhooks;
+    empty: they need a key. Needs `voicechat[phones]`.
+    """
 
 
 class WyomingConfig(ConfigSection):

@@ -10,6 +10,10 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape, quoteattr
 
 XML, JSON = "application/xml", "application/json"
+LINE_HZ = 8_000
+"""The rate that is asked for where there is a choice: a telephone has no more, and a
+recogniser is told by it that its speech ends at 4 kHz.
+"""
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
 
 
@@ -156,7 +160,7 @@ class Vonage(PhoneProvider):
         endpoint = {
             "type": "websocket",
             "uri": stream.url,
-            "content-type": "audio/l16;rate=16000",
+            "content-type": f"audio/l16;rate={LINE_HZ}",
             "headers": headers,
         }
         ask = {"action": "notify", "payload": {"over": True}, "eventUrl": [stream.after_url]}
@@ -218,10 +222,10 @@ class Jambonz(PhoneProvider):
             "verb": "listen",
             "url": stream.url,
             "actionHook": stream.after_url,
-            "sampleRate": 16_000,
+            "sampleRate": LINE_HZ,
             "mixType": "mono",
             "passDtmf": True,
-            "bidirectionalAudio": {"enabled": True, "streaming": True, "sampleRate": 16_000},
+            "bidirectionalAudio": {"enabled": True, "streaming": True, "sampleRate": LINE_HZ},
             "metadata": {"token": stream.token, "called": call.called, "caller": call.caller},
         }
         return json.dumps([{"verb": "answer"}, listen])

@@ -1,12 +1,85 @@
 """Whether a request comes from the provider that it says it comes from."""
 
 import base64
+import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from voicechat.config import PhoneConfig
+from voicechat.errors import ConfigError
+
+FRESH_S = 300
+"""A signature with a time is valid so long before and after it, as in the providers'
+own libraries.
+"""
+PLIVO_NONCE = "X-Plivo-Signature-V3-Nonce"
+TELNYX_TIMESTAMP = "Telnyx-Timestamp"
+HEADERS: Mapping[str, str] = {
+    "twilio": "X-Twilio-Signature",
+    "plivo": "X-Plivo-Signature-V3",
+    "telnyx": "Telnyx-Signature-Ed25519",
+    "vonage": "Authorization",
+}
+"""The header that holds a provider's signature."""
+SETTINGS: Mapping[str, str] = {
+    "twilio": "twilio_auth_token",
+    "plivo": "plivo_auth_token",
+    "telnyx": "telnyx_public_key",
+    "vonage": "vonage_signature_secret",
+}
+"""The key of ``[phone]`` that checks it."""
 _PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What signatures are made of."""
+
+    url: str
+    """The address as the provider called it."""
+    form: Sequence[tuple[str, str]]
+    body: bytes
+    headers: Mapping[str, str]
+    """Whose names have any case, as in aiohttp."""
+    now_s: float
+    """Unix time."""
+
+
+Check: TypeAlias = Callable[[SignedRequest], bool]
+
+
+def checks_of(config: PhoneConfig) -> dict[str, Check]:
+    """Return what checks the requests of each provider whose secret is configured.
+
+    Raises ``ConfigError`` for a key that is none, and where ``voicechat[phones]`` is
+    needed and not installed.
+    """
+    checks: dict[str, Check] = {}
+    if config.twilio_auth_token:
+        checks["twilio"] = partial(_twilio_check, config.twilio_auth_token)
+    if config.plivo_auth_token:
+        checks["plivo"] = partial(_plivo_check, config.plivo_auth_token)
+    if config.telnyx_public_key:
+        checks["telnyx"] = telnyx_check(config.telnyx_public_key)
+    if config.vonage_signature_secret:
+        checks["vonage"] = vonage_check(config.vonage_signature_secret)
+    return checks
+
+
+def _twilio_check(auth_token: str, request: SignedRequest) -> bool:
+    signature = request.headers.get(HEADERS["twilio"], "")
+    return is_from_twilio(auth_token, request.url, request.form, signature)
+
+
+def _plivo_check(auth_token: str, request: SignedRequest) -> bool:
+    nonce = request.headers.get(PLIVO_NONCE, "")
+    signatures = request.headers.get(HEADERS["plivo"], "")
+    return is_from_plivo(auth_token, request.url, request.form, nonce, signatures)
 
 
 def is_from_twilio(
@@ -49,6 +122,81 @@ def is_from_plivo(
     expected = base64.b64encode(hmac.new(auth_token.encode(), signed, hashlib.sha256).digest())
     offered = signatures.encode("utf-8", "surrogateescape").split(b",")
     return any(hmac.compare_digest(expected, each.strip()) for each in offered)
+
+
+def telnyx_check(public_key: str) -> Check:
+    """Return what checks Telnyx' ``Telnyx-Signature-Ed25519``: the Ed25519 signature,
+    in base64, of the time in ``Telnyx-Timestamp``, ``|`` and the body.
+
+    Source: developers.telnyx.com/docs/development/api-fundamentals/webhooks. Raises
+    ``ConfigError``.
+    """
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError as error:
+        raise _needs_extra("telnyx_public_key") from error
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
+    except ValueError as error:  # of binascii as well
+        raise ConfigError(
+            "phone.telnyx_public_key: is not the 32 bytes of an Ed25519 key in base64"
+        ) from error
+
+    def is_from_telnyx(request: SignedRequest) -> bool:
+        timestamp = request.headers.get(TELNYX_TIMESTAMP, "")
+        if not (timestamp.isdecimal() and timestamp.isascii()):
+            return False
+        if len(timestamp) > 12 or abs(request.now_s - int(timestamp)) > FRESH_S:
+            return False
+        try:
+            signature = base64.b64decode(request.headers.get(HEADERS["telnyx"], ""), validate=True)
+            key.verify(signature, timestamp.encode() + b"|" + request.body)
+        except (binascii.Error, ValueError, InvalidSignature):
+            return False
+        return True
+
+    return is_from_telnyx
+
+
+def vonage_check(secret: str) -> Check:
+    """Return what checks Vonage's ``Authorization``: a JWT, signed with HMAC-SHA256,
+    that holds when it was made and the SHA-256 of the body.
+
+    Nothing in it covers the query, so with GET it says who asks, not what. Source:
+    developer.vonage.com/en/getting-started/concepts/webhooks. Raises ``ConfigError``.
+    """
+    try:
+        import jwt
+    except ImportError as error:
+        raise _needs_extra("vonage_signature_secret") from error
+
+    def is_from_vonage(request: SignedRequest) -> bool:
+        scheme, _, token = request.headers.get(HEADERS["vonage"], "").partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        try:
+            claims = jwt.decode(
+                token.strip(),
+                secret,
+                algorithms=["HS256"],
+                options={"require": ["iat"], "verify_aud": False, "verify_iat": False},
+            )
+        except jwt.InvalidTokenError:
+            return False
+        made_s, hashed = claims["iat"], claims.get("payload_hash", "")
+        if not isinstance(made_s, int) or abs(request.now_s - made_s) > FRESH_S:
+            return False
+        if not request.body:
+            return True
+        expected = hashlib.sha256(request.body).hexdigest()
+        return isinstance(hashed, str) and hmac.compare_digest(expected.encode(), hashed.encode())
+
+    return is_from_vonage
+
+
+def _needs_extra(key: str) -> ConfigError:
+    return ConfigError(f"phone.{key}: needs pip install 'voicechat[phones]'")
 
 
 def _digest(auth_token: str, text: str) -> bytes:

@@ -5,7 +5,7 @@ telephone system of one's own.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
@@ -15,12 +15,13 @@ from aiohttp import hdrs, web
 from voicechat.agents import Agents, Arrival
 from voicechat.config import PhoneConfig
 from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.admission import Admission
 from voicechat.server.auth import Principal
 from voicechat.server.mount import Authorise
 from voicechat.server.origins import Origins
 from voicechat.server.phone.answers import PROVIDERS, PhoneProvider, StreamAddress
-from voicechat.server.phone.signatures import is_from_plivo, is_from_twilio
+from voicechat.server.phone.signatures import HEADERS, SETTINGS, SignedRequest, checks_of
 from voicechat.server.rest.failures import answering_by_contract
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.store.access import ApiEndpoint, Scope
@@ -35,9 +36,6 @@ TOKEN_LIFE_S = 60
 """A provider opens the stream within a second of the webhook."""
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 500
-_SIGNATURES = {"twilio": "X-Twilio-Signature", "plivo": "X-Plivo-Signature-V3"}
-"""The header that holds a provider's signature."""
-PLIVO_NONCE = "X-Plivo-Signature-V3-Nonce"
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ class PhoneWebhooks:
     ) -> None:
         """``issue_token`` is `Authoriser.issue_token`."""
         self._config = config
-        self._secrets = _secrets(config)
+        self._checks = checks_of(config)
         self._authorise = authorise
         self._issue_token = issue_token
         self._admission = admission
@@ -143,24 +141,19 @@ class PhoneWebhooks:
 
     def _signs(self, request: web.Request) -> bool:
         """Whether requests of this provider are known by their signature."""
-        return bool(self._secrets.get(request.match_info["provider"]))
+        return request.match_info["provider"] in self._checks
 
-    def _check_signature(self, request: web.Request, form: Iterable[tuple[str, str]]) -> None:
+    def _check_signature(
+        self, request: web.Request, form: Sequence[tuple[str, str]], body: bytes
+    ) -> None:
         """Raises AdmissionError unless the provider has signed the request."""
         name = request.match_info["provider"]
-        secret, url = self._secrets[name], self._base_url(request) + request.raw_path
-        signature = request.headers.get(_SIGNATURES[name], "")
-        if name == "twilio":
-            signed = is_from_twilio(secret, url, form, signature)
-        else:
-            signed = is_from_plivo(
-                secret, url, form, request.headers.get(PLIVO_NONCE, ""), signature
-            )
-        if not signed:
+        url = self._base_url(request) + request.raw_path
+        if not self._checks[name](SignedRequest(url, form, body, request.headers, unix_s())):
             raise AdmissionError(
                 Status.NOT_AUTHORISED,
-                f"{_SIGNATURES[name]}: is not that of this address; check "
-                f"phone.{name}_auth_token and phone.public_url",
+                f"{HEADERS[name]}: is not the signature of this request; check "
+                f"phone.{SETTINGS[name]}, phone.public_url and the clock",
             )
 
     async def _read(self, request: web.Request) -> _Webhook:
@@ -169,9 +162,10 @@ class PhoneWebhooks:
         Raises AdmissionError, or RemoteProtocolError for what cannot be read.
         """
         provider = _provider(request)
-        form = await _form(request)
+        body = await _body(request)
+        form = _form(request, body)
         if self._signs(request):
-            self._check_signature(request, form)
+            self._check_signature(request, form, body)
             principal = Principal(KEY_ID)
         else:
             principal = await self._authorise(request, ApiEndpoint.CONVERSATION)
@@ -184,12 +178,8 @@ class PhoneWebhooks:
 
 def phone_keys(config: PhoneConfig, secret: str) -> dict[str, str]:
     """Return the key in whose name signed webhooks make tokens; none without one."""
-    return {KEY_ID: secret} if any(_secrets(config).values()) else {}
-
-
-def _secrets(config: PhoneConfig) -> dict[str, str]:
-    """Return what checks the signatures of each provider; empty: it does not sign."""
-    return {"twilio": config.twilio_auth_token, "plivo": config.plivo_auth_token}
+    signed = any(getattr(config, setting) for setting in SETTINGS.values())
+    return {KEY_ID: secret} if signed else {}
 
 
 def _provider(request: web.Request) -> PhoneProvider:
@@ -202,10 +192,9 @@ def _provider(request: web.Request) -> PhoneProvider:
     return PROVIDERS[name]
 
 
-async def _form(request: web.Request) -> list[tuple[str, str]]:
-    """Read the fields of a form, or of an object of JSON."""
+async def _body(request: web.Request) -> bytes:
     if request.method == hdrs.METH_GET:
-        return []
+        return b""
     if (request.content_length or 0) > MAX_FORM_BYTES:
         raise RemoteProtocolError(
             Status.TOO_LARGE, f"the form is longer than {MAX_FORM_BYTES} bytes"
@@ -215,6 +204,13 @@ async def _form(request: web.Request) -> list[tuple[str, str]]:
         raise RemoteProtocolError(
             Status.TOO_LARGE, f"the form is longer than {MAX_FORM_BYTES} bytes"
         )
+    return body
+
+
+def _form(request: web.Request, body: bytes) -> list[tuple[str, str]]:
+    """Read the fields of a form, or of an object of JSON."""
+    if not body:
+        return []
     try:
         if request.content_type == "application/json":
             given = orjson.loads(body)
