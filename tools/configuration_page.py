@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from voicechat.config import sections
+from voicechat.config import media, sections
 from voicechat.runtime.fallback import policy
 from voicechat.session import limits
 
@@ -36,12 +36,15 @@ ORDER = (
     sections.RepliesConfig,
     sections.ApologyConfig,
     sections.TranscriptionConfig,
+    media.MediaServiceConfig,
+    sections.MediaConfig,
     sections.AdmissionConfig,
     sections.CompatConfig,
     sections.LimitsSection,
 )
 ELSEWHERE: dict[type[BaseModel], tuple[Any, str]] = {
     sections.LimitsSection: (limits, "SessionLimits"),
+    media.MediaServiceConfig: (media, "MediaServiceConfig"),
     sections.ServiceConfig: (policy, "ServicePolicy"),
 }
 """Sections whose keys and their descriptions come from dataclasses."""

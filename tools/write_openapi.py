@@ -8,6 +8,8 @@ from typing import Any
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.media.files import MediaSettings
+from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.operation import Operation
 from voicechat.server.rest.routes import document_of, rest_operations
 from voicechat.server.rest.transcribing import Transcriber
@@ -27,7 +29,8 @@ async def all_operations() -> list[Operation]:
     backend = Backend(services, limits=SessionLimits(), max_requests=1, authorise=nobody)
     settings = TranscriptionSettings(tasks=TaskSettings(folder=Path("nowhere")))
     transcriber = Transcriber(services, settings, decoding=open_decoding(), account_of=nobody)
-    return rest_operations(backend, lambda grant, life_s: "", transcriber)
+    media = Media(backend, transcriber, MediaSettings(folder=Path("nowhere")))
+    return rest_operations(backend, lambda grant, life_s: "", transcriber, media)
 
 
 def main() -> None:

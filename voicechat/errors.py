@@ -50,6 +50,7 @@ class Status(IntEnum):
     ASR_FAILED = 50201
     LLM_FAILED = 50202
     TTS_FAILED = 50203
+    MEDIA_FAILED = 50204
     AT_CAPACITY = 50301
 
     @classmethod

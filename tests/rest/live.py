@@ -16,6 +16,7 @@ import aiohttp
 from tests.chained import chained_model
 from voicechat.config import load_config
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, SpeechRecognizer
+from voicechat.runtime.media_services import MediaServices
 from voicechat.runtime.services import Services
 from voicechat.server.serve import Credentials, Running, serving
 from voicechat.store.keys import KeyStore
@@ -120,6 +121,7 @@ async def serving_live(
     services: Sequence[str] = (),
     recognizer: SpeechRecognizer | None = None,
     config: str = "",
+    media: MediaServices | None = None,
 ) -> AsyncIterator[Live]:
     environ = {"VOICECHAT_DATA_DIR": str(folder / "data")}
     file = folder / "given.toml"
@@ -134,6 +136,7 @@ async def serving_live(
         recognizers={"default": recognizer or ScriptedRecognizer()},
         models={name: chained_model(model, loaded.limits) for name, model in known.items()},
         synthesizers=synthesizers,
+        media=media or MediaServices(),
     )
     store = KeyStore(folder / "data" / "keys.sqlite3")
     credentials = Credentials(store, {"environment": KEY}, None)

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import platformdirs
 from pydantic import ValidationError
@@ -24,10 +24,12 @@ from voicechat.config.local_models import (
     LocalModels,
     find_local_models,
 )
+from voicechat.config.media import media_defaults
 from voicechat.config.sections import Config, ConfigFile, ServiceConfig, ServiceKind
 from voicechat.config.services import fallback_orders, service_aliases
 from voicechat.errors import ConfigError
-from voicechat.names import ServiceNames
+from voicechat.names import DEFAULT, ServiceNames
+from voicechat.providers.registry import MediaKind
 from voicechat.session.limits import SessionLimits
 from voicechat.store.model_catalogue import MODELS_FOLDER
 from voicechat.store.package_registries import RegistrySettings
@@ -46,6 +48,7 @@ about a second, and memory of its cache.
 """
 _MODELS_FOLDER_USERS = ("sherpa_onnx", "faster_whisper", "piper", "kokoro", "llama_cpp")
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
+MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
 _MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -111,6 +114,8 @@ def load_config(
         asr=checked.asr,
         tts=checked.tts,
         tools=checked.tools,
+        media_services={kind: getattr(checked, kind) for kind in MEDIA_KINDS},
+        media=checked.media,
         agents=agents,
         dialects=checked.dialects,
         data_dir=data_dir,
@@ -251,6 +256,9 @@ def _add_defaults(tree: Tree, environ: Mapping[str, str], local_models: LocalMod
             if _set_default(tree, (*agent, "instructions"), INSTRUCTIONS):
                 by_language = dict(INSTRUCTIONS_BY_LANGUAGE)
                 _set_default(tree, (*agent, "instructions_by_language"), by_language)
+    for kind, section in media_defaults().items():
+        if not tree.get(kind):
+            tree[kind] = {DEFAULT: section}
     if local_models.turn_model:
         _set_default(tree, ("hands_free", "turn_model"), local_models.turn_model)
 
@@ -291,8 +299,8 @@ def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
     and likewise every key that ends in ``_env``.
     """
     sections = {name: tree.get(name) for name in ("server", "transcription")}
-    for kind in _EMBEDDED:
-        services = tree[kind] if isinstance(tree[kind], dict) else {}
+    for kind in (*_EMBEDDED, *MEDIA_KINDS):
+        services = tree[kind] if isinstance(tree.get(kind), dict) else {}
         sections |= {f"{kind}.{name}": service for name, service in services.items()}
     for path, section in sections.items():
         if not isinstance(section, dict):

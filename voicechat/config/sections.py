@@ -24,7 +24,9 @@ from pydantic import (
 
 from voicechat.agents import Agents
 from voicechat.config.local_models import LocalModels
+from voicechat.config.media import MediaServiceConfig
 from voicechat.names import ANY, DEFAULT
+from voicechat.providers.registry import MediaKind
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, Keypad, references
 from voicechat.session.fallback_message import FallbackMessage
@@ -153,6 +155,10 @@ class CompatConfig(ConfigSection):
     """The event type that answers ``chat.update``."""
     strict_ping: bool = False
     """True: only ``ping`` shows that a client is alive."""
+    documents: Annotated[tuple[Literal["sophnet"], ...], BeforeValidator(_as_tuple)] = ("sophnet",)
+    """The other documents whose requests are answered; `docs/compat.md` says what each
+    has.
+    """
 
 
 class HandsFreeConfig(ConfigSection):
@@ -342,6 +348,25 @@ class TranscriptionConfig(ConfigSection):
         BeforeValidator(_as_tuple),
     ] = (80, 443)
     """Ports that ``audio_url`` may name."""
+
+
+class MediaConfig(ConfigSection):
+    """``[media]``: pictures and videos of clients, and those made for them. Tasks are
+    kept as ``[transcription]`` says.
+    """
+
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^?#\s]+)?$")] = ""
+    """How clients reach this server, for the addresses of results, such as
+    `https://voice.example`; empty: as the request says.
+    """
+    keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
+    """How long a result can be fetched."""
+    max_key_bytes: Annotated[int, Field(ge=1)] = 5 * _GIB
+    """Files of one key on disk."""
+    max_disk_bytes: Annotated[int, Field(ge=1)] = 50 * _GIB
+    """Files of all keys on disk."""
+    image_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """How long a picture may take."""
 
 
 class FillerConfig(ConfigSection):
@@ -759,6 +784,13 @@ class ConfigFile(ConfigSection):
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
+    images: dict[str, MediaServiceConfig] = {}
+    videos: dict[str, MediaServiceConfig] = {}
+    vision: dict[str, MediaServiceConfig] = {}
+    ocr: dict[str, MediaServiceConfig] = {}
+    enhancers: dict[str, MediaServiceConfig] = {}
+    video_processors: dict[str, MediaServiceConfig] = {}
+    media: MediaConfig = MediaConfig()
     tools: dict[str, ToolConfig] = {}
     devices: DevicesConfig = DevicesConfig()
     wyoming: WyomingConfig = WyomingConfig()
@@ -785,6 +817,11 @@ class Config:
     asr: Mapping[str, ServiceConfig]
     tts: Mapping[str, ServiceConfig]
     tools: Mapping[str, ToolConfig]
+    media_services: Mapping[MediaKind, Mapping[str, MediaServiceConfig]] = field(
+        default_factory=dict
+    )
+    """The services for pictures and videos, by kind."""
+    media: MediaConfig = field(default_factory=MediaConfig)
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""
     devices: DevicesConfig = field(default_factory=DevicesConfig)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from voicechat.config.mcp_server import McpServer, McpSettings
+from voicechat.config.media import open_media
 from voicechat.config.sections import Config, ServiceConfig, ServiceKind, ToolConfig
 from voicechat.errors import ConfigError
 from voicechat.names import aliases_of
@@ -46,6 +47,7 @@ def build_services(config: Config) -> Services:
             models=service_aliases("llm", config.llm),
             synthesizers=service_aliases("tts", config.tts),
         ),
+        media=open_media(config.media_services),
     )
 
 

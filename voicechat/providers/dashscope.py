@@ -14,6 +14,12 @@ from pydantic import Field, JsonValue
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.audio_feed import AudioFeed
+from voicechat.providers.dashscope_media import BASE_URL as MEDIA_URL
+from voicechat.providers.dashscope_media import (
+    DashScopeImages,
+    DashScopeMediaTasks,
+    DashScopeVideos,
+)
 from voicechat.providers.dashscope_protocol import (
     PROVIDER,
     DashScopeTranscripts,
@@ -30,6 +36,7 @@ from voicechat.providers.interfaces import (
     VoiceOptions,
 )
 from voicechat.providers.lookahead_audio import BYTES_PER_MS, LookaheadAudio
+from voicechat.providers.openai_http import OpenAIEndpoint
 from voicechat.providers.websocket_link import LinkLostError, checked_url, tls_for
 from voicechat.session.types import Transcript
 
@@ -241,3 +248,34 @@ def _open_runner(base_url: str, api_key: str, connect_ms: int, read_timeout_ms: 
     return TaskRunner(
         DashScopeEndpoint(url, api_key, tls_for(url), connect_ms / 1000, read_timeout_ms / 1000)
     )
+
+
+def open_image_generator(
+    *,
+    model: str = "",
+    base_url: str = MEDIA_URL,
+    api_key: str,
+    poll_s: Annotated[float, Field(gt=0, le=60)] = 2.0,
+    total_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0,
+) -> DashScopeImages:
+    """Open the tasks that make pictures.
+
+    ``model``: such as ``qwen-image``; empty: the one that the client names.
+    ``poll_s``: wait between two looks at a task; ``total_s``: limit for all of it.
+    Raises `ConfigError`.
+    """
+    tasks = DashScopeMediaTasks(OpenAIEndpoint(base_url, api_key), poll_s=poll_s, total_s=total_s)
+    return DashScopeImages(tasks, model)
+
+
+def open_video_generator(
+    *,
+    model: str = "",
+    base_url: str = MEDIA_URL,
+    api_key: str,
+    poll_s: Annotated[float, Field(gt=0, le=60)] = 10.0,
+    total_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0,
+) -> DashScopeVideos:
+    """Open the tasks that make videos; the keys as for pictures."""
+    tasks = DashScopeMediaTasks(OpenAIEndpoint(base_url, api_key), poll_s=poll_s, total_s=total_s)
+    return DashScopeVideos(tasks, model)

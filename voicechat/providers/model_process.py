@@ -39,10 +39,12 @@ def default_threads() -> int:
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
-def need_package(module: str, provider: str) -> None:
+def need_package(module: str, provider: str, extra: str = "local") -> None:
     """Raise `ConfigError` unless the package that computes the model is installed."""
     if importlib.util.find_spec(module) is None:
-        raise ConfigError(f"provider: {provider!r} needs packages: pip install 'voicechat[local]'")
+        raise ConfigError(
+            f"provider: {provider!r} needs packages: pip install 'voicechat[{extra}]'"
+        )
 
 
 def model_path(model: str, models_dir: str) -> Path:

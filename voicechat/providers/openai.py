@@ -1,5 +1,5 @@
-"""Any OpenAI-compatible service: a chat model, a synthesiser, a recogniser. See
-``docs/providers/openai.md``.
+"""Any OpenAI-compatible service: a chat model, a synthesiser, a recogniser, pictures,
+videos, descriptions of pictures. See ``docs/providers/openai.md``.
 """
 
 from typing import Annotated, Literal
@@ -8,10 +8,13 @@ from pydantic import Field
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.audio.pause_detection import PAUSE_MS
+from voicechat.providers.chat_describer import ChatDescriber
 from voicechat.providers.openai_chat import OpenAIChatModel
 from voicechat.providers.openai_http import CONNECT_MS, READ_TIMEOUT_MS, OpenAIEndpoint
+from voicechat.providers.openai_images import OpenAIImages
 from voicechat.providers.openai_speech import RATE_HZ, VOICES, OpenAISynthesizer
 from voicechat.providers.openai_transcription import OpenAIRecognizer
+from voicechat.providers.openai_videos import OpenAIVideos
 from voicechat.providers.thinking import ThinkingForm
 from voicechat.providers.utterances import MAX_UTTERANCE_MS, PARTIAL_EVERY_MS, Schedule
 
@@ -114,3 +117,55 @@ def open_recognizer(  # noqa: PLR0913 - the keys of a section
     return OpenAIRecognizer(
         endpoint, {key: value for key, value in fields.items() if value}, schedule
     )
+
+
+def open_image_generator(
+    *,
+    model: str = "",
+    base_url: str = BASE_URL,
+    api_key: str = "",
+    headers: dict[str, str] | None = None,
+    edits: bool = True,
+    read_timeout_ms: Annotated[int, Field(ge=1)] = READ_TIMEOUT_MS,
+) -> OpenAIImages:
+    """Open the images API, ``images/generations`` and ``images/edits``.
+
+    ``model``: its name at the endpoint; empty: the one that the client names.
+    ``edits``: false for a server that only makes new pictures. ``read_timeout_ms``:
+    limit for a picture. The others as for the chat model. Raises `ConfigError`.
+    """
+    endpoint = OpenAIEndpoint(base_url, api_key, read_timeout_ms=read_timeout_ms, headers=headers)
+    return OpenAIImages(endpoint, model, edits=edits)
+
+
+def open_video_generator(
+    *,
+    model: str = "",
+    base_url: str = BASE_URL,
+    api_key: str = "",
+    headers: dict[str, str] | None = None,
+    poll_s: Annotated[float, Field(gt=0, le=60)] = 5.0,
+    total_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0,
+) -> OpenAIVideos:
+    """Open the videos API.
+
+    ``model``: as for pictures. ``poll_s``: wait between two looks at a video in the
+    making; ``total_s``: limit for all of it. Raises `ConfigError`.
+    """
+    endpoint = OpenAIEndpoint(base_url, api_key, headers=headers)
+    return OpenAIVideos(endpoint, model, poll_s=poll_s, total_s=total_s)
+
+
+def open_describer(
+    *,
+    model: str,
+    base_url: str = BASE_URL,
+    api_key: str = "",
+    headers: dict[str, str] | None = None,
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] = 1_000,
+) -> ChatDescriber:
+    """Open a chat model that sees. The keys as for the chat model; ``max_tokens`` of a
+    description. Raises `ConfigError`.
+    """
+    chat = open_chat_model(model=model, base_url=base_url, api_key=api_key, headers=headers)
+    return ChatDescriber(chat, max_tokens=max_tokens)

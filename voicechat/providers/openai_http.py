@@ -133,6 +133,41 @@ class OpenAIEndpoint:
                     raise await _refusal(response)
                 yield response
 
+    @asynccontextmanager
+    async def get(self, path: str) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Fetch what is at a path; otherwise as `post`."""
+        with _failures_mapped(self._host):
+            async with self._opened().get(
+                self._url(path), headers=self._headers, allow_redirects=False, proxy=self._proxy
+            ) as response:
+                if response.status not in ANSWERED:
+                    raise await _refusal(response)
+                yield response
+
+    async def download(self, address: str, most_bytes: int) -> bytes:
+        """Fetch a result that the service has answered with, without the key: it may be
+        on another host. Raises `ProviderError` as `post`, and BROKEN for one of more
+        than ``most_bytes``.
+        """
+        content = bytearray()
+        async for piece in self.stream(address):
+            content += piece
+            if len(content) > most_bytes:
+                message = f"a result has more than {most_bytes} bytes"
+                raise ProviderError(PROVIDER, FailureKind.BROKEN, message)
+        return bytes(content)
+
+    async def stream(self, address: str) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of a result, as `download`, of any size."""
+        if not address.startswith(("http://", "https://")):
+            raise ProviderError(PROVIDER, FailureKind.BROKEN, "a result's address is no URL")
+        with _failures_mapped(URL(address).host or ""):
+            async with self._opened().get(address, proxy=proxy_of(address)) as response:
+                if response.status not in ANSWERED:
+                    raise await _refusal(response)
+                async for piece in response.content.iter_any():
+                    yield piece
+
     async def _look_up_models(self) -> aiohttp.ClientResponse:
         async with self._opened().get(
             self._url("models"),

@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 RENAMED = {"silence_ms": "read_timeout_ms"}
 """Old key to new key. Old keys are accepted for one release."""
 
-Kind = Literal["asr", "llm", "tts"]
+MediaKind = Literal["images", "videos", "vision", "ocr", "enhancers", "video_processors"]
+Kind: TypeAlias = Literal["asr", "llm", "tts"] | MediaKind
 
 Texts: TypeAlias = Mapping[tuple[str, ...], str]
 """Texts by path: the key of an argument, and the keys of the tables in it."""
@@ -33,6 +34,12 @@ FACTORY_NAMES: dict[Kind, str] = {
     "asr": "open_recognizer",
     "llm": "open_chat_model",
     "tts": "open_synthesizer",
+    "images": "open_image_generator",
+    "videos": "open_video_generator",
+    "vision": "open_describer",
+    "ocr": "open_text_reader",
+    "enhancers": "open_enhancer",
+    "video_processors": "open_video_processor",
 }
 OURS: dict[Kind, tuple[str, ...]] = {
     "asr": (
@@ -46,6 +53,12 @@ OURS: dict[Kind, tuple[str, ...]] = {
     ),
     "llm": ("builtin", "llama_cpp", "openai"),
     "tts": ("espeak", "kokoro", "piper", "sherpa_onnx", "openai", "dashscope", "wyoming"),
+    "images": ("openai", "dashscope"),
+    "videos": ("openai", "dashscope"),
+    "vision": ("openai",),
+    "ocr": ("rapidocr",),
+    "enhancers": ("sharpening",),
+    "video_processors": (),
 }
 
 

@@ -19,6 +19,7 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.language_voices import LanguageVoices
+from voicechat.runtime.media_services import MediaServices
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
 from voicechat.runtime.transfer import transfer_tool
@@ -70,6 +71,8 @@ class Services:
     hidden_tags: tuple[str, ...] = ()
     """Names of tags, besides the known ones, whose contents are not spoken."""
     aliases: Aliases = Aliases()
+    media: MediaServices = field(default_factory=MediaServices)
+    """The services for pictures and videos."""
 
     def recognizer(self, path: str, wanted: str) -> Found[SpeechRecognizer]:
         """Return the recogniser that a client asks for by ``wanted``, in the parameter
@@ -218,7 +221,7 @@ class Services:
         their links, which several chains may share.
         """
         seen: set[int] = set()
-        for service in (*self._all, self.toolbox):
+        for service in (*self._all, *self.media, self.toolbox):
             for provider in service.links if isinstance(service, Chain) else (service,):
                 if id(provider) not in seen:
                     seen.add(id(provider))

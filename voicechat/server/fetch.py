@@ -131,9 +131,9 @@ def is_public(address: Address) -> bool:
     )
 
 
-def check_url(text: str, policy: FetchPolicy) -> URL:
+def check_url(text: str, policy: FetchPolicy, path: str = "audio_url") -> URL:
     """Refuse a URL that is not worth fetching. Raises ``RemoteProtocolError`` naming
-    ``audio_url``.
+    the parameter ``path``.
     """
     try:
         if not text:
@@ -143,7 +143,7 @@ def check_url(text: str, policy: FetchPolicy) -> URL:
         url = URL(text)
         _check(url, policy)
     except ValueError as error:
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"audio_url: {error}") from None
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{path}: {error}") from None
     return url
 
 
@@ -210,7 +210,7 @@ async def _read(response: ClientResponse, write: Write, max_bytes: int) -> None:
         raise FetchError(f"its server answers with status {response.status}")
     if response.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise FetchError("its server sends compressed content unasked")
-    too_large = FetchError(f"recordings may have {max_bytes} bytes", Status.TOO_LARGE)
+    too_large = FetchError(f"it may have {max_bytes} bytes", Status.TOO_LARGE)
     if (response.content_length or 0) > max_bytes:
         raise too_large
     read_bytes = 0

@@ -45,9 +45,10 @@ from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.phone.webhooks import PhoneWebhooks, phone_keys
 from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
-from voicechat.server.rest.transcription_settings import configured
+from voicechat.server.rest.transcription_settings import configured, configured_media
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.tracing import trace_turn
 from voicechat.server.worker_context import WorkerContext, single_process
@@ -129,7 +130,15 @@ async def serving(
     parts = _build_parts(config, services, admitted, context)
     health, mount, backend, detector = context.health, parts.mount, parts.backend, parts.detector
     pages = Pages(demo_folder())
-    rest = rest_routes(rest_operations(backend, parts.authorise.issue_token, parts.transcriber))
+    rest = rest_routes(
+        rest_operations(
+            backend,
+            parts.authorise.issue_token,
+            parts.transcriber,
+            parts.media,
+            config.compat.documents,
+        )
+    )
     routes = [
         *mount.routes(),
         *rest,
@@ -177,6 +186,7 @@ async def serving(
                     await mount.drain(0)
     finally:
         await parts.transcriber.aclose()
+        await parts.media.aclose()
         backend.close()
         if parts.decoding is not None:
             await parts.decoding.aclose()
@@ -198,6 +208,7 @@ class _Parts:
     refusal_speech: RefusalSpeech
     backend: Backend
     transcriber: Transcriber
+    media: Media
     device_routes: Sequence[web.RouteDef]
     phone: PhoneWebhooks
 
@@ -267,6 +278,9 @@ def _build_parts(
         load_shedder=load_shedder,
         agents=config.agents,
     )
+    transcriber = Transcriber(
+        services, configured(config), decoding=decoding, account_of=authorise.account_of
+    )
     return _Parts(
         metrics=metrics,
         authorise=authorise,
@@ -278,9 +292,8 @@ def _build_parts(
         mount=mount,
         refusal_speech=refusal_speech,
         backend=backend,
-        transcriber=Transcriber(
-            services, configured(config), decoding=decoding, account_of=authorise.account_of
-        ),
+        transcriber=transcriber,
+        media=Media(backend, transcriber, configured_media(config), origins),
         device_routes=(*OtaEndpoint(devices, config.devices, origins).routes(), *vision.routes()),
         phone=PhoneWebhooks(
             config.phone,

@@ -17,13 +17,15 @@ class ApiEndpoint(Enum):
     """Text to voice."""
     TRANSCRIPTION = "transcription"
     """Speech to text of recordings."""
+    MEDIA = "media"
+    """Pictures and videos: made, changed, described, read."""
     TOKENS = "tokens"
     """The making of short-lived tokens."""
 
     @property
     def uses_audio(self) -> bool:
         """Whether its requests draw on a quota of audio."""
-        return self not in (ApiEndpoint.CHAT, ApiEndpoint.TOKENS)
+        return self not in (ApiEndpoint.CHAT, ApiEndpoint.MEDIA, ApiEndpoint.TOKENS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

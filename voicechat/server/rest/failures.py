@@ -35,10 +35,11 @@ _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _CODES = {Status.NOT_AUTHORISED: "invalid_api_key", Status.NOT_FOUND: "model_not_found"}
 
 
-_SERVICES = {
+_SERVICES: dict[Fault | Status, tuple[str, str]] = {
     Fault.LLM_FAILED: ("chat model", "the chat model failed"),
     Fault.TTS_FAILED: ("speech service", "speech synthesis failed"),
     Fault.ASR_FAILED: ("recognition service", "recognition failed"),
+    Status.MEDIA_FAILED: ("picture or video service", "the picture or video service failed"),
 }
 """The name of a service, and the message of its failure."""
 
@@ -65,7 +66,7 @@ class ServiceFailedError(VoiceChatError):
         self.retry_after_s = retry_after_s
 
 
-def service_failed(fault: Fault, error: ProviderError) -> ServiceFailedError:
+def service_failed(fault: Fault | Status, error: ProviderError) -> ServiceFailedError:
     """Return what a client may know of a service's failure. ``fault`` names the
     service.
 
@@ -84,7 +85,8 @@ def service_failed(fault: Fault, error: ProviderError) -> ServiceFailedError:
         return ServiceFailedError(
             Status.QUOTA, message, code=code, retry_after_s=error.retry_after_s
         )
-    return ServiceFailedError(Status.of(fault), f"{failed}: {error.kind.value}")
+    status = Status.of(fault) if isinstance(fault, Fault) else fault
+    return ServiceFailedError(status, f"{failed}: {error.kind.value}")
 
 
 def openai_failure(error: ServiceFailedError) -> OpenAIError:

@@ -9,7 +9,10 @@ from voicechat.server.pages import protocol_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
 from voicechat.server.rest.client_secrets import ClientSecrets
+from voicechat.server.rest.compat.documents import DOCUMENTS, document_operations
 from voicechat.server.rest.docs.page import docs_headers, render_page
+from voicechat.server.rest.media.media import Media
+from voicechat.server.rest.media.openai_media import OpenAIMedia
 from voicechat.server.rest.non_stream import NonStream
 from voicechat.server.rest.openai_speech import OpenAISpeech
 from voicechat.server.rest.openapi import Tree, build_document
@@ -26,9 +29,15 @@ DOCS_PATH = "/docs"
 
 
 def rest_operations(
-    backend: Backend, issue_token: IssueToken, transcriber: Transcriber
+    backend: Backend,
+    issue_token: IssueToken,
+    transcriber: Transcriber,
+    media: Media,
+    documents: Iterable[str] = DOCUMENTS,
 ) -> list[Operation]:
-    """List the endpoints that need a key."""
+    """List the endpoints that need a key; ``documents``: the other systems' documents
+    that are answered.
+    """
     families = (
         Chat(backend),
         VoiceOutput(backend),
@@ -38,8 +47,10 @@ def rest_operations(
         NonStream(backend, transcriber),
         Tokens(backend, issue_token),
         ClientSecrets(backend, issue_token),
+        OpenAIMedia(media),
     )
-    return [operation for family in families for operation in family.operations()]
+    own = [operation for family in families for operation in family.operations()]
+    return [*own, *document_operations(media, documents)]
 
 
 def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:

@@ -32,7 +32,13 @@ from voicechat.server.rest.transcript_forms import lines
 from voicechat.server.rest.transcription_settings import TranscriptionSettings
 from voicechat.server.rest.uploads import RecordingFolder, Upload
 from voicechat.store.quotas import Account, QuotaExceededError
-from voicechat.store.tasks.interface import ReportProgress, StoredTask, TaskFailedError, TaskStore
+from voicechat.store.tasks.interface import (
+    ReportProgress,
+    StoredTask,
+    TaskFailedError,
+    TaskStore,
+    Work,
+)
 from voicechat.store.tasks.on_demand import OnDemandTaskStore
 
 RECORDING_FOLDER = "recordings"
@@ -85,6 +91,10 @@ class Transcriber:
         returned yet.
         """
         self._sweeping: asyncio.Task[None] | None = None
+        self.works: dict[str, Work] = {}
+        """What performs the tasks that are not transcriptions, by their ``work``."""
+        self.sweeps: list[Callable[[], Awaitable[None]]] = []
+        """What is to be swept besides the recordings."""
 
     async def start(self) -> None:
         """Resume unfinished tasks, and start sweeping.
@@ -195,6 +205,8 @@ class Transcriber:
         for owner, tasks in summary.tasks_of.items():
             self._tasks_of_key[owner_key_id(owner)] += tasks
         await self.recordings.sweep(summary.values)
+        for sweep in self.sweeps:
+            await sweep()
 
     async def _sweep_regularly(self) -> None:
         while True:
@@ -208,6 +220,8 @@ class Transcriber:
         """Perform a task; see ``Work``. Its failure is the wire contract's status and a
         sentence.
         """
+        if "work" in task.payload:
+            return await self.works[str(task.payload["work"])](task, report)
         try:
             recognizer = self.recognizer(str(task.payload["service"]))
             key_id = owner_key_id(task.owner)
@@ -224,6 +238,10 @@ class Transcriber:
                 f"{int(Status.INTERNAL)}: the recording is not on this machine"
             ) from error
         return lines(recognised)
+
+    def resolver_of(self, key_id: str) -> AbstractResolver:
+        """Return the name resolver for a key's fetches."""
+        return self._resolver_of(key_id)
 
     @asynccontextmanager
     async def _recording(self, task: StoredTask) -> AsyncIterator[Path]:
@@ -257,11 +275,12 @@ def _bare(task: StoredTask) -> InputFormat | None:
     return InputFormat(container, int(task.payload["sample_rate"] or 0))
 
 
-def owner_of(project: str, key_id: str, holder: str = "") -> str:
+def owner_of(project: str, key_id: str, holder: str = "", kind: str = "") -> str:
     """Return the owner of a task: a key in a project, or within it the ``holder`` of
-    one of its tokens.
+    one of its tokens. Tasks of another ``kind`` than transcriptions have other owners,
+    so that each kind is listed by itself.
     """
-    of_key = json.dumps([project, key_id])
+    of_key = json.dumps([project, key_id, kind] if kind else [project, key_id])
     return f"{of_key}/{holder}" if holder else of_key
 
 

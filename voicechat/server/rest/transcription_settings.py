@@ -7,6 +7,7 @@ from pathlib import Path
 from voicechat.config import Config
 from voicechat.processes.machine_share import machine_share
 from voicechat.server.fetch import FetchPolicy
+from voicechat.server.rest.media.files import MediaSettings
 from voicechat.server.rest.uploads import DiskLimits
 from voicechat.store.tasks.on_demand import TaskSettings
 
@@ -32,6 +33,21 @@ class TranscriptionSettings:
     """Recordings of such requests that this process recognises at once."""
     key_tasks: int = 10_000
     """Most tasks of a key, finished ones that are kept included."""
+
+
+MEDIA_FOLDER = "media"
+
+
+def configured_media(config: Config) -> MediaSettings:
+    """Read the section ``[media]``. The files are beside those of the tasks."""
+    section = config.media
+    return MediaSettings(
+        folder=configured(config).tasks.folder / MEDIA_FOLDER,
+        public_url=section.public_url,
+        keep_s=section.keep_hours * HOUR_S,
+        image_deadline_s=section.image_deadline_s,
+        disk=DiskLimits(owner_bytes=section.max_key_bytes, total_bytes=section.max_disk_bytes),
+    )
 
 
 def configured(config: Config) -> TranscriptionSettings:

@@ -86,7 +86,7 @@ class Upload:
     def _too_large(self) -> RemoteProtocolError:
         most = min(self.most_bytes, self._folder.limits.file_bytes)
         return RemoteProtocolError(
-            Status.TOO_LARGE, f"audio_file: the recording may have {most} bytes here"
+            Status.TOO_LARGE, f"{self._folder.field_name}: the file may have {most} bytes here"
         )
 
     async def write_piece(self, piece: bytes) -> None:
@@ -109,7 +109,9 @@ class Upload:
         """
         await self._flush()
         if self._file is None:
-            raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_file: is empty")
+            raise RemoteProtocolError(
+                Status.INVALID_PARAMETER, f"{self._folder.field_name}: is empty"
+            )
         await _on_disk(_make_durable, self._file)
         self._file = None
 
@@ -126,7 +128,7 @@ class Upload:
             return
         self._folder.reserve(self.name, self.size_bytes)
         if self._file is None:
-            if is_refused(bytes(self._buffer[:SIGNATURE_BYTES])):
+            if self._folder.only_recordings and is_refused(bytes(self._buffer[:SIGNATURE_BYTES])):
                 raise RemoteProtocolError(
                     Status.UNSUPPORTED_FORMAT,
                     "audio_file: this is no known kind of recording, but a page, a playlist, an "
@@ -149,8 +151,20 @@ class RecordingFolder:
     there are. Every ``sweep`` corrects them, and includes other processes' files.
     """
 
-    def __init__(self, folder: Path, limits: DiskLimits | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limits: DiskLimits | None = None,
+        *,
+        field_name: str = "audio_file",
+        only_recordings: bool = True,
+    ) -> None:
+        """``field_name``: the parameter that errors name. ``only_recordings``: files
+        that are plainly something else are refused.
+        """
         self._folder = folder
+        self.field_name = field_name
+        self.only_recordings = only_recordings
         self.limits = limits or DiskLimits()
         self._sizes = _FolderSizes()
         self._receiving: set[Upload] = set()
@@ -189,10 +203,10 @@ class RecordingFolder:
         more_bytes = size_bytes - sizes.sizes_bytes.get(name, 0)
         if sizes.owner_bytes[name[:_OWNER_DIGITS]] + more_bytes > limits.owner_bytes:
             raise QuotaExceededError(
-                f"the key may have {limits.owner_bytes} bytes of recordings here", DISK_RETRY_S
+                f"the key may have {limits.owner_bytes} bytes of files here", DISK_RETRY_S
             )
         if sizes.total_bytes + more_bytes > limits.total_bytes:
-            raise QuotaExceededError("there is no room for more recordings", DISK_RETRY_S)
+            raise QuotaExceededError("there is no room for more files", DISK_RETRY_S)
         self._count(name, size_bytes)
 
     async def remove(self, name: str) -> None:
@@ -200,13 +214,14 @@ class RecordingFolder:
         await asyncio.to_thread(_unlink, self.path(name))
         self._count(name, 0)
 
-    async def sweep(self, needed: Collection[str]) -> None:
+    async def sweep(self, needed: Collection[str], abandoned_s: float | None = None) -> None:
         """Remove files that are not ``needed`` and were not written to for
-        ``ABANDONED_S``; count the others.
+        ``abandoned_s``, None: for ``ABANDONED_S``; count the others.
         """
+        unused_s = ABANDONED_S if abandoned_s is None else abandoned_s
         changed = self._changed_bytes = {}
         try:
-            sizes = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - ABANDONED_S)
+            sizes = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - unused_s)
         finally:
             self._changed_bytes = None
         for upload in self._receiving:

@@ -19,6 +19,9 @@ _TAGS = {
     "chat": "Chat",
     "speech": "Speech",
     "transcription": "Transcription",
+    "images": "Pictures",
+    "videos": "Videos",
+    "sophnet": "SophNet",
     "tokens": "Tokens",
     "server": "Server",
 }

@@ -1,0 +1,3 @@
+"""Pictures of clients: checked and decoded in a process with limits, and written
+anew.
+"""

@@ -1,0 +1,196 @@
+"""The interfaces of services for pictures and videos. Third parties implement them:
+they are stable.
+
+Each has one method, and the optional capabilities of `Provider`. A service may
+implement several: one that makes pictures usually changes them too. Cancelling a method
+releases everything it holds. A provider raises ``ProviderError`` and nothing else.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from voicechat.pictures.picture import Picture
+from voicechat.providers.interfaces import Provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest:
+    """What a picture is to show. Empty and None: the service's own default."""
+
+    prompt: str
+    negative_prompt: str = ""
+    """What the picture is not to show."""
+    model: str = ""
+    """The model that the client named; a service with a configured one uses that."""
+    width: int | None = None
+    height: int | None = None
+    """In pixels; both or none."""
+    count: int = 1
+    """How many pictures."""
+    seed: int | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Further options with the names of OpenAI's images API. A service ignores what it
+    does not know.
+    """
+    pictures: tuple[Picture, ...] = ()
+    """The pictures to be changed; empty: a new one is to be made."""
+    mask: Picture | None = None
+    """Of the size of the first picture; what is transparent in it is to be changed."""
+
+
+class ImageGenerator(Provider, ABC):
+    """Makes pictures of a text, or changes pictures by one."""
+
+    @property
+    def edits(self) -> bool:
+        """Whether requests may have ``pictures``."""
+        return False
+
+    @abstractmethod
+    async def make_images(self, request: ImageRequest) -> tuple[Picture, ...]:
+        """Make ``count`` pictures, or as many as the service makes of one request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoRequest:
+    """What a video is to show. Empty and None: the service's own default."""
+
+    prompt: str
+    negative_prompt: str = ""
+    model: str = ""
+    """As in `ImageRequest`."""
+    width: int | None = None
+    height: int | None = None
+    """In pixels; both or none."""
+    resolution: str = ""
+    """``480p`` or ``720p``, for services that take no size."""
+    ratio: str = ""
+    """Width to height, such as ``16:9``."""
+    seconds: float | None = None
+    frame_rate: int | None = None
+    seed: int | None = None
+    watermark: bool | None = None
+    pictures: tuple[Picture, ...] = ()
+    """What the video begins with, or is to resemble."""
+    source: str = ""
+    """The service's own name of a video that is to be changed; empty: a new one."""
+
+
+class VideoJob(Protocol):
+    """One video in the making, which survives the process: the server's side of it."""
+
+    @property
+    def remote_id(self) -> str:
+        """What ``remember`` was given in an earlier attempt; empty in the first."""
+
+    async def remember(self, remote_id: str) -> None:
+        """Store the service's own name of the job, so that an attempt after a crash
+        goes on with it and begins no second one.
+        """
+
+    def report(self, done: float) -> None:
+        """Report progress from 0 to 1."""
+
+    async def write_piece(self, piece: bytes) -> None:
+        """Append to the video's file. Raises ``RemoteProtocolError`` (TOO_LARGE)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoMade:
+    """What a service says of a finished video. None and empty: it does not say."""
+
+    content_type: str = "video/mp4"
+    seconds: float | None = None
+    resolution: str = ""
+    frame_rate: int | None = None
+    ratio: str = ""
+    source: str = ""
+    """The service's own name of the video, for `VideoRequest.source`."""
+
+
+class VideoGenerator(Provider, ABC):
+    """Makes videos of a text and pictures, or changes a video that it has made."""
+
+    @property
+    def edits(self) -> bool:
+        """Whether requests may have a ``source``."""
+        return False
+
+    @abstractmethod
+    async def make_video(self, request: VideoRequest, job: VideoJob) -> VideoMade:
+        """Make a video and write it to the job. It may take many minutes."""
+
+
+class ImageDescriber(Provider, ABC):
+    """Describes pictures."""
+
+    @abstractmethod
+    async def describe_image(self, picture: Picture, question: str) -> str:
+        """Answer a question about a picture."""
+
+
+class ImageEnhancer(Provider, ABC):
+    """Makes pictures larger or clearer."""
+
+    @abstractmethod
+    async def enhance_image(self, picture: Picture) -> Picture:
+        """Return an enhanced copy."""
+
+
+class VideoOperation(Enum):
+    """What can be done to a video."""
+
+    TRACK = "track"
+    """Mark the objects that move, with the same number in each frame."""
+    INTERPOLATE = "interpolate"
+    """Add frames between the frames."""
+
+
+class VideoProcessor(Provider, ABC):
+    """Works on videos."""
+
+    @property
+    @abstractmethod
+    def operations(self) -> frozenset[VideoOperation]:
+        """What it can do."""
+
+    @abstractmethod
+    async def process_video(self, source: Path, target: Path, operation: VideoOperation) -> None:
+        """Read the file ``source`` and write an MP4 file ``target``."""
+
+
+class BlockKind(Enum):
+    """What a block of text is."""
+
+    TEXT = "text"
+    TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextBlock:
+    """A paragraph or table of a picture. Positions are in pixels from the top left
+    corner.
+    """
+
+    kind: BlockKind = BlockKind.TEXT
+    text: str
+    """Of a table: its rows as a Markdown table."""
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class TextReader(Provider, ABC):
+    """Reads the text in pictures (OCR)."""
+
+    @abstractmethod
+    async def read_text(self, picture: Picture, prompt: str = "") -> tuple[TextBlock, ...]:
+        """Return the blocks in reading order; none for a picture without text.
+
+        ``prompt`` is for services that take one.
+        """

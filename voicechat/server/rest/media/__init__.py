@@ -1,0 +1,1 @@
+"""Pictures and videos: what the documents' endpoints share, and OpenAI's own."""
