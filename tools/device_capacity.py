@@ -2,28 +2,42 @@
 
 So many devices with Opus both ways, and after them so many clients of speech-chat with
 samples, hold conversations with a server of scripted services: microphones are open all
-the time, voice detection is real, every second answer is interrupted. Server and
-clients have a core each. *Wait* is from the end of what the user said to the first
-audio, with the silence that ends a turn and the script's delays in it, the same for
-both: what counts is the difference. *Interruption* is from the first sound of an
-interruption to the last audio of the old answer.
+the time, and voice detection is real. Server and clients have a core each. A user asks,
+interrupts the answer after 1.5 s with another question, hears that answer to its end
+(4.4 s), and pauses for a second: the conversation of ``tools.peers``. With ``--calm``
+no answer is interrupted and the pause is 6 s. What a user has said and heard in a
+minute stands in the table.
+
+*Wait* is from the end of what the user said to the first audio, with the silence that
+ends a turn and the script's delays in it, the same for both: what counts is the
+difference. *Interruption* is from the first sound of an interruption to the last audio
+of the old answer.
 """
 
 import argparse
 import asyncio
+import base64
 import json
 import random
+import secrets
+import struct
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import cast
+from urllib.parse import urlsplit
 
 import aiohttp
+import uvloop
+from typing_extensions import override
 
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import Container, packet_format
 from voicechat.bench.recognising import synthesised
 from voicechat.bench.resource_usage import ResourceUsage, usage_of
+from voicechat.bench.script import REPLY_AUDIO_MS
 from voicechat.bench.server import SCRIPTED, bench_server, running_on, separate_cores
 
 FRAME_MS = 60
@@ -32,22 +46,36 @@ BITRATE_BPS = 24_000
 INTERRUPT_S = 1.5
 """After so much of an answer the user interrupts it."""
 PAUSE_S = 1.0
+CALM_PAUSE_S = 6.0
 TURN_S = 15.0
 """A turn without an answer for so long counts as lost."""
 CONNECT_S = 0.03
-WARM_S = 8.0
+SPREAD_S = 14.0
+"""Users begin to talk within so long, about one round of their conversation."""
+WARM_S = 16.0
+"""From the last connection to the first thing that counts."""
 DTX = b"\x58"
 """What the firmware's encoder leaves of 60 ms of silence."""
-SPEECH = "Which way is it to the station from here, please?"
+SPEECH = "Hello there, can you tell me how the weather will be tomorrow morning?"
 CONFIG = (
     SCRIPTED
     + """
 [agents.default.turn_detection]
-silence_duration_ms = 500
+silence_duration_ms = 200
 [hands_free]
 interrupt_by = "voice"
 """
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a user converses."""
+
+    interrupts: bool = True
+    """Every second answer is interrupted."""
+    pause_s: float = PAUSE_S
+    """After an answer that was heard to its end."""
 
 
 @dataclass(slots=True)
@@ -58,6 +86,8 @@ class Tally:
     interruptions_ms: list[float] = field(default_factory=list)
     lags_ms: list[float] = field(default_factory=list)
     """How late the users' own frames were."""
+    said_s: float = 0.0
+    heard_s: float = 0.0
     lost: int = 0
     counting: bool = False
 
@@ -145,119 +175,258 @@ class SpeechChat(Protocol):
         return "conversation.chat.completed" in text or "conversation.chat.canceled" in text
 
 
+class RawSocket(asyncio.Protocol):
+    """A WebSocket that costs little: it sends frames that were masked before, by 0, and
+    does not look into what is fragmented.
+    """
+
+    def __init__(self, received: Callable[[aiohttp.WSMessage], None]) -> None:
+        self._received = received
+        self._data = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def shake_hands(self, path: str, host: str, headers: dict[str, str]) -> None:
+        """Ask for the upgrade; ``open`` has a result once it was granted."""
+        key = base64.b64encode(secrets.token_bytes(16)).decode()
+        lines = [
+            f"GET {path} HTTP/1.1",
+            f"Host: {host}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {key}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        self.send("\r\n".join([*lines, "", ""]).encode())
+
+    def send(self, frame: bytes) -> None:
+        """Send what ``masked`` made."""
+        assert self._transport is not None, "it is connected"
+        self._transport.write(frame)
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # which uvloop's is not by class
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        error = ConnectionError(f"the server has closed a connection: {exc}")
+        if not self.open.done():
+            self.open.set_exception(error)
+        self._received(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, error, None))
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if not self.open.done():
+            head, found, rest = self._data.partition(b"\r\n\r\n")
+            if not found:
+                return
+            status = head.split(b"\r\n", 1)[0]
+            if b" 101 " not in status:
+                self.open.set_exception(ConnectionError(status.decode()))
+                return
+            self._data = rest
+            self.open.set_result(None)
+        at, data_bytes = 0, len(self._data)
+        while data_bytes - at >= 2:
+            size, begin = self._data[at + 1], at + 2
+            if size == 126 and data_bytes >= at + 4:
+                (size,), begin = struct.unpack_from(">H", self._data, at + 2), at + 4
+            elif size == 127 and data_bytes >= at + 10:
+                (size,), begin = struct.unpack_from(">Q", self._data, at + 2), at + 10
+            elif size >= 126:
+                break
+            if data_bytes < begin + size:
+                break
+            self._take(self._data[at] & 15, bytes(self._data[begin : begin + size]))
+            at = begin + size
+        del self._data[:at]
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        match opcode:
+            case 1:
+                text = payload.decode()
+                self._received(aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, text, None))
+            case 2:
+                self._received(aiohttp.WSMessage(aiohttp.WSMsgType.BINARY, payload, None))
+            case 9:
+                self.send(masked(payload, opcode=10))
+            case _:
+                pass
+
+
+def masked(frame: bytes | str, opcode: int | None = None) -> bytes:
+    """Return the WebSocket frame of a client, masked by 0 (RFC 6455, section 5.3)."""
+    payload = frame.encode() if isinstance(frame, str) else frame
+    kind = opcode or (1 if isinstance(frame, str) else 2)
+    size = len(payload)
+    if size < 126:
+        head = bytes((0x80 | kind, 0x80 | size))
+    else:
+        head = bytes((0x80 | kind, 0x80 | 126)) + size.to_bytes(2, "big")
+    return head + bytes(4) + payload
+
+
+class Doing(Enum):
+    """What a user does."""
+
+    PAUSING = auto()
+    ASKING = auto()
+    WAITING = auto()
+    HEARING = auto()
+
+
 class User:
     """One user: asks, interrupts the answer, hears the next one to its end."""
 
-    def __init__(
-        self, socket: aiohttp.ClientWebSocketResponse, protocol: Protocol, tally: Tally
-    ) -> None:
-        self._socket = socket
+    def __init__(self, protocol: Protocol, tally: Tally, manner: Manner) -> None:
         self._protocol = protocol
         self._tally = tally
+        self._manner = manner
         self._loop = asyncio.get_running_loop()
-        self._said = len(protocol.speech)
-        """Frames of the speech that have been sent; all: the user is silent."""
-        self._ended_s = 0.0
+        self._speech = [masked(frame) for frame in protocol.speech]
+        self._silence = masked(protocol.silence)
+        self._socket = RawSocket(self._receive)
+        self._doing = Doing.PAUSING
+        self._said = 0
+        """Frames of the question that have been sent."""
+        self._interrupting = False
+        """The question, or the one that is answered, has interrupted an answer."""
+        self._since_s = 0.0
+        """When the question was begun, or ended, or the answer began."""
+        self._next_s = 0.0
+        """When the user asks next, if he pauses."""
         self._audio_s = 0.0
         """When the last audio came."""
-        self._answered = asyncio.Event()
-        self._over = asyncio.Event()
-        self._spoken = asyncio.Event()
+        self._over = False
+        self._due_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.failed: BaseException | None = None
 
-    async def talk(self, delay_s: float) -> None:
-        """Hold a conversation until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._send())
-            tasks.create_task(self._receive())
-            await asyncio.sleep(delay_s)
-            while True:
-                try:
-                    async with asyncio.timeout(2 * TURN_S):
-                        await self._ask()
-                        await asyncio.sleep(INTERRUPT_S)
-                        began_s = self._loop.time()
-                        await self._ask(interrupts=True, began_s=began_s)
-                        await self._over.wait()
-                except TimeoutError:
-                    self._tally.lost += self._tally.counting
-                await asyncio.sleep(PAUSE_S)
+    async def connect(self, url: str) -> None:
+        """Connect and say hello."""
+        where = urlsplit(url)
+        await self._loop.create_connection(
+            lambda: self._socket, where.hostname or "", where.port or 80
+        )
+        protocol = self._protocol
+        self._socket.shake_hands(protocol.path, where.netloc, protocol.headers)
+        await self._socket.open
+        for text in protocol.hello():
+            self._socket.send(masked(text))
 
-    async def _ask(self, *, interrupts: bool = False, began_s: float = 0.0) -> None:
-        self._spoken.clear()
-        self._said = 0
-        await self._spoken.wait()
-        if interrupts and self._tally.counting and self._audio_s > began_s:
-            self._tally.interruptions_ms.append((self._audio_s - began_s) * 1000)
-        self._answered.clear()
-        self._over.clear()
-        await self._answered.wait()
+    def talk(self, delay_s: float) -> None:
+        """Hold a conversation until ``close``, silent for ``delay_s`` first."""
+        now_s = self._loop.time()
+        self._next_s = now_s + delay_s
+        self._due_s = now_s + random.random() * self._protocol.frame_ms / 1000
+        self._timer = self._loop.call_at(self._due_s, self._tick)
+
+    def close(self) -> None:
+        """End the conversation."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        """Send the next frame of the microphone, and decide what to do."""
+        if self.failed is not None:
+            return
+        now_s = self._loop.time()
         if self._tally.counting:
-            self._tally.waits_ms.append((self._audio_s - self._ended_s) * 1000)
+            self._tally.lags_ms.append((now_s - self._due_s) * 1000)
+        self._due_s += self._protocol.frame_ms / 1000
+        self._timer = self._loop.call_at(self._due_s, self._tick)
+        self._decide(now_s)
+        if self._doing is not Doing.ASKING:
+            self._socket.send(self._silence)
+            return
+        self._socket.send(self._speech[self._said])
+        self._said += 1
+        self._tally.said_s += self._tally.counting * self._protocol.frame_ms / 1000
+        if self._said == len(self._speech):
+            self._ended(now_s)
 
-    async def _send(self) -> None:
-        frame_s = self._protocol.frame_ms / 1000
-        due_s = self._loop.time() + random.random() * frame_s
-        speech, silence = self._protocol.speech, self._protocol.silence
-        while True:
-            await asyncio.sleep(max(0.0, due_s - self._loop.time()))
-            if self._tally.counting:
-                self._tally.lags_ms.append((self._loop.time() - due_s) * 1000)
-            due_s += frame_s
-            if self._said == len(speech):
-                await self._send_frame(silence)
-                continue
-            await self._send_frame(speech[self._said])
-            self._said += 1
-            if self._said == len(speech):
-                self._ended_s = self._loop.time()
-                self._spoken.set()
+    def _decide(self, now_s: float) -> None:
+        match self._doing:
+            case Doing.PAUSING if now_s >= self._next_s:
+                self._ask(now_s, interrupting=False)
+            case Doing.WAITING if now_s - self._since_s > TURN_S:
+                self._tally.lost += self._tally.counting
+                self._pause(now_s)
+            case Doing.HEARING:
+                heard_s = now_s - self._since_s
+                if self._manner.interrupts and not self._interrupting and heard_s >= INTERRUPT_S:
+                    self._tally.heard_s += self._tally.counting * heard_s
+                    self._ask(now_s, interrupting=True)
+                elif self._over and heard_s >= REPLY_AUDIO_MS / 1000:
+                    self._tally.heard_s += self._tally.counting * REPLY_AUDIO_MS / 1000
+                    self._pause(now_s)
+                elif heard_s > TURN_S:
+                    self._tally.lost += self._tally.counting
+                    self._pause(now_s)
+            case _:
+                pass
 
-    async def _send_frame(self, frame: bytes | str) -> None:
-        if isinstance(frame, str):
-            await self._socket.send_str(frame)
-        else:
-            await self._socket.send_bytes(frame)
+    def _pause(self, now_s: float) -> None:
+        self._doing, self._next_s = Doing.PAUSING, now_s + self._manner.pause_s
 
-    async def _receive(self) -> None:
-        async for message in self._socket:
-            if self._protocol.is_audio(message):
-                if not self._answered.is_set():
-                    self._audio_s = self._loop.time()
-                    self._answered.set()
-                self._audio_s = self._loop.time()
-            elif self._protocol.is_end(message):
-                self._over.set()
-        raise ConnectionError("the server has closed a connection")
+    def _ask(self, now_s: float, *, interrupting: bool) -> None:
+        self._doing, self._interrupting = Doing.ASKING, interrupting
+        self._said, self._since_s = 0, now_s
+
+    def _ended(self, now_s: float) -> None:
+        """The question has been said."""
+        if self._interrupting and self._tally.counting and self._audio_s > self._since_s:
+            self._tally.interruptions_ms.append((self._audio_s - self._since_s) * 1000)
+        self._doing, self._since_s, self._over = Doing.WAITING, now_s, False
+
+    def _receive(self, message: aiohttp.WSMessage) -> None:
+        if message.type is aiohttp.WSMsgType.CLOSED:
+            self.failed = message.data
+        elif self._protocol.is_audio(message):
+            self._audio_s = now_s = self._loop.time()
+            if self._doing is Doing.WAITING:
+                if self._tally.counting:
+                    self._tally.waits_ms.append((now_s - self._since_s) * 1000)
+                self._doing, self._since_s, self._over = Doing.HEARING, now_s, False
+        elif self._doing is Doing.HEARING and self._protocol.is_end(message):
+            self._over = True
 
 
-async def hold(protocol: Protocol, url: str, sessions: int, seconds: float, pid: int) -> "Row":
-    """Hold so many conversations, and measure for so many seconds."""
+async def hold(
+    protocol: Protocol,
+    url: str,
+    sessions: int,
+    seconds: float,
+    pid: int,
+    manner: Manner | None = None,
+) -> "Row":
+    """Hold so many conversations, and measure for so many seconds.
+
+    Raises ConnectionError when the server refuses a connection or closes one.
+    """
     tally = Tally()
-    timeout = aiohttp.ClientTimeout(total=None)
-    connector = aiohttp.TCPConnector(limit=0)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
-        asyncio.TaskGroup() as users,
-    ):
-        talking = []
-        before = usage_of(pid)
-        for number in range(sessions):
-            socket = await client.ws_connect(
-                url + protocol.path, headers=protocol.headers, max_msg_size=0, compress=0
-            )
-            for text in protocol.hello():
-                await socket.send_str(text)
-            user = User(socket, protocol, tally)
-            talking.append(users.create_task(user.talk(10.0 * number / sessions)))
-            await asyncio.sleep(CONNECT_S)
-        await asyncio.sleep(WARM_S)
-        began = usage_of(pid)
-        tally.counting = True
-        await asyncio.sleep(seconds)
-        tally.counting = False
-        ended = usage_of(pid)
-        for task in talking:
-            task.cancel()
+    users: list[User] = []
+    before = usage_of(pid)
+    for _ in range(sessions):
+        user = User(protocol, tally, manner or Manner())
+        await user.connect(url)
+        user.talk(CONNECT_S * (sessions - len(users)) + SPREAD_S * len(users) / sessions)
+        users.append(user)
+        await asyncio.sleep(CONNECT_S)
+    await asyncio.sleep(WARM_S)
+    began = usage_of(pid)
+    tally.counting = True
+    await asyncio.sleep(seconds)
+    tally.counting = False
+    ended = usage_of(pid)
+    failures = [user.failed for user in users if user.failed is not None]
+    for user in users:
+        user.close()
+    if failures:
+        raise ConnectionError(f"{len(failures)} of {sessions} connections were lost: {failures[0]}")
     return Row(type(protocol).__name__, sessions, seconds, tally, before, began, ended)
 
 
@@ -284,13 +453,18 @@ class Row:
         return (
             f"{self.name:<11} {len(tally.waits_ms):>6} {tally.lost:>5} "
             f"{_ms(tally.waits_ms)} {_ms(tally.interruptions_ms):>13} "
-            f"{cpu:>8.3f} {memory / 1024**2:>7.2f} {_at(tally.lags_ms, 0.99):>7.0f}"
+            f"{cpu:>8.3f} {memory / 1024**2:>7.2f} {self._a_minute(tally.said_s):>5.0f} "
+            f"{self._a_minute(tally.heard_s):>5.0f} {_at(tally.lags_ms, 0.99):>7.0f}"
         )
+
+    def _a_minute(self, seconds: float) -> float:
+        """Seconds of each user's minute."""
+        return seconds * 60 / self.seconds / self.sessions
 
 
 HEADER = (
     f"{'protocol':<11} {'turns':>6} {'lost':>5} {'wait p50/p99':>13} {'interruption':>13} "
-    f"{'CPU s/min':>8} {'MiB':>7} {'bench':>7}"
+    f"{'CPU s/min':>8} {'MiB':>7} {'said':>5} {'heard':>5} {'bench':>7}"
 )
 
 
@@ -304,7 +478,7 @@ def _at(values: Sequence[float], part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 
-async def measure(sessions: int, seconds: float) -> None:
+async def measure(sessions: int, seconds: float, manner: Manner) -> None:
     """Measure both protocols, each with a server of its own, and print a table."""
     speech = await synthesised(SPEECH)
     pcm = speech + bytes(-len(speech) % FRAME_BYTES)
@@ -315,7 +489,10 @@ async def measure(sessions: int, seconds: float) -> None:
         async with bench_server(CONFIG, cores.server) as server:
             with running_on(cores.client):
                 protocol = kind(pcm, server.key)
-                print(await hold(protocol, server.url, sessions, seconds, server.pid), flush=True)
+                print(
+                    await hold(protocol, server.url, sessions, seconds, server.pid, manner),
+                    flush=True,
+                )
 
 
 def main() -> int:
@@ -325,8 +502,10 @@ def main() -> int:
     )
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--calm", action="store_true", help="nobody interrupts, pauses are long")
     options = parser.parse_args()
-    asyncio.run(measure(options.sessions, options.seconds))
+    manner = Manner(interrupts=False, pause_s=CALM_PAUSE_S) if options.calm else Manner()
+    uvloop.run(measure(options.sessions, options.seconds, manner))
     return 0
 
 
