@@ -55,6 +55,7 @@ class InlineDetector:
     """Judges each frame where it is pushed, and tells on the loop's next turn."""
 
     turn_judge = None
+    background_db = 0.0
 
     def __init__(self) -> None:
         self.model = open_silero(find_model())

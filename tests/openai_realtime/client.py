@@ -37,6 +37,7 @@ class LoudDetector:
     """Takes every sound for speech, and silence for none."""
 
     turn_judge = None
+    background_db = 0.0
 
     def open_stream(self, on_score: OnScore) -> "LoudEar":
         return LoudEar(on_score)

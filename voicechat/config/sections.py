@@ -178,6 +178,12 @@ class HandsFreeConfig(ConfigSection):
     listening, or go on for a second without a recognised word; a cough or "mm-hm" lets
     the reply go on. ``voice``: any sound of ``min_interruption_ms``, at once.
     """
+    background_db: Annotated[float, Field(ge=0, le=60)] = 12.0
+    """A voice that is fainter than the user's by so many dB is in the background, a
+    television or people in the room, and neither interrupts nor keeps a turn open. Who
+    moves away from the microphone is heard again after 12 s of speech. 0: every voice
+    counts, for several people around one microphone.
+    """
 
 
 class DevicesConfig(ConfigSection):

@@ -390,7 +390,8 @@ def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetecto
         model = open_silero(find_model(Path(voice) if voice else None))
     with _naming("turn_model"):
         turn_judge = TurnJudge(TurnModel(Path(turn))) if turn else None
-    return VoiceDetector(model, on_tick, turn_judge=turn_judge)
+    background_db = config.hands_free.background_db
+    return VoiceDetector(model, on_tick, turn_judge=turn_judge, background_db=background_db)
 
 
 @contextmanager

@@ -137,6 +137,7 @@ class SilentDetector:
     """Detects no speech: the transcript scripts the speech events."""
 
     turn_judge = None
+    background_db = 0.0
 
     def open_stream(self, on_score: OnScore) -> "SilentStream":
         """Return a stream that reports silence."""

@@ -182,11 +182,14 @@ class VoiceDetector:
         on_tick: OnTick | None = None,
         *,
         turn_judge: TurnJudge | None = None,
+        background_db: float = 0.0,
     ) -> None:
         """``on_tick`` is called on the event loop after each round; ``turn_judge`` is
-        closed with the detector.
+        closed with the detector. ``background_db``: so much fainter than the user's is
+        a voice in the background, for who uses the detector; 0: none is.
         """
         self.turn_judge = turn_judge
+        self.background_db = background_db
         self._model = model
         self._thread = ThreadPoolExecutor(1, "voice-detection") if model.in_thread else None
         self._on_tick = on_tick

@@ -76,6 +76,7 @@ class Room:
     """
 
     turn_judge = None
+    background_db = 0.0
 
     def __init__(self, **more: Any) -> None:
         self.loop = asyncio.get_running_loop()

@@ -40,6 +40,7 @@ class ToldDetector:
     """Says what the test says, and keeps the audio that it is given."""
 
     turn_judge = None
+    background_db = 0.0
 
     def __init__(self) -> None:
         self.pcm = b""

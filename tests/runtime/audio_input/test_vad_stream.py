@@ -54,8 +54,14 @@ class ScriptedEar:
 class Room:
     """A microphone, voice detection, their clock, and what was told."""
 
-    def __init__(self, turn_judge: TurnJudge | None = None, min_interruption_ms: int = 200) -> None:
+    def __init__(
+        self,
+        turn_judge: TurnJudge | None = None,
+        min_interruption_ms: int = 200,
+        background_db: float = 0.0,
+    ) -> None:
         self.turn_judge = turn_judge
+        self.background_db = background_db
         self.now_ms = 0
         self.arrived_ms = 0
         self.told: list[Event] = []

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from voicechat.runtime.audio_input.echo_gate import EchoGate
+from voicechat.runtime.audio_input.echo_gate import LIKE_SPEECH, EchoGate
+from voicechat.runtime.audio_input.foreground import Foreground
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.session.events import (
     DetectionDelayed,
@@ -80,6 +81,10 @@ class Detector(Protocol):
     def turn_judge(self) -> TurnJudge | None:
         """What hears whether a turn is finished, if there is a model for it."""
 
+    @property
+    def background_db(self) -> float:
+        """So much fainter than the user's is a voice in the background; 0: none is."""
+
     def open_stream(self, on_score: OnScore) -> DetectorStream:
         """Open a stream; ``on_score`` is called on the event loop for each frame of its
         audio, in order.
@@ -133,6 +138,8 @@ class VadStream:
         """Until when the event loop counts as late."""
         self._stream: DetectorStream = detector.open_stream(self._on_score)
         self._judge = detector.turn_judge
+        difference_db = detector.background_db
+        self._foreground = Foreground(timeline, difference_db) if difference_db else None
         timeline.keep(KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS))
         self._begins_bytes = 0
         """Where the audio begins that has been heard without a gap."""
@@ -206,6 +213,8 @@ class VadStream:
         if score.probability == 0 and self._activity.idle and self._echo.is_over(score.audio_ms):
             return  # silence goes on, as most of the time
         for audio_ms, probability in self._echo.judge(score):
+            if self._foreground is not None and probability >= LIKE_SPEECH:
+                probability = self._foreground.judge(audio_ms, probability)
             activity = self._activity.push(audio_ms, probability)
             if activity is not None:
                 self._note(activity)

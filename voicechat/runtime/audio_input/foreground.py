@@ -1,0 +1,89 @@
+"""Hands-free: voices in the background, a television or people in the room, are not the
+user's speech.
+
+They are told by their level. The user's level is that of what has counted as speech;
+what is fainter by the configured difference counts as silence. Background voices that
+go on for long become the user's again: they have moved away from the microphone.
+"""
+
+import numpy as np
+
+from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
+from voicechat.voice.silero import FRAME_MS
+
+MEASURED_FRAMES = 4
+"""The level is measured on 128 ms of speech at a time, about a syllable."""
+SMOOTHED = 0.5
+"""Weight of the newest measurement in the present level: the last two or three count,
+because syllables differ by 10 dB.
+"""
+GAP_MS = 300
+"""After a longer gap the present level is measured anew; gaps between words are
+shorter.
+"""
+KNOWN_AFTER = 4
+"""Measurements, half a second of speech, before the user's level is known."""
+FOLLOWED = 0.08
+"""Weight of the newest measurement in the user's level: that of the last 1.6 s of
+speech. It is a mean of powers, so that it follows a louder voice at once.
+"""
+FORGOTTEN_MS = 12_000
+"""After so much speech in the background, and none of the user's, the user's level is
+not known any more.
+"""
+
+
+class Foreground:
+    """One session's user. Used on the event loop only."""
+
+    def __init__(self, timeline: RingBuffer, difference_db: float) -> None:
+        """``timeline`` keeps the audio that is judged. What is fainter than the user by
+        ``difference_db`` is in the background.
+        """
+        self._timeline = timeline
+        self._part = 10 ** (-difference_db / 10)
+        self._user = 0.0
+        """The mean square of the user's samples."""
+        self._measured = 0
+        """How often it was."""
+        self._present = 0.0
+        """The same of the sound that goes on; 0 at its beginning."""
+        self._frames = 0
+        """Frames of it that are not measured yet."""
+        self._background_ms = 0
+        """Speech in the background since the user's last."""
+        self._last_ms = 0
+        self._near = True
+
+    def judge(self, audio_ms: int, probability: float) -> float:
+        """Take a frame of 32 ms that ends at ``audio_ms`` and sounds like speech.
+        Returns its probability, or 0 if it is in the background.
+        """
+        if audio_ms - self._last_ms > GAP_MS:
+            self._present, self._frames = 0.0, 0
+        self._last_ms = audio_ms
+        self._frames += 1
+        if self._frames >= MEASURED_FRAMES or not self._present:
+            self._measure(audio_ms)
+        return probability if self._near else 0.0
+
+    def _measure(self, audio_ms: int) -> None:
+        frames, self._frames = self._frames, 0
+        pcm = self._timeline.before(audio_ms, frames * FRAME_MS * BYTES_PER_MS)
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+        power = float(np.dot(samples, samples)) / max(1, len(samples))
+        if not power:
+            self._near = True
+            return
+        self._present += (power - self._present) * (SMOOTHED if self._present else 1.0)
+        known = self._measured >= KNOWN_AFTER
+        self._near = not known or self._present >= self._user * self._part
+        if self._near:
+            self._background_ms = 0
+            self._measured += 1
+            self._user += (power - self._user) * max(FOLLOWED, 1 / self._measured)
+            return
+        self._background_ms += frames * FRAME_MS
+        if self._background_ms >= FORGOTTEN_MS:
+            self._measured = 0
+            self._background_ms = 0
