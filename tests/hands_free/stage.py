@@ -90,6 +90,8 @@ class InlineEar:
     def prefer(self, for_s: float) -> None:
         """See ``DetectorStream.prefer``."""
 
+    urgent = False
+
     def note_gap(self, at_ms: int) -> None:
         self._gap = True
 

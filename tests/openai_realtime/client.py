@@ -44,6 +44,8 @@ class LoudDetector:
 
 
 class LoudEar:
+    urgent = False
+
     def __init__(self, on_score: OnScore) -> None:
         self._on_score = on_score
         self._pending = b""

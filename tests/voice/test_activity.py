@@ -56,7 +56,15 @@ def test_a_threshold_of_zero_point_one_still_knows_silence() -> None:
 def test_events_alternate_and_their_times_never_go_back(
     probabilities: list[float], threshold: float
 ) -> None:
-    events = run(probabilities, ActivitySettings(threshold=threshold))
+    """And whether a frame may decide something is known before it comes."""
+    settings = ActivitySettings(threshold=threshold)
+    events = run(probabilities, settings)
+    activity = SpeechActivity(settings)
+    for index, value in enumerate(probabilities, 1):
+        decides = activity.decides(index * FRAME_MS)
+        assert decides or activity.push(index * FRAME_MS, value) is None
+        if decides:
+            activity.push(index * FRAME_MS, value)
     last_ms = 0
     for index, event in enumerate(events):
         assert isinstance(event, SpeechOnset if index % 2 == 0 else SpeechOffset)

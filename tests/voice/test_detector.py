@@ -12,6 +12,7 @@ import pytest
 
 from tests.voice.sounds import OBJECTION, speak, to_pcm
 from voicechat.voice.detector import (
+    AT_ONCE_FRAMES,
     CALL_FRAMES,
     GATHER_MS,
     LATE_MS,
@@ -138,6 +139,73 @@ async def test_what_comes_during_a_round_gathers_for_the_next() -> None:
         )
         assert (await ticks.get()).frames == 1
         assert (await ticks.get()).lag_ms >= GATHER_MS * 0.9
+
+
+async def test_silence_is_reported_within_the_call_that_brings_it() -> None:
+    """Before speech, after it, and whether or not anybody judges; what comes behind
+    speech that waits is reported after it.
+    """
+    ticks: list[Tick] = []
+    notes, hush = Notes(3 + 40), bytes(FRAME_BYTES)
+    detector = VoiceDetector(model(), ticks.append)
+    ear = detector.open_stream(notes.take)
+    ear.push(hush * 2 + hush[:640])
+    assert [heard.audio_ms for heard in notes.heard] == [32, 64]
+    ear.push(hush[640:])
+    assert [heard.audio_ms for heard in notes.heard] == [32, 64, 96]
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        work = group.create_task(detector.run())
+        for at in range(20):
+            ear.push(speech()[at * FRAME_BYTES : (at + 1) * FRAME_BYTES])
+        for _ in range(20):
+            ear.push(hush)
+        assert len(notes.heard) < 3 + 40
+        await notes.complete.wait()
+        work.cancel()
+    assert [heard.audio_ms for heard in notes.heard] == [32 * (at + 1) for at in range(43)]
+    assert all(tick.frames == tick.modelled == 1 for tick in ticks[:10])
+    assert notes.heard[-1].probability == 0
+
+
+async def test_more_silence_than_is_judged_at_once_waits_for_a_round() -> None:
+    ticks: asyncio.Queue[Tick] = asyncio.Queue()
+    notes = Notes(AT_ONCE_FRAMES + 1)
+    async with running(ticks.put_nowait) as detector, asyncio.timeout(30):
+        detector.open_stream(notes.take).push(bytes(FRAME_BYTES) * (AT_ONCE_FRAMES + 1))
+        assert notes.heard == []
+        await notes.complete.wait()
+        assert (await ticks.get()).modelled == 0
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+async def test_an_urgent_frame_begins_a_round_and_takes_those_along_that_wait(urgent: bool) -> None:
+    """Without it they wait for each other."""
+    order: list[str] = []
+    done = asyncio.Event()
+    async with running() as detector, asyncio.timeout(30):
+        await asyncio.sleep(0)  # it begins to work
+        first = detector.open_stream(lambda _: order.append("first"))
+        second = detector.open_stream(lambda _: done.set())
+        second.urgent = urgent
+        for stream in (first, second):
+            stream.push(speech()[8 * FRAME_BYTES : 9 * FRAME_BYTES])
+        asyncio.get_running_loop().call_soon(order.append, "gathering")
+        await done.wait()
+    assert order == (["first", "gathering"] if urgent else ["gathering", "first"])
+
+
+async def test_a_round_begins_when_its_frames_fill_a_model_call() -> None:
+    ticks: asyncio.Queue[Tick] = asyncio.Queue()
+    order: list[str] = []
+    async with running(ticks.put_nowait) as detector, asyncio.timeout(30):
+        await asyncio.sleep(0)  # it begins to work
+        for _ in range(MOST_STREAMS):
+            detector.open_stream(lambda _: order.append("judged")).push(
+                speech()[8 * FRAME_BYTES : 9 * FRAME_BYTES]
+            )
+        asyncio.get_running_loop().call_soon(order.append, "gathering")
+        assert (await ticks.get()).frames == MOST_STREAMS
+    assert order.index("gathering") == MOST_STREAMS
 
 
 async def test_an_ear_that_left_hears_nothing_and_harms_nobody() -> None:

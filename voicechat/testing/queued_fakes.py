@@ -147,6 +147,8 @@ class SilentDetector:
 class SilentStream:
     """Judges all audio to be silence, on the loop's next turn."""
 
+    urgent = False
+
     def __init__(self, on_score: OnScore) -> None:
         self._on_score = on_score
         self._bytes = 0

@@ -71,6 +71,15 @@ class SpeechActivity:
         """Whether nobody speaks, and nothing sounds as if somebody began to."""
         return not self.speaking and self._changed_ms is None
 
+    def decides(self, audio_ms: int) -> bool:
+        """Whether the frame that ends at ``audio_ms``, which is the next, may complete
+        a beginning or an end of speech.
+        """
+        if self._changed_ms is None:
+            return False
+        least_ms = self._settings.min_silence_ms if self.speaking else self._settings.min_speech_ms
+        return audio_ms - self._changed_ms >= least_ms
+
     def push(self, audio_ms: int, probability: float) -> Activity | None:
         """Take the frame that ends at ``audio_ms``. Where audio was lost, ``audio_ms``
         jumps: what was goes on.

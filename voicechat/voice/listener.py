@@ -18,7 +18,7 @@ from voicechat.voice.silero import (
     VoiceModel,
 )
 
-NEW_STATE: Floats = np.zeros(STATE_SHAPE, np.float32)
+NEW_STATE: Floats = np.zeros(STATE_SHAPE[0] * STATE_SHAPE[1], np.float32)
 """Of a new stream; the model's answers replace it, nothing changes it."""
 NEW_STATE.flags.writeable = False
 
@@ -31,6 +31,7 @@ class Listener:
     __slots__ = ("gate", "state", "tail")
     gate: Gate
     state: Floats
+    """The model's memory: `STATE_SHAPE` in one row."""
     tail: bytes
     """The last samples of the frame before."""
 
@@ -43,6 +44,21 @@ class Listener:
         self.state = NEW_STATE
         self.tail = bytes(CONTEXT_BYTES)
 
+    def admits(self, frame: bytes, *, after_gap: bool = False) -> bool:
+        """Take the next frame; return whether the model is to judge it.
+
+        A frame at which the gate is closed is silence, costs nothing more, and makes
+        the state that of a new stream, so that what follows a silence does not depend
+        on how long it was.
+        """
+        if after_gap:
+            self.restart()
+        if self.gate.push(frame):
+            return True
+        self.state = NEW_STATE
+        self.tail = frame[-CONTEXT_BYTES:]
+        return False
+
 
 class StreamFrame(NamedTuple):
     """One frame of one stream, 32 ms of s16le mono 16 kHz."""
@@ -51,6 +67,8 @@ class StreamFrame(NamedTuple):
     frame: bytes
     after_gap: bool = False
     """Audio is missing before this frame."""
+    admitted: bool = False
+    """`Listener.admits` has taken it already, and the model is to judge it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +85,30 @@ def score(model: VoiceModel, frames: Sequence[StreamFrame]) -> Scores:
     """Judge one frame of each of many streams, at most `MOST_STREAMS`; no listener may
     appear twice.
 
-    A stream whose gate is closed costs nothing more: its probability is 0 and its state
-    becomes that of a new stream, so that what follows a silence does not depend on how
-    long it was. The samples before the frame are kept either way.
+    The probability of a frame that is not admitted is 0.
     """
     probabilities = [0.0] * len(frames)
     rows: list[int] = []
     pcm: list[bytes] = []
-    for index, (listener, frame, after_gap) in enumerate(frames):
-        if after_gap:
-            listener.restart()
-        if listener.gate.push(frame):
+    states: list[Floats] = []
+    for index, (listener, frame, after_gap, admitted) in enumerate(frames):
+        if admitted or listener.admits(frame, after_gap=after_gap):
             rows.append(index)
             pcm += (listener.tail, frame)
-        else:
-            listener.state = NEW_STATE
-        listener.tail = frame[-CONTEXT_BYTES:]
+            states.append(listener.state)
+            listener.tail = frame[-CONTEXT_BYTES:]
     if not rows:
         return Scores(probabilities, 0)
     samples = np.frombuffer(b"".join(pcm), "<i2").reshape(
         len(rows), CONTEXT_SAMPLES + FRAME_SAMPLES
     )
-    states = np.stack([frames[index].listener.state for index in rows], axis=1)
-    spoken, new_states = model.score(samples, states)
-    for row, (index, probability) in enumerate(zip(rows, spoken.tolist(), strict=True)):
+    # Rows of states are joined and taken apart as they are stored, which costs a third
+    # of stacking them; the model is given, and gives, a view with the streams in front.
+    joined = np.concatenate(states).reshape(len(rows), *STATE_SHAPE).transpose(1, 0, 2)
+    spoken, new_states = model.score(samples, joined)
+    new_rows = new_states.transpose(1, 0, 2).reshape(len(rows), -1)
+    for index, probability, state in zip(rows, spoken.tolist(), new_rows, strict=True):
         probabilities[index] = probability
         # A copy: a view would keep the matrix of all streams alive.
-        frames[index].listener.state = new_states[:, row].copy()
+        frames[index].listener.state = state.copy()
     return Scores(probabilities, len(rows))

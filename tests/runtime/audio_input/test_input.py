@@ -75,6 +75,8 @@ class Room:
     keeps what it hears.
     """
 
+    urgent = False
+
     turn_judge = None
     background_db = 0.0
 

@@ -39,6 +39,8 @@ class Noting(Session):
 class ToldDetector:
     """Says what the test says, and keeps the audio that it is given."""
 
+    urgent = False
+
     turn_judge = None
     background_db = 0.0
 

@@ -27,6 +27,8 @@ FRAME_MS = 32
 class ScriptedEar:
     """Hears what the test says, and keeps the audio."""
 
+    urgent = False
+
     def __init__(self, on_score: OnScore) -> None:
         self.on_score = on_score
         self.audio_ms = 0

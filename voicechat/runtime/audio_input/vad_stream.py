@@ -61,6 +61,9 @@ class DetectorStream(Protocol):
     ``voicechat.voice.detector.DetectorStream``.
     """
 
+    urgent: bool
+    """The next frame is to be judged without waiting for those of other streams."""
+
     def push(self, pcm: bytes) -> None:
         """Take audio of any length, s16le mono 16 kHz."""
 
@@ -218,6 +221,7 @@ class VadStream:
             activity = self._activity.push(audio_ms, probability)
             if activity is not None:
                 self._note(activity)
+        self._stream.urgent = self._activity.decides(score.audio_ms + FRAME_MS)
 
     def _note(self, activity: Activity) -> None:
         """Report what happened, and how long ago.
