@@ -281,3 +281,26 @@ async def test_where_words_are_waited_for_a_hum_lets_the_reply_be_heard(hum: str
         await stage.at(began_ms + 11_000)
         assert stage.heard_ms > 7_500, "the reply was heard to its end"
     assert stage.times(CanceledMessage) == []
+
+
+@pytest.mark.parametrize("by_voice", [False, True])
+async def test_where_a_word_is_asked_for_a_hum_is_waited_for_as_long_as_whisper_takes(
+    by_voice: bool,
+) -> None:
+    whisper_like = ScriptedRecognizer(
+        texts=(QUESTION, "mm-hm", "mm-hm"), word_ms=60_000, final_ms=1_000
+    )
+    stage = a_long_reply(
+        recognizer=whisper_like,
+        interrupt_by_voice=by_voice,
+        detection=TurnDetection(min_interruption_words=1),
+    )
+    hum = np.tile(speak("mm hmm"), 2)[: RATE_HZ * 7 // 10]
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        began_ms = await stage.until(ReplyAudioMessage)
+        stage.says(hum, began_ms + 3_000)
+        await stage.at(began_ms + 11_000)
+        assert stage.heard_ms > 7_500, "the reply was heard to its end"
+        assert len(stage.times(SpeechStartedMessage)) == 2, "the hum was heard"
+    assert stage.times(CanceledMessage) == []

@@ -3,20 +3,27 @@ recogniser and detector.
 """
 
 import asyncio
+import json
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from tests.providers.openai_service import saying
+from tests.providers.openai_service import serving as serving_openai
 from tests.voice.sounds import RATE_HZ
 from voicechat.client import (
     CanceledMessage,
     ClientConversation,
     ReplyAudioMessage,
+    ReplyFinishedMessage,
     ServerMessage,
+    SpeechStoppedMessage,
     TranscriptMessage,
+    TurnCompletedMessage,
     chat_settings,
     connect,
 )
@@ -32,13 +39,17 @@ LONG = ("This goes on for quite some time. " * 6,)
 
 
 @asynccontextmanager
-async def conversation(folder: Path) -> AsyncIterator[ClientConversation]:
-    """With the recogniser that comes with the server, and a long answer."""
-    config = load_config(None, {"VOICECHAT_DATA_DIR": str(folder)}, {"server": {"port": 0}})
+async def conversation(
+    folder: Path, model: ScriptedModel | None = None, asr: dict[str, str] | None = None
+) -> AsyncIterator[ClientConversation]:
+    """With the recogniser that comes with the server, or that of ``asr``, and a long
+    answer.
+    """
+    overrides = {"server": {"port": 0}, **({"asr": {"default": asr}} if asr else {})}
+    config = load_config(None, {"VOICECHAT_DATA_DIR": str(folder)}, overrides)
     own = build_services(config)
-    services = Services(
-        own.recognizers, {"default": ScriptedModel((LONG,))}, {"default": ScriptedSynthesizer()}
-    )
+    model = model or ScriptedModel((LONG,))
+    services = Services(own.recognizers, {"default": model}, {"default": ScriptedSynthesizer()})
     async with (
         serving(config, services, credentials(config), lambda _: None) as server,
         connect(server.url, key=server.key or "") as client,
@@ -107,6 +118,57 @@ async def test_a_person_interrupts_and_every_word_of_the_interruption_is_underst
     assert not any(
         isinstance(m, ReplyAudioMessage) and m.reply_id == "1" for m in messages[canceled:]
     )
+
+
+NO_WORDS = ("[BLANK_AUDIO]", "(coughing)", "♪♪", ".", "（咳嗽）")
+
+
+@pytest.mark.long
+async def test_what_a_recogniser_writes_of_sounds_begins_no_turn_and_interrupts_nobody(
+    recordings: Path, tmp_path: Path
+) -> None:
+    sound = recording(recordings / "goforward.wav")[: RATE_HZ * 3]
+    cough = sound[RATE_HZ : RATE_HZ * 2]
+    """Half a second: a voice that goes on for one second interrupts by itself."""
+    said = "Tell me a story"
+    text = NO_WORDS[0]
+
+    async def answer(request: web.Request, response: web.StreamResponse) -> None:
+        await saying(json.dumps({"text": text}).encode(), content_type="application/json")(
+            request, response
+        )
+
+    model = ScriptedModel((LONG,))
+    seen: list[ServerMessage] = []
+
+    async def until(kind: type[ServerMessage], count: int = 1) -> None:
+        while sum(isinstance(message, kind) for message in seen) < count:
+            seen.append(await anext(client))
+
+    async with serving_openai() as service, asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+        service.answers = [answer]
+        asr = {"provider": "openai", "model": "whisper-1", "base_url": service.base_url}
+        async with conversation(tmp_path, model, asr) as client:
+            microphone = Microphone(client)
+            sending = tasks.create_task(microphone.run())
+            for number, text in enumerate(NO_WORDS):  # noqa: B007 - the service says it
+                microphone.says(sound)
+                await until(SpeechStoppedMessage, number + 1)
+                await client.complete()
+                await until(TurnCompletedMessage, number + 1)
+            assert model.requests == []
+            text = said
+            microphone.says(sound)
+            await until(ReplyAudioMessage)
+            stopped = sum(isinstance(message, SpeechStoppedMessage) for message in seen)
+            text = "(coughing)"
+            microphone.says(cough)
+            await until(SpeechStoppedMessage, stopped + 1)
+            await until(ReplyFinishedMessage)
+            sending.cancel()
+    assert {request.messages[-1]["content"] for request in model.requests} == {said}
+    assert not any(isinstance(message, CanceledMessage) for message in seen)
+    assert finals(seen) == [said]
 
 
 def finals(messages: list[ServerMessage]) -> list[str]:

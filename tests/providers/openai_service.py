@@ -155,7 +155,7 @@ async def serving() -> AsyncIterator[Service]:
     await web.SockSite(runner, listening).start()
     service.base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/"
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             yield service
     finally:
         await runner.cleanup()

@@ -5,10 +5,14 @@ without somebody to stand in.
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, FormData, web
 
 from tests.conftest import ROOT
+from tests.providers.openai_service import saying
+from tests.providers.openai_service import serving as serving_openai
+from tests.server.workers.stage import wav_of
 from voicechat.client import (
     ErrorMessage,
     ReplyAudioMessage,
@@ -100,3 +104,45 @@ async def test_the_apology_can_be_switched_off(tmp_path: Path, toml: str) -> Non
         ErrorMessage,
         TurnCompletedMessage,
     ]
+
+
+@pytest.mark.long
+async def test_audio_that_one_client_breaks_the_recogniser_with_is_that_clients_fault(
+    tmp_path: Path, toml: str
+) -> None:
+    noise = np.random.default_rng(1).uniform(-1, 1, 16_000)
+    quiet, loud = (wav_of((noise * peak).astype("<i2").tobytes()) for peak in (9_000, 30_000))
+    refused = 0
+
+    async def answer(request: web.Request, response: web.StreamResponse) -> None:
+        nonlocal refused
+        bad = np.abs(np.frombuffer(service.asked[-1].file[44:], "<i2").astype(int)).max() > 20_000
+        refused += bool(bad)
+        said = b'{"error": {"message": "Invalid file"}}' if bad else b'{"text": "Good morning."}'
+        await saying(said, status=400 if bad else 200, content_type="application/json")(
+            request, response
+        )
+
+    async with serving_openai() as service:
+        service.answers = [answer]
+        scripted = 'provider = "scripted_services:open_recognizer"\ntext = "hello"\n'
+        asked = f'provider = "openai"\nmodel = "whisper-1"\nbase_url = "{service.base_url}"\n'
+        config = configured(tmp_path, toml.replace(scripted, asked))
+        async with (
+            serving(config, build_services(config), credentials(config), print) as server,
+            ClientSession(headers={"Authorization": f"Bearer {server.key}"}) as http,
+        ):
+
+            async def transcribe(recording: bytes) -> tuple[int, str]:
+                form = FormData({"model": "whisper-1"})
+                form.add_field("file", recording, filename="a.wav")
+                url = f"{server.url}/v1/audio/transcriptions"
+                async with http.post(url, data=form) as response:
+                    return response.status, await response.text()
+
+            for _ in range(12):
+                assert (await transcribe(loud))[0] == 400
+            assert refused >= 12, "each was asked for: the breaker is closed"
+            status, text = await transcribe(quiet)
+    assert status == 200
+    assert "Good morning." in text
