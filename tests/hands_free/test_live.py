@@ -45,7 +45,9 @@ async def conversation(
     """With the recogniser that comes with the server, or that of ``asr``, and a long
     answer.
     """
-    overrides = {"server": {"port": 0}, **({"asr": {"default": asr}} if asr else {})}
+    overrides: dict[str, dict[str, object]] = {"server": {"port": 0}}
+    if asr:
+        overrides["asr"] = {"default": asr}
     config = load_config(None, {"VOICECHAT_DATA_DIR": str(folder)}, overrides)
     own = build_services(config)
     model = model or ScriptedModel((LONG,))
