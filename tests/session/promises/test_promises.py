@@ -77,13 +77,17 @@ def test_every_promise_holds_and_every_corner_is_reached() -> None:
 
 @pytest.mark.long
 def test_every_promise_holds_with_a_keypad_too() -> None:
+    """As above: one pass of 100 histories may miss a corner, twelve do not."""
+    corners = ("an entry of keys is a turn", "a key silences a reply", "HangUp in REPLYING")
     Telephone.reached.clear()
     chosen = settings(
-        max_examples=50,
+        max_examples=100,
         stateful_step_count=50,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(seed(0)(Telephone), settings=chosen)
-    for corner in ("an entry of keys is a turn", "a key silences a reply", "HangUp in REPLYING"):
-        assert Telephone.reached[corner], corner
+    for number in range(12):
+        if number and all(Telephone.reached[corner] for corner in corners):
+            break
+        run_state_machine_as_test(seed(number)(Telephone), settings=chosen)
+    assert [corner for corner in corners if not Telephone.reached[corner]] == []
