@@ -38,6 +38,7 @@ ORDER = (
     sections.TranscriptionConfig,
     media.MediaServiceConfig,
     sections.MediaConfig,
+    sections.PlatformConfig,
     sections.AdmissionConfig,
     sections.CompatConfig,
     sections.LimitsSection,

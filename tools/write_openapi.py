@@ -20,7 +20,7 @@ from voicechat.store.tasks.on_demand import TaskSettings
 COMMITTED = Path(__file__).parents[1] / "protocol" / "openapi.json"
 
 
-async def nobody(*_: object) -> Any:
+async def nobody(*_: object, **__: object) -> Any:
     raise AssertionError("no request is made")
 
 

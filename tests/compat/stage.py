@@ -11,9 +11,10 @@ from typing import Any
 from tests.compat.vendors import Vendors, scripted_vendors
 from tests.rest.live import KEY, Live, serving_live
 from voicechat.pictures.picture import Picture
-from voicechat.providers import dashscope, openai
+from voicechat.providers import dashscope, openai, sharpening
 from voicechat.providers.media import (
     BlockKind,
+    ImageDescriber,
     ImageGenerator,
     TextBlock,
     TextReader,
@@ -58,6 +59,8 @@ def media_of(vendors: Vendors) -> MediaServices:
     return MediaServices(
         images=ServicesOfKind("images", images, {"*": "default"}),
         videos=ServicesOfKind("videos", videos, {"*": "default"}),
+        vision=ServicesOfKind("vision", {"default": ScriptedDescriber()}),
+        enhancers=ServicesOfKind("enhancers", {"default": sharpening.open_enhancer()}),
         ocr=ServicesOfKind("ocr", {"default": ScriptedReader()}),
     )
 
@@ -95,6 +98,13 @@ class ScriptedReader(TextReader):
             TextBlock(text="测试", left=0, top=0, right=720, bottom=1920),
             TextBlock(kind=BlockKind.TABLE, text=table, left=0, top=1920, right=720, bottom=2000),
         )
+
+
+class ScriptedDescriber(ImageDescriber):
+    """Says the same of every picture."""
+
+    async def describe_image(self, picture: Picture, question: str) -> str:
+        return "described"
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -145,7 +145,9 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
     async def account_of(key_id: str) -> Account:
         return accounts.account_of(key_id, rules.quota)
 
-    async def authorise(request: web.Request, endpoint: ApiEndpoint) -> Principal:
+    async def authorise(
+        request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
+    ) -> Principal:
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if key not in KEYS or endpoint is not ApiEndpoint.TRANSCRIPTION:
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")

@@ -91,6 +91,13 @@ def load_config(
     for kind, services in kinds.items():
         fallback_orders(kind, services)
         service_aliases(kind, services)
+    for name, platform in checked.platforms.items():
+        for group in ("llm", "images", "videos"):
+            for service in getattr(platform, group) or ():
+                if service not in getattr(checked, group):
+                    raise ConfigError(
+                        f"platforms.{name}.{group}: there is no service {group}.{service}"
+                    )
     agents = build_agents(
         checked.agents,
         llm=ServiceNames(frozenset(checked.llm), service_aliases("llm", checked.llm)),
@@ -116,6 +123,7 @@ def load_config(
         tools=checked.tools,
         media_services={kind: getattr(checked, kind) for kind in MEDIA_KINDS},
         media=checked.media,
+        platforms=checked.platforms,
         agents=agents,
         dialects=checked.dialects,
         data_dir=data_dir,
@@ -298,7 +306,7 @@ def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
     """Replace ``api_key_env = "NAME"`` by ``api_key`` with the value of that variable,
     and likewise every key that ends in ``_env``.
     """
-    sections = {name: tree.get(name) for name in ("server", "transcription")}
+    sections = {name: tree.get(name) for name in ("server", "transcription", "compat")}
     for kind in (*_EMBEDDED, *MEDIA_KINDS):
         services = tree[kind] if isinstance(tree.get(kind), dict) else {}
         sections |= {f"{kind}.{name}": service for name, service in services.items()}

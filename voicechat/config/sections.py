@@ -78,6 +78,11 @@ def _secret(text: str) -> str:
     return text
 
 
+_Names: TypeAlias = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+]
+
+
 class ServerConfig(ConfigSection):
     """``[server]``: the port and who may come in."""
 
@@ -148,6 +153,9 @@ class AdmissionConfig(ConfigSection):
     """The same, for refusing."""
 
 
+Document: TypeAlias = Literal["sophnet", "platforms", "portal"]
+
+
 class CompatConfig(ConfigSection):
     """``[compat]``: behaviour that clients of the original service may rely on."""
 
@@ -155,10 +163,32 @@ class CompatConfig(ConfigSection):
     """The event type that answers ``chat.update``."""
     strict_ping: bool = False
     """True: only ``ping`` shows that a client is alive."""
-    documents: Annotated[tuple[Literal["sophnet"], ...], BeforeValidator(_as_tuple)] = ("sophnet",)
+    documents: Annotated[tuple[Document, ...], BeforeValidator(_as_tuple)] = (
+        "sophnet",
+        "platforms",
+        "portal",
+    )
     """The other documents whose requests are answered; `docs/compat.md` says what each
     has.
     """
+    guest_key: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
+    """The key that counts for requests to the documents `portal`, `relay` and `spark`
+    that hold none, as their own clients send none: whoever reaches the server may then
+    use what this key opens. Empty: such requests are refused.
+    """
+
+
+class PlatformConfig(ConfigSection):
+    """``[platforms.NAME]``: a group of services, which clients reach at
+    ``/NAME/v1/...``. Without any such section every name there means all services.
+    """
+
+    llm: _Names | None = None
+    """The chat models; unset: all."""
+    images: _Names | None = None
+    """The services for pictures; unset: all."""
+    videos: _Names | None = None
+    """The services for videos; unset: all."""
 
 
 class HandsFreeConfig(ConfigSection):
@@ -797,6 +827,7 @@ class ConfigFile(ConfigSection):
     enhancers: dict[str, MediaServiceConfig] = {}
     video_processors: dict[str, MediaServiceConfig] = {}
     media: MediaConfig = MediaConfig()
+    platforms: dict[str, PlatformConfig] = {}
     tools: dict[str, ToolConfig] = {}
     devices: DevicesConfig = DevicesConfig()
     wyoming: WyomingConfig = WyomingConfig()
@@ -828,6 +859,7 @@ class Config:
     )
     """The services for pictures and videos, by kind."""
     media: MediaConfig = field(default_factory=MediaConfig)
+    platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""
     devices: DevicesConfig = field(default_factory=DevicesConfig)

@@ -119,8 +119,11 @@ class Authoriser:
         self._readable = True
         self.accounts = Accounts(unix_s, ledger)
 
-    async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
-        """Authorise a request to ``endpoint``, and count it.
+    async def __call__(
+        self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
+    ) -> Principal:
+        """Authorise a request to ``endpoint``, and count it. ``keys`` are tried after
+        those that it holds where keys usually are.
 
         Raises AdmissionError: NOT_AUTHORISED, delayed when its sender has failed often,
         or QUOTA.
@@ -132,7 +135,7 @@ class Authoriser:
                 Status.NOT_AUTHORISED,
                 f"pages of the origin {origin_of(request)} may not connect: {ALLOW_IT}",
             )
-        credential = await self._recognise_any(request_keys(request))
+        credential = await self._recognise_any([*request_keys(request), *keys])
         if credential is None:
             _log.info("refused %s: no valid key", address)
             await self._attempts.delay_refusal(address)

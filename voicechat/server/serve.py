@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -137,6 +137,8 @@ async def serving(
             parts.transcriber,
             parts.media,
             config.compat.documents,
+            config.platforms,
+            config.compat.guest_key,
         )
     )
     routes = [
@@ -354,10 +356,12 @@ class _WhenStarted:
         self._authorise = authorise
         self._health = health
 
-    async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
+    async def __call__(
+        self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
+    ) -> Principal:
         """Authorise a request, once the server has started."""
         self._check()
-        return await self._authorise(request, endpoint)
+        return await self._authorise(request, endpoint, keys)
 
     async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
         """Authorise a key, once the server has started."""

@@ -4,10 +4,10 @@ requests.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from aiohttp import web
 
@@ -35,6 +35,16 @@ one client's slow requests do not keep the others out.
 P = TypeVar("P")
 
 
+class AuthoriseRequest(Protocol):
+    """Authorises a request; see ``Authoriser``."""
+
+    def __call__(
+        self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
+    ) -> Awaitable[Principal]:
+        """Return who sent a request; ``keys`` are tried as well."""
+        ...
+
+
 class Backend:
     """Shared by the endpoints; counts, admits and drains the requests of one
     process.
@@ -46,7 +56,7 @@ class Backend:
         *,
         limits: SessionLimits,
         max_requests: int,
-        authorise: Callable[[web.Request, ApiEndpoint], Awaitable[Principal]],
+        authorise: AuthoriseRequest,
         ledger: Ledger | None = None,
         load_shedder: LoadShedder | None = None,
         agents: Agents | None = None,
@@ -69,15 +79,16 @@ class Backend:
 
     @asynccontextmanager
     async def admitted(
-        self, request: web.Request, endpoint: ApiEndpoint
+        self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
     ) -> AsyncIterator[Principal]:
-        """Hold a slot for a request to ``endpoint`` while the context lasts.
+        """Hold a slot for a request to ``endpoint`` while the context lasts. ``keys``
+        may authorise it besides those of its headers and query.
 
         The body is cancelled if the client disconnects. Raises ``AdmissionError``: no
         valid key, no quota or no slot is left; and ``ClientGoneError``.
         """
         with cancelling_on_disconnect(request):
-            principal = await self._authorise(request, endpoint)
+            principal = await self._authorise(request, endpoint, keys)
             with principal.account.session(uses_audio=endpoint.uses_audio):
                 self._enter(principal.key_id, principal.account.sessions)
                 try:

@@ -3,13 +3,13 @@ models.
 """
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 
 from aiohttp import web
 from pydantic import model_validator
 
-from voicechat.errors import Fault, ProviderError
+from voicechat.errors import Fault, ProviderError, RemoteProtocolError, Status
 from voicechat.providers.interfaces import (
     ChatModel,
     ChatRequest,
@@ -90,6 +90,10 @@ class CompletionRequest(ChatCompletion):
     tool_choice: object = None
     """Passed through."""
     parallel_tool_calls: bool | None = None
+    category: str = ""
+    """Of knowledge that the answer is to come from. There is none here: any value is
+    refused.
+    """
 
     model_id: str = ""
     """What the document's first client calls model. It reads every event as JSON: its
@@ -161,9 +165,20 @@ class Chat:
         ]
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
+        return await self.complete(request, lambda wanted: wanted)
+
+    async def complete(
+        self, request: web.Request, resolve: Callable[[str], str]
+    ) -> web.StreamResponse:
+        """Answer a request for a completion. ``resolve`` returns which model a client's
+        name means, or raises ``RemoteProtocolError``.
+        """
         async with self._backend.admitted(request, ApiEndpoint.CHAT) as principal:
             asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)
-            model, instructions = self._backend.talking_model("model", asked.model, principal)
+            if asked.category:
+                raise no_knowledge("category")
+            wanted = resolve(asked.model)
+            model, instructions = self._backend.talking_model("model", wanted, principal)
             by_document = not in_openais_form(request)
             completion = Completion(
                 f"chatcmpl-{secrets.token_hex(12)}",
@@ -257,6 +272,13 @@ async def _events(
         yield write_json(usage)
     if done:
         yield DONE
+
+
+def no_knowledge(path: str) -> RemoteProtocolError:
+    """Return the error for a request that needs a knowledge base."""
+    return RemoteProtocolError(
+        Status.NOT_FOUND, f"{path}: this server has no knowledge base, so there is no category"
+    )
 
 
 def _failure_text(failure: ServiceFailedError) -> str:

@@ -65,7 +65,7 @@ def in_openais_form(request: web.Request) -> bool:
     """Return whether the request's path promises OpenAI's form instead of the
     document's.
     """
-    return request.path.startswith(OPENAI_FOLDER)
+    return OPENAI_FOLDER in request.path and not request.path.startswith("/api/")
 
 
 async def send_piece(

@@ -1,15 +1,17 @@
 """All REST endpoints, and the documents about them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from aiohttp import hdrs, web
 
+from voicechat.config.sections import PlatformConfig
 from voicechat.server.pages import protocol_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
 from voicechat.server.rest.client_secrets import ClientSecrets
 from voicechat.server.rest.compat.documents import DOCUMENTS, document_operations
+from voicechat.server.rest.compat.parts import CompatParts
 from voicechat.server.rest.docs.page import docs_headers, render_page
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.media.openai_media import OpenAIMedia
@@ -34,12 +36,15 @@ def rest_operations(
     transcriber: Transcriber,
     media: Media,
     documents: Iterable[str] = DOCUMENTS,
+    platforms: Mapping[str, PlatformConfig] | None = None,
+    guest_key: str = "",
 ) -> list[Operation]:
     """List the endpoints that need a key; ``documents``: the other systems' documents
     that are answered.
     """
+    chat = Chat(backend)
     families = (
-        Chat(backend),
+        chat,
         VoiceOutput(backend),
         Speech(backend),
         OpenAISpeech(backend),
@@ -50,7 +55,15 @@ def rest_operations(
         OpenAIMedia(media),
     )
     own = [operation for family in families for operation in family.operations()]
-    return [*own, *document_operations(media, documents)]
+    parts = CompatParts(
+        backend=backend,
+        media=media,
+        chat=chat,
+        transcriber=transcriber,
+        platforms=platforms or {},
+        guest_key=guest_key,
+    )
+    return [*own, *document_operations(parts, documents)]
 
 
 def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:

@@ -22,6 +22,8 @@ _TAGS = {
     "images": "Pictures",
     "videos": "Videos",
     "sophnet": "SophNet",
+    "platforms": "Platforms",
+    "portal": "Portal",
     "tokens": "Tokens",
     "server": "Server",
 }

@@ -143,9 +143,11 @@ async def read_request(
     return checked(model, fields), form.files
 
 
-async def receive_media_form(request: web.Request, file_names: tuple[str, ...]) -> MediaForm:
+async def receive_media_form(
+    request: web.Request, file_names: tuple[str, ...], most_bytes: int = MAX_PICTURE_BYTES
+) -> MediaForm:
     """Read a form whole. A part is a file if its name is in ``file_names`` and it names
-    a file or is no UTF-8.
+    a file or is no UTF-8; it has ``most_bytes`` at most.
 
     Raises ``RemoteProtocolError``: MALFORMED, TIMEOUT, TOO_LARGE.
     """
@@ -163,7 +165,7 @@ async def receive_media_form(request: web.Request, file_names: tuple[str, ...]) 
                 name = part.name.removesuffix("[]")
                 name = "input_reference" if name.startswith("input_reference") else name
                 is_picture = name in file_names
-                content = await _content(part, MAX_PICTURE_BYTES if is_picture else MAX_FIELD_BYTES)
+                content = await _content(part, most_bytes if is_picture else MAX_FIELD_BYTES)
                 size_bytes += len(content)
                 if size_bytes > MAX_FORM_BYTES:
                     raise _too_large("the body", MAX_FORM_BYTES)

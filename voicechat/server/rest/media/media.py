@@ -3,7 +3,7 @@
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 
 import pybase64
@@ -55,9 +55,11 @@ class Media:
         await self.inspector.aclose()
 
     @asynccontextmanager
-    async def admitted(self, request: web.Request) -> AsyncGenerator[Principal, None]:
+    async def admitted(
+        self, request: web.Request, keys: Collection[str] = ()
+    ) -> AsyncGenerator[Principal, None]:
         """Admit a request; see ``Backend.admitted``."""
-        async with self.backend.admitted(request, ApiEndpoint.MEDIA) as principal:
+        async with self.backend.admitted(request, ApiEndpoint.MEDIA, keys) as principal:
             yield principal
 
     @asynccontextmanager

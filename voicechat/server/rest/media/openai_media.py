@@ -1,7 +1,7 @@
 """OpenAI's images and videos API: what its stock SDKs ask for."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -49,6 +49,7 @@ STATUSES = {
     TaskStatus.FAILED: "failed",
 }
 MAX_SECONDS = 600
+EditModel = TypeVar("EditModel", bound=ImageEditRequest)
 FIND_ERRORS = (401, 404, 429, 500, 503)
 VIDEO_TYPES = (Body("video/mp4"),)
 
@@ -152,7 +153,7 @@ class OpenAIMedia:
                 self._remix,
                 made,
                 body=RemixRequest,
-                errors=MEDIA_ERRORS,
+                errors=(*MEDIA_ERRORS[:4], 409, *MEDIA_ERRORS[4:]),
             ),
         ]
 
@@ -177,7 +178,7 @@ class OpenAIMedia:
 
     async def _edit(self, request: web.Request) -> web.Response:
         async with self._media.admitted(request) as principal:
-            asked, wanted = await read_edit(self._media, request, principal)
+            asked, wanted = await read_edit(self._media, request, principal, ImageEditRequest)
             made = await self._media.make_images("model", asked.model, wanted)
             return await self._answer(request, principal, asked, made)
 
@@ -273,12 +274,10 @@ def image_request(asked: ImagesRequest, **more: Any) -> ImageRequest:
 
 
 async def read_edit(
-    media: Media, request: web.Request, principal: Principal
-) -> tuple[ImageEditRequest, ImageRequest]:
+    media: Media, request: web.Request, principal: Principal, model: type[EditModel]
+) -> tuple[EditModel, ImageRequest]:
     """Read a request to change pictures. Raises ``RemoteProtocolError``."""
-    asked, files = await read_request(
-        request, ImageEditRequest, ("image", "mask"), numbers=IMAGE_NUMBERS
-    )
+    asked, files = await read_request(request, model, ("image", "mask"), numbers=IMAGE_NUMBERS)
     texts = [asked.image] if isinstance(asked.image, str) else asked.image
     pictures = await media.inputs.read_all(
         filter(None, texts), files.get("image", ()), "image", principal.key_id

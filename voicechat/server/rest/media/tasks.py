@@ -59,6 +59,8 @@ class MediaTask:
     platform: str
     remix_of: str
     """The task whose video is changed; empty: none."""
+    as_address: bool
+    """Whether the client wants addresses of the results, and not these themselves."""
     service: str
     """The configured service that performs it."""
     request: Mapping[str, object]
@@ -90,6 +92,7 @@ class MediaTasks:
         *,
         platform: str = "",
         remix_of: str = "",
+        as_address: bool = True,
     ) -> MediaTask:
         """Store a task, and return it when it is durable.
 
@@ -119,6 +122,7 @@ class MediaTasks:
                     "service": service,
                     "platform": platform,
                     "remix_of": remix_of,
+                    "as_address": as_address,
                     "request": write_json(fields),
                     "inputs": write_json(names),
                     "has_mask": mask is not None,
@@ -294,6 +298,7 @@ def _as_media(task: StoredTask) -> MediaTask:
         model=str(fields.get("model") or task.payload["service"]),
         platform=str(task.payload["platform"] or ""),
         remix_of=str(task.payload["remix_of"] or ""),
+        as_address=bool(task.payload["as_address"]),
         service=str(task.payload["service"]),
         request=fields,
         error=task.error,

@@ -1,0 +1,23 @@
+curl -X POST 'http://localhost/{platform}/v1/chat/completions' \
+--header 'Content-Type: application/json' \
+--header 'Authorization: Bearer <你的许可证>' \
+--data-raw '{
+"messages": [
+{
+"role": "user",
+"content": [
+{
+"type": "text",
+"text": "<对话内容>"
+},
+{
+"type": "image_url",
+"image_url": {
+"url": "图片的URL或者base64"
+}
+}
+]
+}
+],
+"model": "<平台模型>"
+}'

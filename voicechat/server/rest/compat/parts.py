@@ -1,0 +1,85 @@
+"""What the documents' endpoints share."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from voicechat.audio.formats import InputContainer, InputFormat
+from voicechat.config.sections import PlatformConfig
+from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, TextDelta
+from voicechat.server.auth import Principal, request_keys
+from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.chat import Chat, bounded_parts
+from voicechat.server.rest.forms import receive_file
+from voicechat.server.rest.media.media import Media
+from voicechat.server.rest.transcribing import RecordingOptions, Transcriber
+from voicechat.server.rest.transcript_forms import plain
+from voicechat.session.types import Message
+from voicechat.store.access import ApiEndpoint
+
+PCM = InputFormat(InputContainer.PCM, 16_000)
+"""Of samples without a header: the documents' recognisers take nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompatParts:
+    """The services, and what the configuration says of the documents."""
+
+    backend: Backend
+    media: Media
+    chat: Chat
+    transcriber: Transcriber
+    platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
+    guest_key: str = field(default="", repr=False)
+
+    @asynccontextmanager
+    async def admitted(
+        self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
+    ) -> AsyncGenerator[Principal, None]:
+        """Admit a request; one without any key counts as the guest's, if there is one.
+
+        Raises as ``Backend.admitted``.
+        """
+        if self.guest_key and not keys and not request_keys(request):
+            keys = (self.guest_key,)
+        async with self.backend.admitted(request, endpoint, keys) as principal:
+            yield principal
+
+    async def recognise_body(self, request: web.Request, principal: Principal) -> str:
+        """Recognise the body, a recording of a known format or bare samples. Raises
+        ``RemoteProtocolError`` and ``ServiceFailedError``.
+        """
+        transcriber = self.transcriber
+        async with transcriber.recordings.receiving(principal.key_id) as upload:
+            await receive_file(request, upload)
+            options = RecordingOptions(
+                principal.key_id, transcriber.settings.max_synchronous_ms, bare=PCM, together=True
+            )
+            recognizer = transcriber.recognizer("default")
+            found = await transcriber.recognise(upload.path, recognizer, options, principal.account)
+        return plain(found)
+
+
+@dataclass(slots=True)
+class Reply:
+    """A chat model's whole reply."""
+
+    text: str = ""
+    finished: ReplyFinished = field(default_factory=ReplyFinished)
+
+
+async def reply_of(
+    model: ChatModel, messages: tuple[Message, ...], options: Mapping[str, object]
+) -> Reply:
+    """Ask a chat model. Raises ``ServiceFailedError``."""
+    reply = Reply()
+    parts = bounded_parts(model, ChatRequest(messages=messages, options=options))
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, TextDelta):
+                reply.text += part.text
+            elif isinstance(part, ReplyFinished):
+                reply.finished = part
+    return reply

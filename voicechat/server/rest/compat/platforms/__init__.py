@@ -1,0 +1,1 @@
+"""The document of "all platforms": chat, pictures and videos of groups of services."""
