@@ -39,7 +39,7 @@ async def ask(toolbox: Toolbox, name: str, arguments: str = '{"city": "Ulm"}') -
 
 async def test_the_tools_of_a_child_process_are_offered_and_called() -> None:
     async with opened(**child(deadline_s=20.0)) as toolbox:
-        assert set(toolbox.tools) == {"weather", "forecast", "storm"}
+        assert set(toolbox.tools) == {"weather", "forecast", "tide", "flood", "storm"}
         definition = toolbox.tools["weather"].definition["function"]
         assert definition["description"] == "Tell the weather."  # type: ignore[index]
         assert definition["parameters"]["required"] == ["city"]  # type: ignore[index]
@@ -61,6 +61,12 @@ async def test_only_the_named_tools_are_offered_and_a_late_one_times_out() -> No
         assert (answer.content, answer.outcome) == (LATE, ToolOutcome.TIMEOUT)
 
 
+async def test_progress_prolongs_a_call() -> None:
+    async with opened(**child(mcp_tools=["tide"], deadline_s=1.0)) as toolbox:
+        answer = await ask(toolbox, "tide", "{}")
+        assert (answer.content, answer.outcome) == ("it is high", ToolOutcome.ANSWERED)
+
+
 async def test_a_server_over_http_that_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mcp_server, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(mcp_server, "LAST_RETRY_S", 0.05)
@@ -79,7 +85,7 @@ async def test_a_server_over_http_that_comes_and_goes(monkeypatch: pytest.Monkey
                 while not server.tools:  # noqa: ASYNC110 - it connects by itself
                     await asyncio.sleep(0.05)
                 whole = toolbox.narrowed(["weather"], {})
-                assert len(whole.tools) == 3, "a server's name stands for all its tools"
+                assert len(whole.tools) == 5, "a server's name stands for all its tools"
                 assert not toolbox.narrowed(["other"], {}).tools
                 assert (await ask(whole, "weather")).content == "it rains in Ulm"
             assert (await ask(whole, "weather")).outcome is ToolOutcome.FAILED

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from voicechat.dialects.base import Connection, Frame, Handshake
 from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
+from voicechat.runtime.session_tools import OpenToolServer, no_tool_servers
 from voicechat.session.agent import Agent
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.harness import ScriptedHarness
@@ -85,6 +86,7 @@ class RealtimeStage:
     others: dict[str, Agent] = field(default_factory=dict)
     """Agents that a prompt may name."""
     limits: SessionLimits = field(default_factory=SessionLimits)
+    tool_servers: OpenToolServer = no_tool_servers
     query: dict[str, str] = field(default_factory=dict)
     update: dict[str, Any] | None = field(default_factory=lambda: MANUAL)
     """What the client sends first; None: nothing."""
@@ -107,6 +109,7 @@ class RealtimeStage:
             synthesizer=self.synthesizer,
             agent=self.agent,
             limits=self.limits,
+            tool_servers=self.tool_servers,
             dialect=opening.dialect,
             detector=LoudDetector(),
             settings=opening.settings,

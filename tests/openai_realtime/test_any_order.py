@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.openai_realtime.client import PCM_BYTES_PER_MS, Event, RealtimeStage
+from tests.openai_realtime.client import MANUAL, PCM_BYTES_PER_MS, Event, RealtimeStage
+from tests.openai_realtime.home import Home, mcp
 from voicechat.session.types import Message, ToolCall
-from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.text.words import speaking_ms
 
 LAMP = {"type": "function", "name": "lamp", "parameters": {"type": "object"}}
 REPLIES = (
     ("One two three. ", "Four five six seven."),
     ("Let me see. ", ToolCall(0, "call_a", "lamp", "{}")),
+    ("I look. ", ToolCall(0, "call_d", "lamp", "{}"), ToolCall(1, "call_e", "read", "{}")),
     ("Yes.",),
     (ToolCall(0, "call_b", "lamp", "{}"), ToolCall(1, "call_c", "lamp", "{}")),
 )
@@ -33,6 +36,21 @@ ANSWERS = {
     "response.cancel": ("response.done",),
 }
 
+WHOLE = {
+    "response.output_text": "text",
+    "response.output_audio_transcript": "transcript",
+    "response.function_call_arguments": "arguments",
+    "response.mcp_call_arguments": "arguments",
+}
+"""Where the done of something says all that its deltas did."""
+
+
+class Reader(ScriptedSynthesizer):
+    """Reads as long as the engine expects of a voice, pauses included."""
+
+    def length_ms(self, text: str) -> int:
+        return speaking_ms(text)
+
 
 class AnyClient:
     """Sends events at random and keeps what it is told, as a client does."""
@@ -45,7 +63,14 @@ class AnyClient:
 
     async def act(self) -> None:
         kind = self._chance.choice(
-            [*ANSWERS, "wait", "input_audio_buffer.append", "response.create"]
+            [
+                *ANSWERS,
+                "wait",
+                "input_audio_buffer.append",
+                "response.create",
+                "conversation.item.create",
+                "conversation.item.truncate",
+            ]
         )
         if kind == "wait":
             await asyncio.sleep(self._chance.choice((0.01, 0.3, 2)))
@@ -63,7 +88,9 @@ class AnyClient:
         match kind:
             case "session.update":
                 modalities = chance.choice((["text"], ["audio"], ["video"]))
-                return {"session": {"output_modalities": modalities, "tools": [LAMP]}}
+                server = mcp(require_approval=chance.choice(("always", "never")))
+                tools = chance.choice(([LAMP], [LAMP, server], [LAMP, server]))
+                return {"session": {"output_modalities": modalities, "tools": tools}}
             case "input_audio_buffer.append":
                 audio = b"\0\1" * (chance.choice((10, 100, 300)) * PCM_BYTES_PER_MS // 2)
                 return {"audio": base64.b64encode(audio).decode()}
@@ -73,6 +100,9 @@ class AnyClient:
             case "conversation.item.retrieve" | "conversation.item.delete":
                 return {"item_id": some_item}
             case "conversation.item.truncate":
+                deltas = self._stage.of("response.output_audio.delta")
+                if deltas and chance.random() < 0.7:
+                    some_item = deltas[-1]["item_id"]
                 end_ms = chance.choice((0, 200, 500, 90_000))
                 return {"item_id": some_item, "content_index": 0, "audio_end_ms": end_ms}
             case "response.create":
@@ -94,6 +124,14 @@ class AnyClient:
     def _item(self) -> dict[str, Any]:
         chance = self._chance
         if chance.random() < 0.3:
+            asked = [event["item"] for event in self._stage.of("conversation.item.added")]
+            ids = [item["id"] for item in asked if item["type"] == "mcp_approval_request"]
+            return {
+                "type": "mcp_approval_response",
+                "approval_request_id": chance.choice(["unknown", *ids]),
+                "approve": chance.random() < 0.7,
+            }
+        if chance.random() < 0.3:
             call_id = chance.choice(("call_a", "call_b", "unknown"))
             return {"type": "function_call_output", "call_id": call_id, "output": "done"}
         role = chance.choice(("user", "assistant", "system", "nobody"))
@@ -105,6 +143,9 @@ class AnyClient:
         stage = self._stage
         self._check_answers()
         self._check_responses()
+        self._check_items()
+        self._check_deltas()
+        self._check_heard()
         conversation = stage.harness.dialect._conversation  # type: ignore[attr-defined]
         assert self._order() == [item.id for item in conversation.items]
         history = stage.harness.conversation._machine._core.replies.history  # type: ignore[attr-defined]
@@ -141,6 +182,49 @@ class AnyClient:
                     ended.add(response_id)
         assert not open_ids
 
+    def _check_items(self) -> None:
+        """Each item that was added is done once, and so is each call of a server."""
+        stage = self._stage
+        added = [event["item"]["id"] for event in stage.of("conversation.item.added")]
+        done = [event["item"]["id"] for event in stage.of("conversation.item.done")]
+        assert sorted(added) == sorted(done)
+        begun = [event["item_id"] for event in stage.of("response.mcp_call.in_progress")]
+        ended = [event["item_id"] for event in stage.of("response.mcp_call.completed")]
+        ended += [event["item_id"] for event in stage.of("response.mcp_call.failed")]
+        assert sorted(begun) == sorted(ended)
+
+    def _check_deltas(self) -> None:
+        """No delta follows the done of what it is a part of, and all of them together
+        are what that says.
+        """
+        pieces: dict[tuple[str, str], str] = {}
+        done: set[tuple[str, str]] = set()
+        for event in self._stage.events:
+            kind, _, stage = event["type"].rpartition(".")
+            part = (kind, str(event.get("item_id")))
+            if stage == "delta":
+                assert part not in done, event["type"]
+                pieces[part] = pieces.get(part, "") + event["delta"]
+            elif stage == "done" and kind in WHOLE:
+                assert part not in done, event["type"]
+                done.add(part)
+                assert pieces.get(part, "") == event[WHOLE[kind]]
+            elif stage == "done":
+                done.add(part)
+
+    def _check_heard(self) -> None:
+        """Of what was truncated, the chat model reads no word that was not heard."""
+        heard_ms: dict[str, int] = {}
+        for event in self._stage.of("conversation.item.truncated"):
+            item_id, end_ms = event["item_id"], event["audio_end_ms"]
+            heard_ms[item_id] = min(end_ms, heard_ms.get(item_id, end_ms))
+        conversation = self._stage.harness.dialect._conversation  # type: ignore[attr-defined]
+        for item in conversation.items:
+            if item.id in heard_ms and item.messages:
+                words = str(item.messages[0]["content"]).rstrip(" .")
+                between_ms = speaking_ms(" ")  # of two sentences, which nobody says
+                assert speaking_ms(words) - between_ms <= heard_ms[item.id]
+
     def _order(self) -> list[str]:
         """The items as a client puts them together."""
         ids: list[str] = []
@@ -168,8 +252,12 @@ def parts_of(messages: Any) -> list[tuple[str, object]]:
 
 async def run_client(seed: int, steps: int) -> None:
     chance = random.Random(seed)
+    approval = chance.choice(("always", "never"))
     stage = RealtimeStage(
         model=ScriptedModel(REPLIES, delta_ms=30),
+        synthesizer=Reader(),
+        tool_servers=Home(wait_ms=chance.choice((0, 400))).open,
+        update={**MANUAL, "tools": [LAMP, mcp(require_approval=approval)]},
         recognizer=ScriptedRecognizer(("first words", "", "second"), final_ms=200),
     )
     async with stage:

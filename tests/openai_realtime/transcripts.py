@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.openai_realtime.client import MANUAL, PCM_BYTES_PER_MS, Event, RealtimeStage
+from tests.openai_realtime.home import Home, mcp
 from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 
@@ -20,6 +21,8 @@ LAMP = {"type": "function", "name": "lamp", "parameters": {"type": "object"}}
 CALL = ToolCall(0, "call_lamp", "lamp", '{"on": true}')
 REPLIES: Mapping[str, Sequence[Sequence[str | ToolCall]]] = {
     "function-call": ((CALL,), ("There is ", "light.")),
+    "mcp": ((CALL,), ("There is ", "light.")),
+    "mcp-approval": ((CALL,), ("There is ", "light.")),
 }
 MODEL_REPLY = (("Hello there. ", "How are you?"),)
 
@@ -37,6 +40,12 @@ def audio(length_ms: int) -> Event:
 
 UPDATE: Event = {"type": "session.update", "session": {"type": "realtime", **MANUAL}}
 TEXT: Event = {"type": "response.create", "response": {"output_modalities": ["text"]}}
+
+
+def naming(server: Event) -> Event:
+    return {**UPDATE, "session": {**UPDATE["session"], "tools": [server]}}
+
+
 SCENARIOS: Mapping[str, Sequence[tuple[Event, str]]] = {
     "manual-turn": (
         (UPDATE, "session.updated"),
@@ -65,6 +74,30 @@ SCENARIOS: Mapping[str, Sequence[tuple[Event, str]]] = {
                 },
             },
             "",
+        ),
+        (TEXT, "response.done"),
+    ),
+    "mcp": (
+        (naming(mcp(allowed_tools=["lamp"])), "mcp_list_tools.completed"),
+        (said("light please"), ""),
+        (TEXT, "response.mcp_call.completed"),
+        (TEXT, "response.done"),
+    ),
+    "mcp-approval": (
+        (naming(mcp(require_approval="always")), "mcp_list_tools.completed"),
+        (said("light please"), ""),
+        (TEXT, "response.done"),
+        (
+            {
+                "type": "conversation.item.create",
+                "item": {
+                    "id": "item_of_approval",
+                    "type": "mcp_approval_response",
+                    "approval_request_id": "APPROVAL",
+                    "approve": True,
+                },
+            },
+            "response.mcp_call.completed",
         ),
         (TEXT, "response.done"),
     ),
@@ -108,7 +141,7 @@ SCENARIOS: Mapping[str, Sequence[tuple[Event, str]]] = {
     ),
 }
 """What the client says, and what it then waits for; empty: for nothing. ``ITEM`` is the
-last message of the assistant.
+last message of the assistant, ``APPROVAL`` the last request for approval.
 """
 
 
@@ -117,6 +150,7 @@ async def play(name: str) -> list[Line]:
     stage = RealtimeStage(
         model=ScriptedModel(REPLIES.get(name, MODEL_REPLY)),
         recognizer=ScriptedRecognizer(("what time is it",)),
+        tool_servers=Home().open,
         update=None,
     )
     lines: list[Line] = []
@@ -143,10 +177,14 @@ async def play(name: str) -> list[Line]:
 
 
 def with_item(event: Event, stage: RealtimeStage) -> Event:
-    if event.get("item_id") != "ITEM":
-        return event
-    output = stage.of("response.done")[-1]["response"]["output"]
-    return {**event, "item_id": output[-1]["id"]}
+    made = stage.of("response.done")
+    last_id = made[-1]["response"]["output"][-1]["id"] if made else ""
+    if event.get("item_id") == "ITEM":
+        return {**event, "item_id": last_id}
+    item = event.get("item", {})
+    if item.get("approval_request_id") == "APPROVAL":
+        return {**event, "item": {**item, "approval_request_id": last_id}}
+    return event
 
 
 def shortened(event: Event) -> Event:

@@ -3,14 +3,16 @@ conversations.
 
 One connection serves all sessions. It is opened when the server starts and opened anew
 when it is lost; until then the tools are not offered, and a call that was made fails as
-any other tool's.
+any other tool's. A server that a client has named is connected to once, for that
+client's session.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from voicechat.errors import ConfigError, ToolError
@@ -19,6 +21,7 @@ from voicechat.runtime.tool_function import NAME, ServerTool
 from voicechat.session.filler import Filler
 
 if TYPE_CHECKING:
+    import httpx2
     from mcp import Client
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,14 @@ connection is fine.
 """
 MAX_PAGES = 20
 """Pages of its list."""
+MAX_TOOL_BYTES = 16 * 1024
+"""Of one tool's name, description and schema, as JSON. Larger ones are passed over."""
+MOST_DEADLINES = 6
+"""A call that reports progress gets its deadline anew each time, but takes no longer
+than so many of them.
+"""
+CLOSE_S = 5.0
+"""How long the end of a connection may take: a child process has 2 s to end itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +61,10 @@ class McpSettings:
     """
     headers: Mapping[str, str] | None = None
     """For HTTP, such as ``Authorization``."""
+    http_client: "Callable[[], httpx2.AsyncClient] | None" = None
+    """Makes the HTTP client of each connection; None: one with ``headers``."""
+    retries: bool = True
+    """False: a connection that fails or is lost is not opened anew."""
     tools: Sequence[str] | None = None
     """Names of the tools that are offered; None: all."""
     deadline_s: float = 10.0
@@ -70,25 +85,31 @@ class McpServer:
         self._settings = settings
         self._client = _client_factory(settings)
         self._keeper: asyncio.Task[None] | None = None
-        self._connected = asyncio.Event()
+        self._decided = asyncio.Event()
+        """Connected, or given up."""
         self._lost = asyncio.Event()
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is not connected, and will not be again."""
+        return self._keeper is None or self._keeper.done()
 
     async def start(self) -> None:
         """Connect. A server that cannot be reached within ``CONNECT_S`` is tried again
-        in the background.
+        in the background, unless ``retries`` says otherwise.
         """
         self._keeper = asyncio.get_running_loop().create_task(
             self._keep_connected(), name=f"mcp-{self.name}"
         )
         with suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_S):
-                await self._connected.wait()
+                await self._decided.wait()
 
     async def aclose(self) -> None:
-        """Close the connection, or end the child process."""
+        """Close the connection, or end the child process, within ``CLOSE_S``."""
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.wait({self._keeper})
+            await asyncio.wait({self._keeper}, timeout=CLOSE_S)
 
     async def _keep_connected(self) -> None:
         wait_s = FIRST_RETRY_S
@@ -97,20 +118,23 @@ class McpServer:
                 async with self._client() as client:
                     async with asyncio.timeout(CONNECT_S):
                         self.tools = await self._read_tools(client)
-                    self._connected.set()
+                    self._decided.set()
                     wait_s = FIRST_RETRY_S
                     self._lost.clear()
                     await self._lost.wait()
             except Exception as error:  # noqa: BLE001 - another program's failure must not end the server
                 logger.warning(
-                    "tools.%s: the MCP server cannot be reached: %s at %s; next attempt in %.0f s",
+                    "tools.%s: the MCP server cannot be reached: %s at %s; %s",
                     self.name,
                     type(error).__name__,
                     location_of(error),
-                    wait_s,
+                    f"next attempt in {wait_s:.0f} s" if self._settings.retries else "given up",
                 )
             finally:
                 self.tools = {}
+            if not self._settings.retries:
+                self._decided.set()
+                return
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LAST_RETRY_S)
 
@@ -121,7 +145,8 @@ class McpServer:
             page = await client.list_tools(cursor=cursor)
             for tool in page.tools:
                 wanted = self._settings.tools is None or tool.name in self._settings.tools
-                if wanted and NAME.fullmatch(tool.name) and len(found) < MAX_TOOLS:
+                small = len(tool.model_dump_json().encode()) <= MAX_TOOL_BYTES
+                if wanted and small and NAME.fullmatch(tool.name) and len(found) < MAX_TOOLS:
                     found[tool.name] = self._server_tool(client, tool)
             cursor = page.next_cursor
             if not cursor:
@@ -136,8 +161,19 @@ class McpServer:
         settings = self._settings
 
         async def call(**arguments: object) -> str:
+            loop = asyncio.get_running_loop()
+            deadline = asyncio.timeout(settings.deadline_s)
+            running = True
+
+            async def go_on(progress: float, total: float | None, message: str | None) -> None:
+                if running and not deadline.expired():
+                    deadline.reschedule(loop.time() + settings.deadline_s)
+
             try:
-                answer = await client.call_tool(tool.name, arguments)
+                async with deadline:
+                    answer = await client.call_tool(tool.name, arguments, progress_callback=go_on)
+            except TimeoutError:
+                raise  # of this call alone: the connection is fine
             except refusal as error:
                 if error.code not in _REFUSALS:
                     self._lost.set()
@@ -146,6 +182,8 @@ class McpServer:
                 # The connection is lost: the next call has a new one.
                 self._lost.set()
                 raise
+            finally:
+                running = False
             text = _text_of(answer)
             if answer.is_error:
                 raise ToolError(text or "The tool failed.")
@@ -157,27 +195,48 @@ class McpServer:
             description=tool.description or tool.name,
             parameters=tool.input_schema,
             arguments=None,
-            deadline_s=settings.deadline_s,
+            deadline_s=settings.deadline_s * MOST_DEADLINES,
             filler=settings.filler,
             filler_after_ms=settings.filler_after_ms,
+            read_only=bool(tool.annotations and tool.annotations.read_only_hint),
         )
+
+
+def import_client() -> None:
+    """Load the package ``mcp``, which takes a second or two; it may be done in a
+    thread. Raises ``ConfigError`` when it is not installed.
+    """
+    try:
+        for name in ("httpx2", "mcp", "mcp.client.streamable_http", "mcp.client.stdio"):
+            import_module(name)
+    except ImportError:
+        message = "MCP servers need the extra mcp: pip install 'voicechat[mcp]'"
+        raise ConfigError(message) from None
+    # Its messages quote what servers answer and how their sessions are called.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 def _client_factory(settings: McpSettings) -> "Callable[[], Client]":
     """Return what makes a client for each attempt to connect."""
-    try:
-        import httpx2
-        from mcp import Client
-        from mcp.client.stdio import StdioServerParameters
-        from mcp.client.streamable_http import streamable_http_client
-    except ImportError:
-        message = "MCP servers need the extra mcp: pip install 'voicechat[mcp]'"
-        raise ConfigError(message) from None
+    import_client()
+    import httpx2
+    from mcp import Client
+    from mcp.client.stdio import StdioServerParameters
+    from mcp.client.streamable_http import streamable_http_client
+
     if settings.url:
         headers = dict(settings.headers or {})
-        return lambda: Client(
-            streamable_http_client(settings.url, http_client=httpx2.AsyncClient(headers=headers))
-        )
+        http_client = settings.http_client or (lambda: httpx2.AsyncClient(headers=headers))
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[Any]:
+            async with (
+                http_client() as client,
+                streamable_http_client(settings.url, http_client=client) as streams,
+            ):
+                yield streams
+
+        return lambda: Client(connect())
     program, *arguments = settings.command
     return lambda: Client(StdioServerParameters(command=program, args=arguments))
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import ClassVar, TypeAlias
 
 from voicechat.agents import Arrival
+from voicechat.dialects.tool_servers import ToolNews, ToolRequest
 from voicechat.errors import Status
 from voicechat.names import ServiceNames
 from voicechat.session.agent import Agent
@@ -37,9 +38,9 @@ class Tell:
     """
 
 
-Reaction: TypeAlias = AnyCommand | AudioReceived | Tell
+Reaction: TypeAlias = AnyCommand | AudioReceived | Tell | ToolRequest
 """What a dialect answers with: commands and audio for the session, frames for the
-client, in order.
+client, and what is to be asked of tool servers that the client has named, in order.
 """
 
 
@@ -105,6 +106,10 @@ class Dialect(ABC):
         """Bare or framed audio has come since the last call of ``receive``; called once
         before the next one.
         """
+
+    def hear_tools(self, news: ToolNews, now_ms: int) -> Iterable[Reaction]:
+        """A tool server has answered what the dialect asked of it."""
+        return ()
 
     def pong(self, now_ms: int) -> Iterable[Reaction]:
         """The transport's own sign of life has come, where it has one."""

@@ -99,6 +99,9 @@ class OpenAIChatModel(Provider):
         about them.
         """
         options = dict(request.options)
+        if not options.get("tools"):  # servers refuse an empty list, and a choice from none
+            for name in ("tools", "tool_choice", "parallel_tool_calls"):
+                options.pop(name, None)
         body = options if self._thinking is None else in_form(self._thinking, options)
         body |= {"model": self._model, "messages": request.messages, "stream": True}
         if self._include_usage:

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from voicechat.audio.speech_level import VoiceLevels
 from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
+from voicechat.dialects.tool_servers import ToolNews, ToolRequest
 from voicechat.errors import Fault
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
@@ -21,6 +22,7 @@ from voicechat.runtime.loop_lateness import Lateness
 from voicechat.runtime.outbox import Outbox
 from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.reply_task import ReplyTask
+from voicechat.runtime.session_tools import OpenToolServer, SessionTools, no_tool_servers
 from voicechat.runtime.socket import Socket
 from voicechat.runtime.socket_reader import SocketReader
 from voicechat.runtime.tasks import SessionTasks
@@ -99,6 +101,8 @@ class SessionProviders:
     """Voice detection; without it there is no hands-free mode."""
     reads: ReadScheduler = field(default_factory=ReadScheduler)
     """When the socket is read while the event loop is late."""
+    tool_servers: OpenToolServer = no_tool_servers
+    """Opens tool servers that the client names."""
 
 
 class Conversation:
@@ -157,6 +161,7 @@ class Conversation:
             self._outbox.answer_ping,
             services.reads,
         )
+        self._tools = SessionTools(services.tool_servers, self._tasks.spawn, self._hear_tools)
         self._reads = services.reads
         self._partial_s = 0.0
         """When a partial transcript was last written."""
@@ -220,7 +225,7 @@ class Conversation:
                 self._timer.cancel()
             self._audio.close()
             self._reads.forget(self._socket)
-            await self._tasks.close(RELEASE_S)
+            await asyncio.gather(self._tasks.close(RELEASE_S), self._tools.aclose())
             self._socket.abort()
             self._release()
 
@@ -233,7 +238,7 @@ class Conversation:
         self._over = True
         self._replies.clear()
         self._audio.release()
-        del self._reader, self._outbox, self._audio, self._tasks
+        del self._reader, self._outbox, self._audio, self._tasks, self._tools
 
     def abort(self) -> None:
         """Drop the connection; ``run`` returns within ``RELEASE_S``."""
@@ -319,8 +324,15 @@ class Conversation:
             self._set_timer()  # the dialect may want to be woken
         elif isinstance(reaction, AudioReceived):
             self._audio.push(reaction.payload)
+        elif isinstance(reaction, ToolRequest):
+            self._tools.perform(reaction)
         else:
             self.post(reaction)
+
+    def _hear_tools(self, news: ToolNews) -> None:
+        """A tool server has answered what the dialect asked."""
+        for reaction in self._dialect.hear_tools(news, self._clock_ms()):
+            self._react(reaction)
 
     def _notify(self, notice: Notice) -> None:
         """Let the dialect write a notice. What it asks for because of that happens
@@ -340,6 +352,8 @@ class Conversation:
                     frames = []
                 kept = reaction.kept
                 frames.append(reaction.frame)
+            elif isinstance(reaction, ToolRequest):
+                self._tools.perform(reaction)
             elif not isinstance(reaction, AudioReceived):
                 self._events.append(reaction)
         audio_until_ms = notice.end_ms if isinstance(notice, ReplyAudio) else None

@@ -35,6 +35,8 @@ class ServerTool:
     deadline_s: float
     filler: Filler
     filler_after_ms: int
+    read_only: bool = False
+    """Whether whoever offers it says that it changes nothing."""
 
     @property
     def definition(self) -> Mapping[str, object]:

@@ -47,6 +47,10 @@ class ToolServer(Protocol):
     def tools(self) -> Mapping[str, ServerTool]:
         """What it offers now, by name; empty while it cannot be reached."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether it is not connected, and will not be again."""
+
     async def start(self) -> None:
         """Connect to it. Never raises because of it."""
 
@@ -94,6 +98,8 @@ class ToolRun:
         error = self.task.exception()
         if error is None:
             return ToolOutcome.ANSWERED, self.task.result()
+        if isinstance(error, TimeoutError):
+            return ToolOutcome.TIMEOUT, LATE
         if isinstance(error, ToolError):
             return ToolOutcome.FAILED, _bounded(str(error))
         # Do not pass its text to the model, which might repeat it to the user.

@@ -2,7 +2,7 @@
 reported to a client.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -193,12 +193,12 @@ def only(default: object, why_not: Callable[[object], str]) -> Check:
     return Check(check, {"const": default})
 
 
-def first_failure(error: ValidationError) -> str:
+def first_failure(error: ValidationError, unnamed: Collection[str] = ()) -> str:
     """Return the path of the first invalid field and what is allowed: ``a.b[0].c: 7 is
-    not a text``.
+    not a text``. ``unnamed`` are tags of unions, which are no part of the path.
     """
     detail = error.errors(include_url=False)[0]
-    path = _path(detail["loc"])
+    path = _path(tuple(part for part in detail["loc"] if part not in unnamed))
     return f"{path}: {_reason(detail)}" if path else _reason(detail)
 
 

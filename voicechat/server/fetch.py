@@ -141,13 +141,16 @@ def check_url(text: str, policy: FetchPolicy, path: str = "audio_url") -> URL:
         if len(text) > MAX_URL_CHARACTERS:
             raise ValueError(f"longer than {MAX_URL_CHARACTERS} characters")
         url = URL(text)
-        _check(url, policy)
+        check_address(url, policy)
     except ValueError as error:
         raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{path}: {error}") from None
     return url
 
 
-def _check(url: URL, policy: FetchPolicy) -> None:
+def check_address(url: URL, policy: FetchPolicy) -> None:
+    """Raise ``ValueError`` for a URL that no socket would be opened for, as far as that
+    can be told from its text.
+    """
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("should be an absolute http or https URL")
     if url.user is not None or url.password is not None:
@@ -162,18 +165,11 @@ async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractR
     Raises ``FetchError``; the caller removes what was written by then. Cancelling
     closes the connection.
     """
-    guard = _AddressGuard(policy)
-    connector = TCPConnector(
-        socket_factory=guard.open_socket,
-        resolver=resolver,
-        use_dns_cache=False,
-        force_close=True,
-        limit=1,
-    )
+    guard = AddressGuard(policy)
     timeout = ClientTimeout(total=TOTAL_S, sock_connect=CONNECT_S, sock_read=IDLE_S)
     try:
         async with ClientSession(
-            connector=connector,
+            connector=guard.connector(resolver, limit=1),
             timeout=timeout,
             cookie_jar=DummyCookieJar(),
             trust_env=False,
@@ -201,7 +197,7 @@ async def _follow(session: ClientSession, url: URL, write: Write, policy: FetchP
                 await _read(response, write, policy.max_bytes)
                 return
             url = url.join(URL(response.headers.get(hdrs.LOCATION, "")))
-        _check(url, policy)
+        check_address(url, policy)
     raise FetchError(f"it redirects more than {MAX_REDIRECTS} times")
 
 
@@ -303,12 +299,26 @@ def _resolved(host: str, port: int, info: Dial) -> ResolveResult:
     )
 
 
-class _AddressGuard:
-    """Opens the sockets of one fetch if the address is allowed."""
+class AddressGuard:
+    """Opens the sockets of one fetch, or of one connection, if the address is
+    allowed.
+    """
 
     def __init__(self, policy: FetchPolicy) -> None:
         self._policy = policy
         self.refused = False
+
+    def connector(self, resolver: AbstractResolver, limit: int = 4) -> TCPConnector:
+        """Make the connector of one ``ClientSession``, with at most ``limit``
+        connections, each for one request.
+        """
+        return TCPConnector(
+            socket_factory=self.open_socket,
+            resolver=resolver,
+            use_dns_cache=False,
+            force_close=True,
+            limit=limit,
+        )
 
     def open_socket(self, dial: Dial) -> socket.socket:
         """Open a socket for an allowed address.

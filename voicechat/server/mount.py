@@ -36,6 +36,7 @@ from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.resume import ResumableSocket
 from voicechat.runtime.services import Found, Services
+from voicechat.runtime.session_tools import no_tool_servers
 from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import local_time, unix_s
@@ -52,6 +53,7 @@ from voicechat.server.metering import metered
 from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.tcp import TcpSocket
+from voicechat.server.tool_servers import ClientToolServers
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.agent import Agent
 from voicechat.session.fallback_message import FallbackMessage
@@ -125,6 +127,8 @@ class Conditions:
     """What refused callers of a telephone hear."""
     hand_over: Callable[[str, str], None] = lambda _call_id, _transfer_to: None
     """See ``Conversation``."""
+    tool_servers: ClientToolServers | None = None
+    """Opens tool servers that clients name; None: they are refused."""
     several: bool = False
     """Whether other processes of the server open the same TCP ports."""
 
@@ -456,6 +460,7 @@ class Mount:
             agent=agent,
             interrupt_by_voice=conditions.interrupt_by_voice,
         )
+        opener = conditions.tool_servers
         providers = SessionProviders(
             recognizer=recognizer.provider,
             models=services.conversation_models(model, agent),
@@ -465,6 +470,9 @@ class Mount:
             decoding=conditions.decoding,
             detector=conditions.detector,
             reads=conditions.reads,
+            tool_servers=(
+                no_tool_servers if opener is None else partial(opener.open, owner=principal.key_id)
+            ),
         )
         return _SessionParts(machine, opening.dialect, providers, agent)
 

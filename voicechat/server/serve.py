@@ -50,6 +50,7 @@ from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import configured, configured_media
 from voicechat.server.signals import stop_on_signals
+from voicechat.server.tool_servers import ClientToolServers
 from voicechat.server.tracing import trace_turn
 from voicechat.server.worker_context import WorkerContext, single_process
 from voicechat.server.workers.supervisor import ready_line, supervise, workers_of
@@ -239,6 +240,7 @@ def _build_parts(
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.count_load_refusal,
     )
+    transcription = configured(config)
     detector, decoding = (
         open_detector(config, load_shedder.on_detection_batch),
         open_decoding() if can_fork() else None,
@@ -263,6 +265,7 @@ def _build_parts(
                 call_id, to, asyncio.get_running_loop().time()
             ),
             several=context.shared is not None,
+            tool_servers=ClientToolServers(transcription.fetch),
         ),
         agents=config.agents,
         memory=DeviceMemory(devices, services.models),
@@ -281,7 +284,7 @@ def _build_parts(
         agents=config.agents,
     )
     transcriber = Transcriber(
-        services, configured(config), decoding=decoding, account_of=authorise.account_of
+        services, transcription, decoding=decoding, account_of=authorise.account_of
     )
     return _Parts(
         metrics=metrics,

@@ -30,6 +30,7 @@ from voicechat.runtime.audio_input import Detector
 from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.read_scheduler import ReadScheduler
+from voicechat.runtime.session_tools import OpenToolServer, no_tool_servers
 from voicechat.runtime.socket import Socket
 from voicechat.session.agent import Agent
 from voicechat.session.commands import Alive, AnyCommand, Leave
@@ -125,6 +126,8 @@ class ConversationHarness:
     """Processes for compressed input; without them it is refused."""
     reads: ReadScheduler = field(default_factory=ReadScheduler)
     """Its ``lateness`` is what the conversation takes for that of the event loop."""
+    tool_servers: OpenToolServer = no_tool_servers
+    """Opens tool servers that the client names."""
     settings: Settings = field(default_factory=Settings)
     limits: SessionLimits = field(default_factory=SessionLimits)
     agent: Agent = field(default_factory=Agent)
@@ -192,6 +195,7 @@ class ConversationHarness:
             decoding=self.decoding,
             detector=self.detector,
             reads=self.reads,
+            tool_servers=self.tool_servers,
         )
 
     @property

@@ -184,6 +184,10 @@ class ScriptedSynthesizer:
         """The only voice."""
         return ("scripted",)
 
+    def length_ms(self, text: str) -> int:
+        """Return how long it takes to say ``text``, in milliseconds."""
+        return len(text) * self.ms_per_character
+
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """Synthesise a constant signal for the text."""
         self.texts.append(text)
@@ -191,7 +195,7 @@ class ScriptedSynthesizer:
         try:
             if self.first_ms:
                 await asyncio.sleep(self.first_ms / 1000)
-            left_ms = 0 if self.silent(text) else len(text) * self.ms_per_character
+            left_ms = 0 if self.silent(text) else self.length_ms(text)
             given = 0
             while left_ms > 0:
                 await self.failure.raise_if_due(given)

@@ -24,6 +24,7 @@ from voicechat.dialects.base import (
 )
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
+from voicechat.dialects.tool_servers import ToolRequest
 from voicechat.errors import Status
 from voicechat.names import ServiceNames
 from voicechat.session import events as ev
@@ -182,6 +183,7 @@ class _KernelPlayer:
             if isinstance(reaction, Tell):
                 self._say(reaction.frame)
             else:
+                assert not isinstance(reaction, ToolRequest), "transcripts reach no tool servers"
                 self.post(reaction)
 
     def _say(self, frame: Frame) -> None:

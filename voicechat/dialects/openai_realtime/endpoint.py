@@ -21,7 +21,6 @@ from voicechat.dialects.openai_realtime.rules import OpenAIRealtime
 from voicechat.dialects.openai_realtime.session import configuration_from, first_configuration
 from voicechat.errors import Status
 from voicechat.schema.json_text import read_object
-from voicechat.session.types import Settings
 
 PATHS = ("/v1/realtime", "/api/open-apis/v1/realtime")
 
@@ -45,9 +44,8 @@ class OpenAIRealtimeEndpoint(Endpoint):
             configuration = configuration_from(bound, connection)
         else:
             configuration = first_configuration(connection, transcription=transcription)
-        settings = configuration.settings(connection, Settings())
-        dialect = OpenAIRealtime(connection, configuration, settings)
-        return Opening(dialect=dialect, settings=settings)
+        dialect = OpenAIRealtime(connection, configuration)
+        return Opening(dialect=dialect, settings=dialect.settings)
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:

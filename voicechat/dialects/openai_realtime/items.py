@@ -42,6 +42,12 @@ class RealtimeItem:
     """What a chat model reads of it."""
     history: tuple[str, ...] = ()
     """The ids of its messages in the session's history."""
+    call_id: str = ""
+    """The chat model's id of the call that it makes; empty: it makes none."""
+    answer: str = ""
+    """The id, in the session's history, of the answer to its call by an MCP server;
+    empty: there is none.
+    """
     reply: int = 0
     """The reply that it is part of; 0: of none."""
     audio: bytes = b""
@@ -52,13 +58,20 @@ class RealtimeItem:
     """Of an item that the client made."""
 
     def written(self) -> Content:
-        """Write it as the protocol does."""
+        """Write it as the protocol does. Items of MCP have no status."""
+        if str(self.content["type"]).startswith("mcp_"):
+            return {"id": self.id, **self.content}
         return {"id": self.id, "object": "realtime.item", "status": self.status, **self.content}
 
     @property
     def is_call(self) -> bool:
-        """Whether it calls a function."""
-        return self.content["type"] == "function_call"
+        """Whether it makes a call."""
+        return bool(self.call_id)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All ids of it in the session's history, in their order there."""
+        return (*self.history, self.answer) if self.answer else self.history
 
 
 def user_audio(item_id: str, history_id: str = "") -> RealtimeItem:
@@ -120,19 +133,19 @@ class RealtimeConversation:
         has; None: before the end. Empty: there is none.
         """
         place = len(self.items) if item is None else self.items.index(item)
-        known = (each.id for each in reversed(self.items[:place]) if each.history)
+        known = (each.id for each in reversed(self.items[:place]) if each.known)
         return next(known, "")
 
     def known_behind(self, item: RealtimeItem) -> bool:
         """Whether the session's history has anything that stands behind ``item``."""
-        return any(later.history for later in self.items[self.items.index(item) + 1 :])
+        return any(later.known for later in self.items[self.items.index(item) + 1 :])
 
     def history_before(self, item: RealtimeItem) -> str:
         """Return the last id in the session's history of what stands before ``item``;
         empty: nothing does.
         """
         place = self.items.index(item)
-        earlier = (before.history for before in reversed(self.items[:place]) if before.history)
+        earlier = (before.known for before in reversed(self.items[:place]) if before.known)
         return next(earlier, ("",))[-1]
 
     @property
@@ -158,11 +171,16 @@ def read_item(value: object, path: str, new_id: Callable[[], str]) -> RealtimeIt
         item_id = new_id()
     if not isinstance(item_id, str) or not 1 <= len(item_id) <= MOST_ID_CHARACTERS:
         raise _wrong(f"{path}.id", item_id, f"a text of 1 to {MOST_ID_CHARACTERS} characters")
-    content, message = reader(item, path)
+    content, messages = reader(item, path)
     audio = _speech_of(item, path)
-    messages = () if audio else (message,)
-    size_bytes = len(str(content))
-    return RealtimeItem(item_id, content, messages=messages, audio=audio, size_bytes=size_bytes)
+    return RealtimeItem(
+        item_id,
+        content,
+        messages=() if audio else messages,
+        call_id=_text(item, "call_id", path) if kind == "function_call" else "",
+        audio=audio,
+        size_bytes=len(str(content)),
+    )
 
 
 def _speech_of(item: Mapping[str, object], path: str) -> bytes:
@@ -188,7 +206,7 @@ def _is_unread(part: Mapping[str, object]) -> bool:
     return not isinstance(part.get("transcript"), str) and isinstance(part.get("audio"), str)
 
 
-def _read_message(item: Mapping[str, object], path: str) -> tuple[Content, Message]:
+def _read_message(item: Mapping[str, object], path: str) -> tuple[Content, tuple[Message, ...]]:
     role = item.get("role")
     if role not in _PART_KINDS:
         raise _wrong(f"{path}.role", role, f"one of {', '.join(_PART_KINDS)}")
@@ -208,7 +226,7 @@ def _read_message(item: Mapping[str, object], path: str) -> tuple[Content, Messa
         parts.append(written)
         pieces.append(piece)
     content: Content = {"type": "message", "role": role, "content": parts}
-    return content, {"role": role, "content": _joined(pieces)}
+    return content, ({"role": role, "content": _joined(pieces)},)
 
 
 def _joined(pieces: Iterable[Content]) -> object:
@@ -263,7 +281,7 @@ _PART_KINDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _read_call(item: Mapping[str, object], path: str) -> tuple[Content, Message]:
+def _read_call(item: Mapping[str, object], path: str) -> tuple[Content, tuple[Message, ...]]:
     name, arguments = _text(item, "name", path), _text(item, "arguments", path)
     call_id = _text(item, "call_id", path)
     content: Content = {
@@ -272,20 +290,36 @@ def _read_call(item: Mapping[str, object], path: str) -> tuple[Content, Message]
         "call_id": call_id,
         "arguments": arguments,
     }
-    return content, call_message(call_id, name, arguments)
+    return content, (call_message(call_id, name, arguments),)
 
 
-def _read_output(item: Mapping[str, object], path: str) -> tuple[Content, Message]:
+def _read_output(item: Mapping[str, object], path: str) -> tuple[Content, tuple[Message, ...]]:
     call_id, output = _text(item, "call_id", path), _text(item, "output", path)
     content: Content = {"type": "function_call_output", "call_id": call_id, "output": output}
-    return content, {"role": "tool", "tool_call_id": call_id, "content": output}
+    return content, (tool_message(call_id, output),)
 
 
-_ItemReader = Callable[[Mapping[str, object], str], tuple[Content, Message]]
+def _read_approval(item: Mapping[str, object], path: str) -> tuple[Content, tuple[Message, ...]]:
+    approve, reason = item.get("approve"), item.get("reason")
+    if not isinstance(approve, bool):
+        raise _wrong(f"{path}.approve", approve, "true or false")
+    if not isinstance(reason, str | None):
+        raise _wrong(f"{path}.reason", reason, "a text")
+    content: Content = {
+        "type": "mcp_approval_response",
+        "approval_request_id": _text(item, "approval_request_id", path),
+        "approve": approve,
+        "reason": reason,
+    }
+    return content, ()
+
+
+_ItemReader = Callable[[Mapping[str, object], str], tuple[Content, tuple[Message, ...]]]
 _READERS: Mapping[str, _ItemReader] = {
     "message": _read_message,
     "function_call": _read_call,
     "function_call_output": _read_output,
+    "mcp_approval_response": _read_approval,
 }
 
 
@@ -295,6 +329,11 @@ def call_message(call_id: str, name: str, arguments: str) -> Message:
     function = {"name": name, "arguments": sane}
     call = {"id": call_id, "type": "function", "function": function}
     return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def tool_message(call_id: str, output: str) -> Message:
+    """Write what a call came to as a chat model reads it."""
+    return {"role": "tool", "tool_call_id": call_id, "content": output}
 
 
 def _object(value: object, path: str) -> Mapping[str, object]:

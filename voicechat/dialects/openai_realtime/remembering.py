@@ -5,7 +5,11 @@ its place, with the messages that a chat model reads of it.
 from dataclasses import dataclass, field, replace
 
 from voicechat.dialects.openai_realtime.events import EventError
-from voicechat.dialects.openai_realtime.items import RealtimeConversation, RealtimeItem
+from voicechat.dialects.openai_realtime.items import (
+    RealtimeConversation,
+    RealtimeItem,
+    tool_message,
+)
 from voicechat.dialects.openai_realtime.response import Response
 from voicechat.schema.json_text import shown
 from voicechat.session.commands import AddItem, DeleteItem
@@ -35,6 +39,8 @@ class ItemMemory:
     _made: int = 0
     _waiting: list[RealtimeItem] = field(default_factory=list)
     """Outputs of calls that the session does not remember yet."""
+    _answers: list[tuple[RealtimeItem, str]] = field(default_factory=list)
+    """What calls of MCP servers came to that the session does not remember yet."""
 
     def add(self, item: RealtimeItem) -> list[AddItem]:
         """A client's item was put into the conversation.
@@ -61,12 +67,29 @@ class ItemMemory:
         """
         if item in self._waiting:
             self._waiting.remove(item)
+        self._answers = [each for each in self._answers if each[0] is not item]
         commands: list[AddItem | DeleteItem] = []
+        gone = [*item.known]
         for other in self.conversation.items:
             if other.reply and set(other.history) & set(item.history):
                 other.audio_ms = None
+                if other.answer:
+                    gone.append(other.answer)
                 commands += self._remember(other, self.conversation.history_before(other))
-        return [*commands, *map(DeleteItem, item.history)]
+        return [*commands, *map(DeleteItem, gone)]
+
+    def answer(self, item: RealtimeItem, content: str) -> list[AddItem]:
+        """The call that ``item`` makes came to ``content``. A reply in progress is not
+        remembered yet: then it waits for the end of that.
+        """
+        if item.reply in self.replies:
+            self._answers.append((item, content))
+            return []
+        if not item.history or item.answer:
+            return []  # it was deleted, or the reply was forgotten
+        message = tool_message(item.call_id, content)
+        item.messages = (*item.messages, message)
+        return self._added(item, message, item.history[-1])
 
     def settle(self, reply: int, remembered: tuple[Item, ...]) -> list[DeleteItem]:
         """The session remembers ``remembered`` of a reply: note which items that is.
@@ -75,7 +98,7 @@ class ItemMemory:
         own. The client's answers come as items, so that sentence is deleted.
         """
         own = [item for item in self.conversation.items if item.reply == reply]
-        calls = {str(item.content["call_id"]): item for item in own if item.is_call}
+        calls = {item.call_id: item for item in own if item.is_call}
         text = next((item for item in own if not item.is_call), None)
         for item in own:
             item.history = ()
@@ -112,6 +135,9 @@ class ItemMemory:
         for item in self._waiting:
             commands += self._remember(item)
         self._waiting.clear()
+        answers, self._answers = self._answers, []
+        for item, content in answers:
+            commands += self.answer(item, content)
         return commands
 
     def _waits(self, item: RealtimeItem) -> bool:
@@ -122,9 +148,12 @@ class ItemMemory:
         """Return the newest call that an output answers."""
         if item.content["type"] != "function_call_output":
             return None
-        call_id = item.content["call_id"]
-        calls = (each for each in reversed(self.conversation.items) if each.is_call)
-        return next((each for each in calls if each.content["call_id"] == call_id), None)
+        calls = (
+            each
+            for each in reversed(self.conversation.items)
+            if each.content["type"] == "function_call"
+        )
+        return next((each for each in calls if each.call_id == item.content["call_id"]), None)
 
     def _remember(self, item: RealtimeItem, after: str | None = None) -> list[AddItem]:
         """Put an item's messages into the history: behind ``after``, else at its
@@ -132,15 +161,23 @@ class ItemMemory:
         """
         if after is None and self.conversation.known_behind(item):
             after = self.conversation.history_before(item)
+        item.history, item.answer = (), ""
         commands: list[AddItem] = []
         for message in item.messages:
-            self._made += 1
-            # The client's own ids could be those that the session makes.
-            command = AddItem(message, f"client-{self._made}", after)
-            commands.append(replace(command, cause=Remembering(command)))
-            after = None if after is None else command.id
-        item.history = tuple(command.id for command in commands)
+            added = self._added(item, message, after)
+            after = None if after is None else added[-1].id
+            commands += added
         return commands
+
+    def _added(self, item: RealtimeItem, message: Message, after: str | None) -> list[AddItem]:
+        self._made += 1
+        # The client's own ids could be those that the session makes.
+        command = AddItem(message, f"client-{self._made}", after)
+        if message["role"] == "tool" and item.is_call:
+            item.answer = command.id
+        else:
+            item.history += (command.id,)
+        return [replace(command, cause=Remembering(command))]
 
 
 def _call_ids(message: Message) -> set[str]:

@@ -9,15 +9,18 @@ reply is stopped while they wait; deltas are not.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from voicechat.dialects.base import Tell
+from voicechat.dialects.base import Reaction, Tell
 from voicechat.dialects.openai_realtime.events import EventWriter, code_of
 from voicechat.dialects.openai_realtime.items import (
     RealtimeConversation,
     RealtimeItem,
     call_message,
 )
+from voicechat.dialects.openai_realtime.mcp_servers import McpCall, McpServers, call_item
+from voicechat.dialects.openai_realtime.tools import McpTarget
 from voicechat.errors import Status
 from voicechat.session.notices import Outcome, ReplyAudio, ReplyEnded
+from voicechat.session.tool_calls import is_json_object
 from voicechat.session.types import ToolCall, Usage
 
 _CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -35,6 +38,19 @@ class ResponseForm:
     metadata: Mapping[str, str] | None
     conversation_id: str | None
     """None: it is no part of the conversation."""
+    targets: Mapping[str, McpTarget] = field(default_factory=dict)
+    """Tools of MCP servers by the names that the model calls."""
+
+
+@dataclass(slots=True)
+class _ServerCall:
+    """A call of an MCP server's tool, while it comes in pieces. Nothing is told of one
+    that is cut short.
+    """
+
+    target: McpTarget
+    call_id: str
+    arguments: str = ""
 
 
 @dataclass(slots=True)
@@ -45,6 +61,7 @@ class Response:
     form: ResponseForm
     writer: EventWriter
     conversation: RealtimeConversation
+    servers: McpServers
     reply: int = 0
     anchor: str | None = None
     """The item behind which its output stands; None: behind all others, empty: before
@@ -61,6 +78,7 @@ class Response:
     output: list[RealtimeItem] = field(default_factory=list)
     _message: RealtimeItem | None = None
     _calls: dict[int, RealtimeItem] = field(default_factory=dict)
+    _server_calls: dict[int, _ServerCall] = field(default_factory=dict)
     _head: str = ""
     """The fields that name the place of the message's audio, as JSON."""
     _sounding: bool = False
@@ -93,18 +111,27 @@ class Response:
 
     def add_call(self, piece: ToolCall) -> list[Tell]:
         """The model said a piece of a function call."""
+        if piece.index in self._server_calls:
+            self._server_calls[piece.index].arguments += piece.arguments
+            return []
         call = self._calls.get(piece.index)
         told: list[Tell] = []
         if call is None:
             if not piece.name:
                 return []  # a call without a name is none
+            call_id = piece.id or self.writer.new_id("call")
+            if piece.name in self.form.targets:
+                target = self.form.targets[piece.name]
+                self._server_calls[piece.index] = _ServerCall(target, call_id, piece.arguments)
+                return []
             content: dict[str, object] = {
                 "type": "function_call",
                 "name": piece.name,
-                "call_id": piece.id or self.writer.new_id("call"),
+                "call_id": call_id,
                 "arguments": "",
             }
             call = self._calls[piece.index] = self._new_item(content)
+            call.call_id = call_id
             told += self._open_item(call)
         if piece.arguments:
             call.content["arguments"] = f"{call.content['arguments']}{piece.arguments}"
@@ -117,16 +144,21 @@ class Response:
             told.append(Tell(delta))
         return told
 
-    def finish_text(self, reason: str) -> list[Tell]:
-        """The model has finished. Its calls are complete; what it said may still be
-        spoken.
+    def finish_text(self, reason: str) -> list[Reaction]:
+        """The model has finished. Its calls are complete, and those of MCP servers are
+        made; what it said may still be spoken.
         """
         self.finish_reason = reason
         whole = reason not in _CUT_SHORT
-        told = [] if self.form.spoken else self._close_message(whole=whole)
+        told: list[Reaction] = []
+        if not self.form.spoken:
+            told += self._close_message(whole=whole)
         for call in self._calls.values():
             if call.status == "in_progress":
                 told += self._close_call(call, whole=whole)
+        for made in self._server_calls.values() if whole else ():
+            told += self._make_call(made)
+        self._server_calls.clear()
         return told
 
     def finish_audio(self) -> list[Tell]:
@@ -234,8 +266,8 @@ class Response:
 
     # --- items ------------------------------------------------------------------------
 
-    def _new_item(self, content: dict[str, object]) -> RealtimeItem:
-        item_id = self.writer.new_id("item")
+    def _new_item(self, content: dict[str, object], kind: str = "item") -> RealtimeItem:
+        item_id = self.writer.new_id(kind)
         return RealtimeItem(item_id, content, status="in_progress", reply=self.reply)
 
     def _open_item(self, item: RealtimeItem) -> list[Tell]:
@@ -268,20 +300,53 @@ class Response:
         )
         return [done, *self._close_item(call, whole=whole)]
 
+    def _make_call(self, call: _ServerCall) -> list[Reaction]:
+        """Let an MCP server's tool be called, or ask the client for its approval."""
+        target = call.target
+        arguments = call.arguments if is_json_object(call.arguments) else "{}"
+        message = call_message(call.call_id, target.name, arguments)
+        if target.approval:
+            item = self._new_item(
+                {
+                    "type": "mcp_approval_request",
+                    "server_label": target.server_label,
+                    "name": target.name,
+                    "arguments": arguments,
+                },
+                "mcpr",
+            )
+            item.call_id, item.messages = call.call_id, (message,)
+            self.servers.await_approval(item, target)
+            return [*self._open_item(item), *self._close_item(item, whole=True)]
+        item = call_item(self.writer.new_id("mcp"), target, "")
+        item.reply, item.call_id, item.messages = self.reply, call.call_id, (message,)
+        opened = self._open_item(item)
+        item.content["arguments"] = arguments
+        place = self._place(item)
+        kind = "response.mcp_call_arguments"
+        index = self.output.index(item)
+        return [
+            *opened,
+            self._kept(f"{kind}.delta", **place, delta=arguments, obfuscation=""),
+            self._kept(f"{kind}.done", **place, arguments=arguments),
+            *self.servers.begin_call(McpCall(item, item, index), target),
+            self._output_done(item),
+        ]
+
     def _close_item(self, item: RealtimeItem, *, whole: bool) -> list[Tell]:
         item.status = "completed" if whole else "incomplete"
         told = []
         if self.form.conversation_id is not None and item in self.conversation.items:
             told.append(self._item_event("conversation.item.done", item))
-        told.append(
-            self._kept(
-                "response.output_item.done",
-                response_id=self.id,
-                output_index=self.output.index(item),
-                item=item.written(),
-            )
+        return [*told, self._output_done(item)]
+
+    def _output_done(self, item: RealtimeItem) -> Tell:
+        return self._kept(
+            "response.output_item.done",
+            response_id=self.id,
+            output_index=self.output.index(item),
+            item=item.written(),
         )
-        return told
 
     def _item_event(self, event_type: str, item: RealtimeItem) -> Tell:
         previous = self.conversation.previous_id(item)

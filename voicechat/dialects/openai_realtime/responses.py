@@ -2,18 +2,23 @@
 and what the client is told of each.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voicechat.dialects.base import Connection, Reaction, Tell
+from voicechat.dialects.openai_realtime.answering import ResponseWishes
 from voicechat.dialects.openai_realtime.events import EventError, EventWriter
 from voicechat.dialects.openai_realtime.items import RealtimeConversation, RealtimeItem, hold_heard
+from voicechat.dialects.openai_realtime.mcp_servers import McpCall, McpListing, McpServers
 from voicechat.dialects.openai_realtime.remembering import ItemMemory
 from voicechat.dialects.openai_realtime.response import Response, ResponseForm
-from voicechat.dialects.openai_realtime.session import ResponseWishes, SessionConfiguration
+from voicechat.dialects.openai_realtime.session import SessionConfiguration
+from voicechat.dialects.openai_realtime.tools import McpTarget, ToolOffer
+from voicechat.dialects.tool_servers import ToolsListed
 from voicechat.schema.json_text import shown
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
-from voicechat.session.types import Settings
+from voicechat.session.types import Message, Settings, ToolAnswer
 
 
 @dataclass(slots=True)
@@ -22,7 +27,13 @@ class Asked:
 
     event_id: str | None
     wishes: ResponseWishes
+    messages: tuple[Message, ...] | None = None
+    """What the model reads in place of the conversation."""
+    targets: Mapping[str, McpTarget] = field(default_factory=dict)
+    """Tools of MCP servers that the model is offered."""
     cancelled: bool = False
+    listing: bool = False
+    """It waits until its MCP servers have said what they have."""
 
 
 def busy() -> EventError:
@@ -40,11 +51,13 @@ class Responses:
     writer: EventWriter
     conversation: RealtimeConversation
     memory: ItemMemory
+    servers: McpServers
     connection: Connection
     conversation_id: str
     configuration: SessionConfiguration
     settings: Settings
-    """Both as they are in force."""
+    offer: ToolOffer
+    """These three as they are in force."""
     current: Response | None = None
     """The one that is part of the conversation."""
     asked: Asked | None = None
@@ -57,6 +70,12 @@ class Responses:
     """By their reply."""
     _cancelled: set[int] = field(default_factory=set)
     """Replies that the client has cancelled."""
+    _listing: list[Asked] = field(default_factory=list)
+    """Those that wait for the lists of MCP servers."""
+    _answers: dict[int, list[tuple[McpCall, ToolAnswer]]] = field(default_factory=dict)
+    """What calls of MCP servers came to, by replies that are still in progress: the
+    client goes on when it is told, which it can only after ``response.done``.
+    """
     _truncated: dict[int, int] = field(default_factory=dict)
     """Of replies in progress, where the client has stopped to play them."""
 
@@ -65,22 +84,77 @@ class Responses:
         """Whether no response of the conversation is in progress or to come."""
         return self.current is None and self.asked is None and not self.answer_due
 
-    def ask(self, wishes: ResponseWishes, event_id: str | None) -> Asked:
-        """Note a ``response.create``. Raises ``EventError``."""
-        asked = Asked(event_id, wishes)
+    def ask(
+        self,
+        wishes: ResponseWishes,
+        event_id: str | None,
+        messages: tuple[Message, ...] | None = None,
+    ) -> list[Reaction]:
+        """Note a ``response.create`` and ask the session for it, once it is known which
+        tools there are. Raises ``EventError`` and what ``overrides`` raises.
+        """
+        asked = Asked(event_id, wishes, messages)
         if wishes.out_of_band:
-            return asked
+            return [self._respond(asked)]
         if self.current is not None or self.asked is not None:
             raise busy()
+        respond = self._respond(asked)
+        listing = self.servers.prepare(wishes.tools or ())
         self.asked = asked
-        return asked
+        if self.servers.listed(wishes.tools or ()):
+            return [*listing, respond]
+        asked.listing = True
+        self._listing.append(asked)
+        return listing
+
+    def finish_list(self, listing: McpListing, answer: ToolsListed) -> list[Reaction]:
+        """An MCP server has said what it has: responses that waited for that begin."""
+        reactions = self.servers.finish_list(listing, answer)
+        for asked in list(self._listing):
+            if not self.servers.listed(asked.wishes.tools or ()):
+                continue
+            self._listing.remove(asked)
+            asked.listing = False
+            reactions.append(self._respond(asked))
+        return reactions
+
+    def finish_call(self, call: McpCall, answer: ToolAnswer) -> list[Reaction]:
+        """A call of an MCP server's tool was answered, or has failed."""
+        if call.item.reply in self._in_progress:
+            self._answers.setdefault(call.item.reply, []).append((call, answer))
+            return []
+        return [*self.servers.end_call(call, answer), *self._remember(call, answer)]
+
+    def _remember(self, call: McpCall, answer: ToolAnswer) -> list[cmd.AddItem]:
+        return self.memory.answer(call.request, answer.content)
+
+    def _respond(self, asked: Asked) -> cmd.Respond:
+        tools = asked.wishes.tools
+        offer = self.offer if tools is None else self.servers.offer(tools)
+        if asked.wishes.out_of_band:
+            # Nothing of it is remembered, so there is no place for what servers answer.
+            offer = offer.without_servers()
+        asked.targets = offer.targets
+        return cmd.Respond(
+            asked.wishes.overrides(self.connection, self.settings, asked.messages, offer),
+            cause=asked,
+        )
+
+    def _end_unbegun(self, asked: Asked, outcome: nt.Outcome) -> list[Reaction]:
+        """A response ends as it begins."""
+        if asked is self.asked:
+            self.asked = None
+        response = self._new(0, asked)
+        ended = nt.ReplyEnded(0, outcome, message="the user's words are not known")
+        reason = "client_cancelled" if asked.cancelled else "turn_detected"
+        return [*response.begin(), *response.end(ended, reason)]
 
     def refuse(self, asked: Asked) -> None:
         """The session does not make the response."""
         if asked is self.asked:
             self.asked = None
 
-    def cancel(self, response_id: object) -> cmd.Cancel:
+    def cancel(self, response_id: object) -> list[Reaction]:
         """Cancel the response of that id; None: the conversation's. Raises
         ``EventError``.
         """
@@ -90,11 +164,15 @@ class Responses:
             response = next((each for each in found if each.id == response_id), None)
         if response is not None:
             self._cancelled.add(response.reply)
-            return cmd.Cancel(response.reply)
-        if response_id is None and (self.asked is not None or self.answer_due):
-            if self.asked is not None:
-                self.asked.cancelled = True
-            return cmd.Cancel()
+            return [cmd.Cancel(response.reply)]
+        if response_id is None and self.asked is not None:
+            self.asked.cancelled = True
+            if not self.asked.listing:
+                return [cmd.Cancel()]
+            self._listing.remove(self.asked)
+            return self._end_unbegun(self.asked, nt.Outcome.CANCELED)
+        if response_id is None and self.answer_due:
+            return [cmd.Cancel()]
         message = "response.cancel: no response is in progress"
         if response_id is not None:
             message = f"response_id: {shown(response_id)} is no response in progress"
@@ -109,6 +187,11 @@ class Responses:
         self._truncated[item.reply] = end_ms
         return True
 
+    def left_ms(self, item: RealtimeItem) -> int:
+        """How much of an item's audio has not been truncated."""
+        sent_ms = item.audio_ms or 0
+        return min(sent_ms, self._truncated.get(item.reply, sent_ms))
+
     def forget_item(self, item: RealtimeItem) -> None:
         """An item is about to be deleted: what stood behind it stands behind the one
         before.
@@ -121,7 +204,7 @@ class Responses:
 
     # --- what the session says --------------------------------------------------------
 
-    def notify(self, notice: nt.ReplyNotice, now_ms: int) -> list[Tell]:
+    def notify(self, notice: nt.ReplyNotice, now_ms: int) -> Sequence[Reaction]:
         """Something happened in a reply."""
         if isinstance(notice, nt.ReplyBegun):
             return self._begin(notice)
@@ -144,18 +227,14 @@ class Responses:
             case _:
                 return []
 
-    def complete_turn(self, turn: nt.TurnCompleted) -> list[Tell]:
+    def complete_turn(self, turn: nt.TurnCompleted) -> list[Reaction]:
         """A turn is over. A response that still waits for its words ends as it
         begins.
         """
         self.answer_due = False
-        asked, self.asked = self.asked, None
-        if asked is None:
+        if self.asked is None or self.asked.listing:
             return []
-        response = self._new(0, asked.wishes)
-        ended = nt.ReplyEnded(0, turn.outcome, message="the user's words are not known")
-        reason = "client_cancelled" if asked.cancelled else "turn_detected"
-        return [*response.begin(), *response.end(ended, reason)]
+        return self._end_unbegun(self.asked, turn.outcome)
 
     def cut(self, cut: nt.ReplyCut) -> list[cmd.DeleteItem]:
         """Less was heard of a reply: of one that is over, its item holds only that from
@@ -180,6 +259,9 @@ class Responses:
         reactions: list[Reaction] = list(response.end(ended, reason))
         if response is not self.current:
             return reactions
+        for call, answer in self._answers.pop(ended.reply, ()):
+            reactions += self.servers.end_call(call, answer)
+            reactions += self._remember(call, answer)
         self.current = None
         if response.heard is not None and response.message is not None:
             hold_heard(response.message, response.heard)
@@ -187,14 +269,15 @@ class Responses:
         reactions += self.memory.settle(ended.reply, ended.items)
         reactions += self.memory.settle_order(response)
         truncated_ms = self._truncated.pop(ended.reply, None)
-        if truncated_ms is not None:
+        if truncated_ms is not None and response.message is not None:
+            response.message.audio_ms = truncated_ms
             reactions.append(cmd.TruncateReply(ended.reply, truncated_ms))
         return reactions
 
     def _begin(self, begun: nt.ReplyBegun) -> list[Tell]:
         asked = begun.cause if isinstance(begun.cause, Asked) else None
-        wishes = ResponseWishes() if asked is None else asked.wishes
-        response = self._in_progress[begun.reply] = self._new(begun.reply, wishes)
+        asked = asked or Asked(None, ResponseWishes(), targets=self.offer.targets)
+        response = self._in_progress[begun.reply] = self._new(begun.reply, asked)
         if response.form.conversation_id is not None:
             self.current, self.asked, self.answer_due = response, None, False
             response.anchor = self.conversation.last_id or ""
@@ -202,11 +285,18 @@ class Responses:
             self.memory.replies.add(begun.reply)
         return response.begin()
 
-    def _new(self, reply: int, wishes: ResponseWishes) -> Response:
-        response_id = self.writer.new_id("resp")
-        return Response(response_id, self._form_of(wishes), self.writer, self.conversation, reply)
+    def _new(self, reply: int, asked: Asked) -> Response:
+        return Response(
+            self.writer.new_id("resp"),
+            self._form_of(asked),
+            self.writer,
+            self.conversation,
+            self.servers,
+            reply,
+        )
 
-    def _form_of(self, wishes: ResponseWishes) -> ResponseForm:
+    def _form_of(self, asked: Asked) -> ResponseForm:
+        wishes = asked.wishes
         voice = wishes.voice(self.connection, self.settings.voice) or self.settings.voice
         spoken = self.settings.spoken
         if wishes.output_modalities is not None:
@@ -219,6 +309,7 @@ class Responses:
             max_output_tokens=most or "inf",
             metadata=wishes.metadata,
             conversation_id=None if wishes.out_of_band else self.conversation_id,
+            targets=asked.targets,
         )
 
     def _sound(self, response: Response, audio: nt.ReplyAudio, now_ms: int) -> list[Tell]:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from typing_extensions import override
 
 from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.openai_realtime.answering import ResponseWishes, read_wishes
 from voicechat.dialects.openai_realtime.events import (
     EventError,
     EventWriter,
@@ -27,15 +28,18 @@ from voicechat.dialects.openai_realtime.items import (
     RealtimeItem,
     read_item,
 )
+from voicechat.dialects.openai_realtime.mcp_servers import (
+    McpApproval,
+    McpCall,
+    McpListing,
+    McpServers,
+)
 from voicechat.dialects.openai_realtime.remembering import ItemMemory, Remembering
 from voicechat.dialects.openai_realtime.responses import Asked, Responses, busy
-from voicechat.dialects.openai_realtime.session import (
-    ResponseWishes,
-    SessionConfiguration,
-    read_wishes,
-    updated,
-)
+from voicechat.dialects.openai_realtime.session import SessionConfiguration, updated
+from voicechat.dialects.openai_realtime.tools import ToolOffer
 from voicechat.dialects.openai_realtime.user_turns import UserTurns
+from voicechat.dialects.tool_servers import ToolAnswered, ToolNews, ToolsListed
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import shown
 from voicechat.session import commands as cmd
@@ -47,6 +51,10 @@ _Event: TypeAlias = Mapping[str, object]
 
 MOST_INPUT_ITEMS = 256
 """Items of a response's own ``input``."""
+
+
+REFUSED = "The user has not approved this call."
+"""What the chat model reads as the result of such a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +78,38 @@ class _Truncate:
 class OpenAIRealtime(Dialect):
     """One connection. See the module, and ``Dialect``."""
 
-    def __init__(
-        self, connection: Connection, configuration: SessionConfiguration, settings: Settings
-    ) -> None:
-        """``settings`` are those that the session begins with."""
+    def __init__(self, connection: Connection, configuration: SessionConfiguration) -> None:
+        """``configuration`` is that which the session begins with. Raises
+        ``RemoteProtocolError`` when its agent does not exist.
+        """
         self._connection = connection
         self._configuration = configuration
-        self._settings = settings
+        self._settings = Settings()
         self._writer = EventWriter(connection.session_id)
         self._session_id = f"sess_{connection.session_id}"
         self._conversation = RealtimeConversation()
         self._begun = False
         self._memory = ItemMemory(self._conversation)
+        self._servers = McpServers(self._writer, self._conversation)
         self._turns = UserTurns(self._writer, self._conversation)
         self._responses = Responses(
             self._writer,
             self._conversation,
             self._memory,
+            self._servers,
             connection,
             f"conv_{connection.session_id}",
             configuration,
-            settings,
+            self._settings,
+            ToolOffer(),
         )
         self._apply()
         self._idle_at_ms: int | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The engine's settings, as the configuration in force has them."""
+        return self._settings
 
     @override
     def open(self, now_ms: int) -> Iterable[Reaction]:
@@ -101,7 +117,8 @@ class OpenAIRealtime(Dialect):
         created = self._tell("session.created", session=self._described())
         if self._configuration.transcribes_only:
             return [created]
-        return [created, self._tell("conversation.created", conversation=conversation)]
+        told = [created, self._tell("conversation.created", conversation=conversation)]
+        return [*told, *self._servers.configure(self._configuration.tools or ())]
 
     @override
     def pong(self, now_ms: int) -> Iterable[Reaction]:
@@ -141,17 +158,34 @@ class OpenAIRealtime(Dialect):
 
     def _on_update(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
         wished = updated(self._configuration, event.get("session"), self._connection)
-        self._settings = wished.settings(self._connection, self._settings)
+        wished.agent(self._connection)  # raises when there is none, before anything changes
         self._configuration = wished
+        listing = self._servers.configure(wished.tools or ())
         self._apply()
         self._set_idle_timer(now_ms)
         return [
             cmd.Configure(self._settings),
             self._tell("session.updated", session=self._described()),
+            *listing,
         ]
+
+    @override
+    def hear_tools(self, news: ToolNews, now_ms: int) -> Iterable[Reaction]:
+        match news:
+            case ToolsListed(cause=McpListing() as listing):
+                begun = self._responses.finish_list(listing, news)
+                self._apply()
+                return [cmd.Configure(self._settings), *begun]
+            case ToolAnswered(cause=McpCall() as call):
+                return self._responses.finish_call(call, news.answer)
+            case _:
+                return []
 
     def _apply(self) -> None:
         """What the configuration says holds from now on."""
+        offer = self._servers.offer(self._configuration.tools or ())
+        self._settings = self._configuration.settings(self._connection, self._settings, offer)
+        self._responses.offer = offer
         self._responses.configuration = self._configuration
         self._responses.settings = self._settings
         turns, configuration = self._turns, self._configuration
@@ -189,12 +223,24 @@ class OpenAIRealtime(Dialect):
         self._memory.check_call(item)
         if item.audio:
             return self._recognise_item(item, after, _id_of(event))
+        approving = item.content["type"] == "mcp_approval_response"
+        approval = (
+            self._servers.take_approval(item.content["approval_request_id"]) if approving else None
+        )
         self._conversation.insert(item, str(after) if isinstance(after, str) else None)
-        return [
+        told: list[Reaction] = [
             *self._memory.add(item),
             self._item_event("conversation.item.added", item),
             self._item_event("conversation.item.done", item),
         ]
+        return told if approval is None else [*told, *self._answer_approval(item, approval)]
+
+    def _answer_approval(self, item: RealtimeItem, approval: McpApproval) -> list[Reaction]:
+        if item.content["approve"]:
+            return self._servers.begin_approved(approval)
+        reason = item.content["reason"]
+        refused = f"{REFUSED} {reason}" if reason else REFUSED
+        return [*self._memory.answer(approval.item, refused)]
 
     def _recognise_item(
         self, item: RealtimeItem, after: object, event_id: str | None
@@ -240,13 +286,15 @@ class OpenAIRealtime(Dialect):
         if index != 0:
             message = f"content_index: {index} is not 0, the only part of the item"
             raise EventError("invalid_value", message, "content_index")
-        if end_ms > item.audio_ms:
-            message = f"audio_end_ms: the audio is {item.audio_ms} ms long, not {end_ms}"
+        left_ms = self._responses.left_ms(item)
+        if end_ms > left_ms:
+            message = f"audio_end_ms: the audio is {left_ms} ms long, not {end_ms}"
             raise EventError("invalid_value", message, "audio_end_ms")
         if self._responses.truncate(item, end_ms):
             return [cmd.Played(item.reply, end_ms), self._truncated_event(item.id, end_ms)]
         if not item.history:
             # Nothing of it was heard before it was stopped, and nothing is remembered.
+            item.audio_ms = end_ms
             return [self._truncated_event(item.id, end_ms)]
         cause = _Truncate(_id_of(event), item.id, end_ms)
         return [cmd.TruncateReply(item.reply, end_ms, cause=cause)]
@@ -273,10 +321,7 @@ class OpenAIRealtime(Dialect):
             message = "response.create: a session of the type transcription makes no responses"
             raise EventError("invalid_event_type", message)
         wishes = read_wishes(event.get("response"))
-        messages = self._input_of(wishes)
-        overrides = wishes.overrides(self._connection, self._settings, messages)
-        asked = self._responses.ask(wishes, _id_of(event))
-        return [cmd.Respond(overrides, cause=asked)]
+        return self._responses.ask(wishes, _id_of(event), self._input_of(wishes))
 
     def _input_of(self, wishes: ResponseWishes) -> tuple[Message, ...] | None:
         """What the model reads in place of the conversation; None: the conversation."""
@@ -302,7 +347,7 @@ class OpenAIRealtime(Dialect):
         return tuple(messages)
 
     def _on_cancel_response(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
-        return [self._responses.cancel(event.get("response_id"))]
+        return self._responses.cancel(event.get("response_id"))
 
     def _on_clear_output(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
         message = (
@@ -347,6 +392,9 @@ class OpenAIRealtime(Dialect):
             case nt.Rejected():
                 return self._on_rejected(notice)
             case nt.Done(cause=_Truncate(item_id=item_id, audio_end_ms=end_ms)):
+                cut = self._conversation.find(item_id)
+                if cut is not None:
+                    cut.audio_ms = end_ms
                 return [self._truncated_event(item_id, end_ms)]
             case nt.Failed():
                 status = Status.of(notice.fault)
@@ -396,7 +444,7 @@ class OpenAIRealtime(Dialect):
         if timeout_ms is None or not self._responses.idle:
             return []
         asked = self._responses.ask(ResponseWishes(), None)
-        return [*self._turns.commit_silence(timeout_ms), cmd.Respond(cause=asked)]
+        return [*self._turns.commit_silence(timeout_ms), *asked]
 
     # --- writing ----------------------------------------------------------------------
 

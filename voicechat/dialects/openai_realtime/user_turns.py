@@ -8,13 +8,13 @@ committed, and gets its transcript when the words are known.
 from dataclasses import dataclass, field
 
 from voicechat.dialects.base import Tell
+from voicechat.dialects.openai_realtime.audio_settings import BYTES_PER_MS
 from voicechat.dialects.openai_realtime.events import EventError, EventWriter
 from voicechat.dialects.openai_realtime.items import (
     RealtimeConversation,
     RealtimeItem,
     user_audio,
 )
-from voicechat.dialects.openai_realtime.session import BYTES_PER_MS
 from voicechat.dialects.openai_realtime.transcript import GrowingTranscript
 from voicechat.session.notices import NothingSaid, SpeechNoticed, TurnCommitted, UserSaid
 from voicechat.session.types import Transcript
