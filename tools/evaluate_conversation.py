@@ -55,6 +55,7 @@ from voicechat.client import (
     connect,
 )
 from voicechat.client.messages import LatencyMessage
+from voicechat.providers.faster_whisper import BEAM_SIZE, PassOptions, WorkerOptions
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.session.latency_breakdown import Stage
 from voicechat.store.model_catalogue import read_catalogue
@@ -221,7 +222,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1, help="conversations at once")
     parser.add_argument("--hear", type=float, default=1.5, help="seconds of each answer")
     parser.add_argument("--recognition", action="store_true", help="only the recogniser, whole")
-    parser.add_argument("--beam", type=int, default=1, help="with --recognition")
+    parser.add_argument("--beam", type=int, default=BEAM_SIZE, help="with --recognition")
     parser.add_argument("--verbose", action="store_true", help="print each turn")
     given = parser.parse_args()
     for language in given.language or list(PHRASES):
@@ -380,7 +381,6 @@ def _ms(from_s: float | None, to_s: float | None) -> float | None:
 
 def print_recognition(given: argparse.Namespace, language: str) -> None:
     """Recognise each phrase by each voice, and print the errors of each voice."""
-    from voicechat.providers.faster_whisper import PassOptions, WorkerOptions
     from voicechat.providers.faster_whisper_worker import WhisperTranscriber
 
     threads = os.cpu_count() or 1

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tools.neural_speech import NeuralSpeech, Samples
-from voicechat.providers.faster_whisper import PassOptions, WorkerOptions
+from voicechat.providers.faster_whisper import BEAM_SIZE, PassOptions, WorkerOptions
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.session.turn_policy import AdaptiveSilence
 from voicechat.voice.turn_model import TurnModel
@@ -143,7 +143,8 @@ class Listening:
         self._transcriber = WhisperTranscriber(
             WorkerOptions(
                 model=str(models / "faster-whisper-base"), languages=("en", "zh"), prompt="",
-                simplified=True, compute_type="int8", beam_size=1, threads=threads, niceness=0,
+                simplified=True, compute_type="int8", beam_size=BEAM_SIZE, threads=threads,
+                niceness=0,
             )
         )  # fmt: skip
         self._turn_model = TurnModel(models / "smart-turn-v3.2" / "smart-turn-v3.2-cpu.onnx")

@@ -40,6 +40,10 @@ PROMPTS = {"zh": "以下是普通话的句子。"}
 characters it mostly writes simplified ones, and mishears fewer; without, Whisper base
 often writes traditional ones.
 """
+BEAM_SIZE = 5
+"""faster-whisper's own default. Of 1,720 Chinese characters 83 are wrong in place of
+110 with 1, for 11 % more processor time.
+"""
 FIRST_PARTIAL_MS = 400
 """See `Schedule`: the passes of a sound are at 0.4, 0.6, 0.9 and 1.4 s, so that its
 first words are known before a sound without words interrupts, after a second.
@@ -162,7 +166,7 @@ def open_recognizer(  # noqa: PLR0913 - the keys of a section
     prompt: str = "",
     simplified: bool = True,
     compute_type: Literal["int8", "int8_float32", "float32"] = "int8",
-    beam_size: Annotated[int, Field(ge=1, le=10)] = 1,
+    beam_size: Annotated[int, Field(ge=1, le=10)] = BEAM_SIZE,
     threads: Annotated[int, Field(ge=1, le=64)] | None = None,
     pause_ms: Annotated[int, Field(ge=100, le=10_000)] = PAUSE_MS,
     partial_every_ms: Annotated[int, Field(ge=0, le=60_000)] = PARTIAL_EVERY_MS,

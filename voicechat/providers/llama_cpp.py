@@ -41,6 +41,11 @@ MAX_TOKENS = 512
 model may never end by itself.
 """
 CACHE_MIB = 512
+NICENESS = 10
+"""Above that of recognition and synthesis: of text the model makes several times as
+much as can be spoken, and users wait for the words before it and for the sound after
+it.
+"""
 _MAGIC = b"GGUF"
 
 
@@ -180,7 +185,7 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
     thinking: ThinkingForm | None = None,
     threads: Annotated[int, Field(ge=1, le=64)] | None = None,
     wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 10_000,
-    niceness: Annotated[int, Field(ge=0, le=19)] = 5,
+    niceness: Annotated[int, Field(ge=0, le=19)] = NICENESS,
 ) -> LlamaCppChatModel:
     """Open the chat model; `start` or the first reply loads it.
 
