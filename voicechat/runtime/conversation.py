@@ -135,6 +135,8 @@ class Conversation:
         self._events: deque[Event] = deque()
         self._busy = False
         self._timer: asyncio.Handle | None = None
+        self._due_ms: int | None = None
+        """The machine's deadline. It changes with the events that the machine takes."""
         self._timer_s = 0.0
         """When it fires. Handles do not say: uvloop gives one without a time for a time
         that has come.
@@ -198,6 +200,7 @@ class Conversation:
         self._busy = False
         if not self._drained.is_set() and self._machine.held_ms < HELD_MS:
             self._drained.set()
+        self._due_ms = self._machine.deadline_ms()
         self._set_timer()
 
     async def run(self) -> None:
@@ -408,7 +411,7 @@ class Conversation:
                 return  # the reader or the writer sees the same and ends the session
 
     def _deadline_ms(self) -> int | None:
-        due_ms, wake_ms = self._machine.deadline_ms(), self._dialect.deadline_ms()
+        due_ms, wake_ms = self._due_ms, self._dialect.deadline_ms()
         return due_ms if wake_ms is None else earliest_ms(due_ms, wake_ms)
 
     def _set_timer(self) -> None:

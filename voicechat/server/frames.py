@@ -195,12 +195,12 @@ class FrameReader:
 
         Returns whether the connection shall be closed, and b"" for the rest.
         """
-        # Fast path: most microphone frames have 126 to 65,535 bytes and arrive alone,
-        # with nothing queued. Offering them at once saves the calls of the general
-        # case.
+        # Fast path: most microphone frames, binary or packed into text, have 126 to
+        # 65,535 bytes and arrive alone, with nothing queued. Offering them at once
+        # saves the calls of the general case.
         if (
             len(data) > _HEAD_126_BYTES
-            and data[0] == _FIN | _BINARY
+            and (data[0] == _FIN | _BINARY or data[0] == _FIN | _TEXT)
             and data[1] == _MASKED | 126
             and len(data) == _HEAD_126_BYTES + (data[2] << 8 | data[3])
             and len(data) <= _HEAD_126_BYTES + self._limit_bytes
@@ -208,10 +208,14 @@ class FrameReader:
         ):
             payload = bytearray(data[_HEAD_126_BYTES:])
             websocket_mask(data[4:_HEAD_126_BYTES], payload)
-            frame = bytes(payload)
-            if not self._queue.take_audio(frame):
-                self._queue.put_message(WSMessage(WSMsgType.BINARY, frame, ""), len(frame))
-            return False, b""
+            try:
+                message = _message(data[0] & 0x0F, payload)
+            except WebSocketError:
+                pass  # the general case reports it
+            else:
+                if not self._queue.take_audio(message[1]):
+                    self._queue.put_message(message, len(payload))
+                return False, b""
         if self._done:
             self._queue.drop(len(data))
             return True, b""
@@ -369,10 +373,7 @@ class FrameReader:
                 return
             payload, opcode = self._partial, self._partial_opcode
             self._partial = None
-        if opcode == _BINARY:
-            self._queue.feed_data(WSMessage(WSMsgType.BINARY, bytes(payload), ""), len(payload))
-        else:
-            self._queue.feed_data(WSMessage(WSMsgType.TEXT, _text(payload), ""), len(payload))
+        self._queue.feed_data(_message(opcode, payload), len(payload))
 
     def _take_control(self, opcode: int, payload: bytes) -> None:
         if opcode == _PING:
@@ -494,6 +495,12 @@ class _Upgraded(asyncio.Protocol):
 
 def _breach(message: str) -> WebSocketError:
     return WebSocketError(WSCloseCode.PROTOCOL_ERROR, message)
+
+
+def _message(opcode: int, payload: bytearray) -> WSMessage:
+    if opcode == _BINARY:
+        return WSMessage(WSMsgType.BINARY, bytes(payload), "")
+    return WSMessage(WSMsgType.TEXT, _text(payload), "")
 
 
 def _text(payload: bytes | bytearray) -> str:

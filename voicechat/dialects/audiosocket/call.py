@@ -54,6 +54,8 @@ class AudioSocketCall(Dialect):
         self._settings = settings
         self._narrow_hz = rate_hz
         self._kind = NARROW
+        self._heard = -1
+        """The kind of the caller's last audio."""
         self._begun = False
         self._opened_ms = 0
         self._frames: deque[bytes] = deque()
@@ -107,6 +109,9 @@ class AudioSocketCall(Dialect):
         """What the caller says comes as audio of that kind. It may change at any
         time.
         """
+        if kind == self._heard:
+            return
+        self._heard = kind
         line = self._line(kind)
         if self._settings.input != line.input:
             self._settings = replace(self._settings, input=line.input)
