@@ -12,6 +12,7 @@ from voicechat.dialects.xiaozhi.codec import silence
 from voicechat.dialects.xiaozhi.dialect import (
     FILLED_MS,
     GAP_MS,
+    HELD_SILENCE_MS,
     HELLO_MS,
     MOST_ERRORS,
     MOST_FILLED_MS,
@@ -181,8 +182,24 @@ def test_the_mode_says_who_ends_a_turn_and_who_may_interrupt() -> None:
     assert auto.half_duplex
     said(dialect, type="listen", state="stop")
     manual = configured(said(dialect, type="listen", state="start", mode="manual")).settings
-    assert manual.turn_detection is None
+    assert manual.turn_detection == TurnDetection(
+        silence_duration_ms=HELD_SILENCE_MS, interrupt_response=False
+    )
     assert manual.input.silence_allowed
+    plain = open_dialect()
+    said(plain, **HELLO)
+    without = configured(said(plain, type="listen", state="start", mode="manual")).settings
+    assert without.turn_detection is None, "this server detects no voice"
+
+
+def test_a_held_button_that_ended_its_turn_by_silence_counts_no_more() -> None:
+    dialect = listening("manual")
+    assert heard(dialect)
+    list(dialect.notify(nt.TurnCommitted(None, detected=True), 0))
+    assert heard(dialect) == []
+    assert cmd.CommitTurn() not in said(dialect, type="listen", state="stop")
+    said(dialect, type="listen", state="start", mode="manual")
+    assert heard(dialect)
 
 
 def test_the_agent_says_how_much_silence_ends_a_turn() -> None:

@@ -47,6 +47,10 @@ GAP_MS = 400
 """While the server listens for the end of a turn, audio that has not come for so long
 counts as silence: a device may send none while nobody speaks.
 """
+HELD_SILENCE_MS = 5_000
+"""While a button is held so much silence ends the turn, 3 s after a finished sentence:
+some clients never say that it was let go. It is the most that detection allows.
+"""
 FILLED_MS = 120
 """Silence is put in its place in pieces of this length,"""
 MOST_FILLED_MS = 6_000
@@ -259,14 +263,15 @@ class XiaozhiDialect(Dialect):
     def _configured(self) -> cmd.Configure:
         """Return the settings of the mode that the device listens in."""
         detection = self._connection.agent.turn_detection or TurnDetection()
-        if self._mode is Mode.AUTO:
+        if self._mode is not Mode.REALTIME:
             detection = replace(detection, interrupt_response=False)
-        found_by_server = self._connection.hands_free and self._mode is not Mode.MANUAL
+        if self._mode is Mode.MANUAL:
+            detection = replace(detection, silence_duration_ms=HELD_SILENCE_MS)
         return cmd.Configure(
             replace(
                 self._settings,
                 input=replace(self._settings.input, silence_allowed=self._mode is Mode.MANUAL),
-                turn_detection=detection if found_by_server else None,
+                turn_detection=detection if self._connection.hands_free else None,
                 half_duplex=self._mode is Mode.AUTO,
             )
         )
@@ -276,6 +281,8 @@ class XiaozhiDialect(Dialect):
     @override
     def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
         match notice:
+            case nt.TurnCommitted(detected=True) if self._mode is Mode.MANUAL:
+                self._listening = False  # until the button is pressed anew
             case nt.UserSaid(item):
                 return (Tell(self._writer.stt(str(item.message.get("content", "")))),)
             case nt.ReplyBegun(reply):
