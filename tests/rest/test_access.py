@@ -20,7 +20,7 @@ from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server import key_watch
 from voicechat.server.auth_throttle import AuthThrottle
-from voicechat.store import keys
+from voicechat.store import private_database
 from voicechat.store.access import ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import KeyStore
 from voicechat.store.quotas import Accounts
@@ -155,9 +155,9 @@ async def test_the_open_sockets_of_a_revoked_key_end_and_those_of_others_go_on(l
 async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
     fault: str, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "_LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(private_database, "_LOCK_TIMEOUT_S", 0.01)
     record, key = live.store.create_key("stored")
-    path = live.store._path
+    path = live.store._database.path
     async with connect(live.url, key=key) as conversation:
         live.store.create_key("another")  # the file has to be read again
         changed = path.read_bytes()
@@ -191,7 +191,7 @@ async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
         if path.is_dir():
             path.rmdir()
         path.write_bytes(changed)
-        monkeypatch.setattr(keys, "_LOCK_TIMEOUT_S", 5.0)
+        monkeypatch.setattr(private_database, "_LOCK_TIMEOUT_S", 5.0)
         live.store.revoke_key(record.id)
         assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
 

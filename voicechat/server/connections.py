@@ -29,8 +29,11 @@ proxy closes first.
 """
 UNREAD_S = 20.0
 """A client that reads nothing of its response for 20 s is cut off."""
-SILENT_PER_ADDRESS = 64
-"""Most connections of one address that have not sent a request yet."""
+SILENT_PER_ADDRESS = 512
+"""Most connections of one address that have not sent a request yet: some hundreds of
+devices behind one router come back at the same moment, and are accepted before the
+first is read.
+"""
 SWEEP_S = 1.0
 PIECE_BYTES = 16 * 1024
 """Most bytes parsed in one iteration of the event loop: a body in chunks of one byte

@@ -16,15 +16,12 @@ import json
 import os
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from voicechat.errors import ConfigError
 from voicechat.store.access import ApiEndpoint, Grant, Quota, Scope
-from voicechat.store.keys import KEY_PREFIX, SECRET_BYTES, KeyStore, digest, make_private_file
+from voicechat.store.keys import KEY_PREFIX, SECRET_BYTES, KeyStore, digest
+from voicechat.store.private_database import PrivateDatabase
 
 DEVICE_FILE = "devices.sqlite3"
 SECRET_FILE = "devices.secret"
@@ -37,7 +34,6 @@ CODES_OF_ADDRESS = 16
 DEVICE_SESSIONS = 2
 """Conversations of one device at once: a lost connection may still count."""
 
-_LOCK_TIMEOUT_S = 2.0
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, client BLOB NOT NULL, "
     "key_id TEXT NOT NULL, agent TEXT NOT NULL, name TEXT NOT NULL, about TEXT NOT NULL, "
@@ -110,12 +106,10 @@ class DeviceStore:
     """
 
     def __init__(self, data_dir: Path, keys: KeyStore) -> None:
-        self._path = data_dir / DEVICE_FILE
+        self._database = PrivateDatabase(data_dir / DEVICE_FILE, "device", (_SCHEMA,))
         self._secret_path = data_dir / SECRET_FILE
         self._keys = keys
         self._secret = b""
-        self._lock = threading.Lock()
-        """Only one thread writes at a time: they would wait for each other anyhow."""
 
     # --- the server -------------------------------------------------------------------
 
@@ -123,7 +117,7 @@ class DeviceStore:
         """Return the device if it is paired and not revoked, and note that it was
         seen.
         """
-        with self._database() as database:
+        with self._database.transaction() as database:
             row = database.execute(
                 f"UPDATE device SET seen_s = ? WHERE id = ? AND client = ? "
                 f"AND revoked_s IS NULL RETURNING {_COLUMNS}",
@@ -135,15 +129,15 @@ class DeviceStore:
         """Return whether a device of that id was ever paired. Another one that comes
         with its id must not be accepted without a code.
         """
-        with self._database() as database:
+        with self._database.transaction() as database:
             found = database.execute("SELECT 1 FROM device WHERE id = ?", (device_id,))
             return found.fetchone() is not None
 
     def is_revoked(self, device_id: str) -> bool:
         """Return whether the device of that id was paired, and revoked since."""
-        if not self._path.exists():
+        if not self._database.exists:
             return False
-        with self._database() as database:
+        with self._database.transaction() as database:
             query = "SELECT 1 FROM device WHERE id = ? AND revoked_s IS NOT NULL"
             return database.execute(query, (device_id,)).fetchone() is not None
 
@@ -156,7 +150,7 @@ class DeviceStore:
         Raises TooManyCodesError.
         """
         client = digest(client_id)
-        with self._database() as database:
+        with self._database.transaction() as database:
             database.execute("DELETE FROM code WHERE expires_s <= ?", (now_s,))
             kept = database.execute(
                 "UPDATE code SET expires_s = ? WHERE id = ? AND client = ? RETURNING code",
@@ -194,9 +188,9 @@ class DeviceStore:
 
     def recall(self, key_id: str, agent: str) -> Memory | None:
         """Return what ``agent`` remembers of the device whose key this is, if any."""
-        if not self._path.exists():
+        if not self._database.exists:
             return None
-        with self._database() as database:
+        with self._database.transaction() as database:
             row = database.execute(
                 "SELECT summary, turns, updated_s FROM memory JOIN device USING (id) "
                 "WHERE key_id = ? AND memory.agent = ? AND revoked_s IS NULL",
@@ -208,9 +202,9 @@ class DeviceStore:
         """Keep what ``agent`` remembers of the device whose key this is, in place of
         what it did before. False when the key is no device's, or that is revoked.
         """
-        if not self._path.exists():
+        if not self._database.exists:
             return False
-        with self._database() as database:
+        with self._database.transaction() as database:
             changed = database.execute(
                 "INSERT OR REPLACE INTO memory (id, agent, summary, turns, updated_s) "
                 "SELECT id, ?, ?, ?, ? FROM device WHERE key_id = ? AND revoked_s IS NULL",
@@ -220,9 +214,9 @@ class DeviceStore:
 
     def memories_of(self, device_id: str) -> dict[str, Memory]:
         """Return what is remembered of a device, by agent."""
-        if not self._path.exists():
+        if not self._database.exists:
             return {}
-        with self._database() as database:
+        with self._database.transaction() as database:
             rows = database.execute(
                 "SELECT agent, summary, turns, updated_s FROM memory WHERE id = ? ORDER BY agent",
                 (device_id,),
@@ -233,9 +227,9 @@ class DeviceStore:
         """Forget everything about a device's conversations. False: nothing was
         remembered.
         """
-        if not self._path.exists():
+        if not self._database.exists:
             return False
-        with self._database() as database:
+        with self._database.transaction() as database:
             erased = database.execute("DELETE FROM memory WHERE id = ?", (device_id,))
             return erased.rowcount > 0
 
@@ -245,7 +239,7 @@ class DeviceStore:
         """Pair the device that waits with ``code``. If another one had its id, that one
         is revoked. Raises UnknownCodeError.
         """
-        with self._database() as database:
+        with self._database.transaction() as database:
             row = database.execute(
                 "DELETE FROM code WHERE code = ? AND expires_s > ? RETURNING id, client, about",
                 (code, now_s),
@@ -257,25 +251,25 @@ class DeviceStore:
 
     def list_devices(self) -> list[Device]:
         """Return every device ever paired, the oldest first."""
-        if not self._path.exists():
+        if not self._database.exists:
             return []
-        with self._database() as database:
+        with self._database.transaction() as database:
             query = f"SELECT {_COLUMNS} FROM device ORDER BY created_s, id"
             return [Device(*row) for row in database.execute(query)]
 
     def list_waiting(self, now_s: int) -> list[Waiting]:
         """Return the devices that wait to be paired."""
-        if not self._path.exists():
+        if not self._database.exists:
             return []
-        with self._database() as database:
+        with self._database.transaction() as database:
             query = "SELECT code, id, about, expires_s FROM code WHERE expires_s > ? ORDER BY code"
             return [Waiting(*row) for row in database.execute(query, (now_s,))]
 
     def revoke(self, device_id: str, now_s: int) -> bool:
         """Revoke a device now. False when no valid device has that id."""
-        if not self._path.exists():
+        if not self._database.exists:
             return False
-        with self._database() as database:
+        with self._database.transaction() as database:
             row = database.execute(
                 "UPDATE device SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL "
                 "RETURNING key_id",
@@ -292,11 +286,8 @@ class DeviceStore:
         self, device_id: str, client: bytes, about: str, agent: str, name: str, now_s: int
     ) -> Device:
         self.revoke(device_id, now_s)
-        with self._lock:
-            key, _ = self._keys.create_key(
-                f"device {device_id}", _GRANT, make_secret=self._key_secret
-            )
-        with self._database() as database:
+        key, _ = self._keys.create_key(f"device {device_id}", _GRANT, make_secret=self._key_secret)
+        with self._database.transaction() as database:
             # Another device with the same id must not know what this one has said.
             database.execute(
                 "DELETE FROM memory WHERE id = ? AND NOT EXISTS "
@@ -337,30 +328,8 @@ class DeviceStore:
                     draft.unlink()
             self._secret = self._secret_path.read_bytes()
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self._database.unusable(error) from error
         return self._secret
-
-    def _unusable(self, error: Exception) -> ConfigError:
-        return ConfigError(f"the device file {self._path} cannot be used: {error}")
-
-    @contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        """Run the body in a transaction. The file is made readable by its owner only
-        before SQLite writes to it.
-        """
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            make_private_file(self._path)
-            with (
-                self._lock,
-                closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database,
-                database,
-            ):
-                for statement in _SCHEMA:
-                    database.execute(statement)
-                yield database
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
 
 
 def _new_code(database: sqlite3.Connection) -> str:

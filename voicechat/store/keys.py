@@ -11,10 +11,8 @@ import hmac
 import json
 import os
 import secrets
-import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 
 from voicechat.errors import ConfigError
 from voicechat.store.access import EVERYTHING, ApiEndpoint, Grant, Quota, Scope
+from voicechat.store.private_database import PrivateDatabase
 
 KEY_PREFIX = "vc_"
 ID_DIGITS = 8
@@ -29,7 +28,6 @@ SECRET_BYTES = 32
 MAX_KEY_CHARACTERS = 512
 """Longer texts are rejected before they are hashed."""
 
-_LOCK_TIMEOUT_S = 2.0
 _NO_FILE = (0, 0)
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 _MIGRATIONS = (
@@ -47,7 +45,6 @@ _MIGRATIONS = (
         "ALTER TABLE api_key ADD COLUMN audio_seconds_per_day INTEGER",
     ),
 )
-"""The file's ``user_version`` counts how many of these have been applied."""
 _COLUMNS = (
     "id, name, created_s, revoked_s, expires_s, projects, endpoints, "
     "max_sessions, requests_per_minute, audio_seconds_per_day"
@@ -88,7 +85,7 @@ class KeyStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._database = PrivateDatabase(path, "key", _MIGRATIONS)
         self._unrevoked: Mapping[str, tuple[ApiKey, bytes]] = {}
         self._in_file: Mapping[str, tuple[ApiKey, bytes]] = {}
         """Like ``_unrevoked``, but as of the last time that the file existed."""
@@ -122,7 +119,7 @@ class KeyStore:
             grant.quota.requests_per_minute,
             grant.quota.audio_seconds_per_day,
         )
-        with self._database() as database:
+        with self._database.transaction() as database:
             made = database.execute(
                 "INSERT INTO api_key (id, name, digest, expires_s, projects, endpoints, "
                 "max_sessions, requests_per_minute, audio_seconds_per_day) VALUES (?, ?, ?, ?, "
@@ -133,9 +130,9 @@ class KeyStore:
 
     def list_keys(self) -> list[ApiKey]:
         """Return every key ever made, the oldest first."""
-        if not self._path.exists():
+        if not self._database.exists:
             return []
-        with self._database() as database:
+        with self._database.transaction() as database:
             return [
                 _api_key(row)
                 for row in database.execute(
@@ -145,9 +142,9 @@ class KeyStore:
 
     def revoke_key(self, key_id: str) -> bool:
         """Revoke a key now. False when no valid key has that id."""
-        if not self._path.exists():
+        if not self._database.exists:
             return False
-        with self._database() as database:
+        with self._database.transaction() as database:
             changed = database.execute(
                 "UPDATE api_key SET revoked_s = CAST(strftime('%s', 'now') AS INTEGER) "
                 "WHERE id = ? AND revoked_s IS NULL",
@@ -220,66 +217,11 @@ class KeyStore:
 
     def _read_unrevoked(self) -> Mapping[str, tuple[ApiKey, bytes]]:
         query = f"SELECT {_COLUMNS}, digest FROM api_key WHERE revoked_s IS NULL"
-        rows: Sequence[Any] | None = self._read_only(query)
+        rows: Sequence[Any] | None = self._database.read(query)
         if rows is None:
-            with self._database() as database:
+            with self._database.transaction() as database:
                 rows = database.execute(query).fetchall()
         return {row[0]: (_api_key(row[:-1]), row[-1]) for row in rows}
-
-    def _read_only(self, query: str) -> Sequence[Any] | None:
-        """Query without write access: the disk may be full, or the folder another
-        user's.
-
-        None if something must be written first: a migration, or the recovery after a
-        crash.
-        """
-        address = f"{self._path.absolute().as_uri()}?mode=ro"
-        try:
-            with closing(sqlite3.connect(address, timeout=_LOCK_TIMEOUT_S, uri=True)) as database:
-                if not _is_current(database):
-                    return None
-                return database.execute(query).fetchall()
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-                return None
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: Exception) -> ConfigError:
-        return ConfigError(f"the key file {self._path} cannot be used: {error}")
-
-    @contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        """Run the body in a transaction. The file is made readable by its owner only
-        before SQLite writes to it.
-        """
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            make_private_file(self._path)
-            with (
-                closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database,
-                database,
-            ):
-                _migrate(database)
-                yield database
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
-
-
-def _is_current(database: sqlite3.Connection) -> bool:
-    return bool(database.execute("PRAGMA user_version").fetchone()[0] >= len(_MIGRATIONS))
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    """Migrate an older file. Of two concurrent processes the second finds it done."""
-    if _is_current(database):
-        return
-    database.execute("BEGIN IMMEDIATE")
-    done = database.execute("PRAGMA user_version").fetchone()[0]
-    for statements in _MIGRATIONS[done:]:
-        for statement in statements:
-            database.execute(statement)
-    database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-    database.commit()
 
 
 def _api_key(row: tuple[Any, ...]) -> ApiKey:
@@ -308,16 +250,6 @@ def _api_key(row: tuple[Any, ...]) -> ApiKey:
     )
 
 
-def make_private_file(path: Path) -> None:
-    """Make the file of a database, readable by its owner only, unless it is there.
-
-    A file that is there is not opened: closing it would take from SQLite's connections
-    of this process their locks on it (POSIX; sqlite.org/howtocorrupt.html, 2.2).
-    """
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-
-
 class _FileWatch:
     """Which file it is, and SQLite's change counter: four bytes at offset 24 that each
     transaction increments.
@@ -326,8 +258,9 @@ class _FileWatch:
     kept in rollback-journal mode only, which is why the database must not be switched
     to WAL. Source: sqlite.org/fileformat2.html, 1.3.7.
 
-    The file stays open as long as it is the same one, for the reason that
-    ``make_private_file`` gives.
+    The file stays open as long as it is the same one: closing it would take from
+    SQLite's connections of this process their locks on it (POSIX;
+    sqlite.org/howtocorrupt.html, 2.2).
     """
 
     def __init__(self, path: Path) -> None:
