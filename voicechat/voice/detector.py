@@ -162,14 +162,22 @@ class DetectorStream:
         """Ask the gate about a frame before which none waits; return whether it has
         been reported, so that none waits before the next either.
         """
-        (listener, frame, gap, _), end_ms = self.take_frame()
-        if listener.admits(frame, after_gap=gap):
-            self._admitted = (StreamFrame(listener, frame, admitted=True), end_ms)
+        frame, gap = self._cut_frame()
+        if self._listener.admits(frame, after_gap=gap):
+            self._busy = True
+            self._admitted = (StreamFrame(self._listener, frame, admitted=True), self._audio_ms)
             self._detector.wake(self)
             return False
-        self._busy = False
-        self._tell(0.0, end_ms)
+        self._tell(0.0, self._audio_ms)
         return True
+
+    def _cut_frame(self) -> tuple[bytes, bool]:
+        """Take the oldest whole frame, and whether audio is missing before it."""
+        frame = bytes(self._pending[:FRAME_BYTES])
+        del self._pending[:FRAME_BYTES]
+        gap, self._gap = self._gap, False
+        self._audio_ms += FRAME_MS
+        return frame, gap
 
     def note_gap(self, at_ms: int) -> None:
         """Audio is missing: what follows begins at ``at_ms``, and does not continue
@@ -199,10 +207,7 @@ class DetectorStream:
         if self._admitted is not None:
             admitted, self._admitted = self._admitted, None
             return admitted
-        frame = bytes(self._pending[:FRAME_BYTES])
-        del self._pending[:FRAME_BYTES]
-        gap, self._gap = self._gap, False
-        self._audio_ms += FRAME_MS
+        frame, gap = self._cut_frame()
         return StreamFrame(self._listener, frame, gap), self._audio_ms
 
     @property

@@ -160,14 +160,16 @@ class EchoGate:
             if self._astray_ms > ASTRAY_MS:
                 self._began_ms, self._astray_ms, self._unexplained_ms = began_ms, 0, 0
 
-    def is_over(self, audio_ms: int) -> bool:
-        """Whether no echo can be in the frame that ends at ``audio_ms``, and no frame
-        is kept back.
+    def take_silence(self, audio_ms: int) -> bool:
+        """Take a frame of silence that ends at ``audio_ms``, as ``judge`` does, which
+        would give that frame alone. False: frames are kept back, so ``judge`` must
+        take it.
         """
-        return (
-            not self._doubtful
-            and (self._began_ms or 0) + audio_ms - FRAME_MS >= self._echoes_until_ms
-        )
+        if self._doubtful:
+            return False
+        self._run, self._believed = 0, False
+        self._may_echo(audio_ms)
+        return True
 
     def judge(self, heard: FrameScore) -> list[tuple[int, float]]:
         """Give the frames that are certain now, oldest first: where each ends, and how

@@ -180,9 +180,10 @@ class VadStream:
         if self._echo.armed:
             self._echo.place(len(pcm) // BYTES_PER_MS, self._now_ms())
         self._stream.push(pcm)
-        if self._timeline.end_bytes > (self._judged_ms + MOST_UNJUDGED_MS) * BYTES_PER_MS:
+        behind_ms = self._timeline.end_bytes // BYTES_PER_MS - self._judged_ms
+        if behind_ms > MOST_UNJUDGED_MS:
             self._set_full(True)
-        if self._stopped_ms is not None:
+        if behind_ms >= self._least_behind_ms and self._stopped_ms is not None:
             self._check_behind()
 
     def replied(self) -> None:
@@ -213,7 +214,11 @@ class VadStream:
             self._set_full(False)
         if self._stopped_ms is not None:
             self._check_behind()
-        if score.probability == 0 and self._activity.idle and self._echo.is_over(score.audio_ms):
+        if (
+            score.probability == 0
+            and self._activity.idle
+            and self._echo.take_silence(score.audio_ms)
+        ):
             return  # silence goes on, as most of the time
         for audio_ms, probability in self._echo.judge(score):
             if self._foreground is not None and probability >= LIKE_SPEECH:
