@@ -2,6 +2,7 @@
 file.
 """
 
+import asyncio
 import gc
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from voicechat.errors import AtCapacityError
 from voicechat.store.access import Quota, Scope
 from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import Account, Accounts, QuotaExceededError
@@ -134,3 +136,41 @@ def test_a_ledger_that_is_let_go_in_another_thread_is_closed() -> None:
         thread.submit(held.clear).result()
     gc.collect()  # what it could not do would be an unraisable exception, which fails the test
     assert held == []
+
+
+async def test_an_event_loop_does_not_wait_for_a_lock(two: tuple[Ledger, Ledger]) -> None:
+    ours, theirs = two
+    ours.stop_waiting()
+    places, account = SessionSlots(ours, "session", 3), Account(Quota(), noon, ours, "k")
+    assert places.try_acquire_slot()
+    account.enter_session()
+    loop = asyncio.get_running_loop()
+    with theirs.transaction():
+        for _ in range(3):
+            with pytest.raises(AtCapacityError, match="busy"):
+                places.try_acquire_slot()
+        assert ours.fetch_value("PRAGMA busy_timeout") == 0, "only the first of them waited"
+        places.release_slot()
+        account.leave_session()
+        newcomers = [loop.create_task(ours.until_free()) for _ in range(20)]
+        await asyncio.sleep(1)
+        assert not any(newcomer.done() for newcomer in newcomers)
+    await asyncio.gather(*newcomers)
+    assert ours.fetch_value("PRAGMA busy_timeout") > 0
+    assert places.try_acquire_slot()
+    assert (places.slots_in_use, account.sessions) == (1, 0), "what was given back is told now"
+
+
+async def test_a_lock_that_is_never_given_back_refuses_newcomers_in_two_seconds(
+    two: tuple[Ledger, Ledger],
+) -> None:
+    ours, theirs = two
+    ours.stop_waiting()
+    loop = asyncio.get_running_loop()
+    with theirs.transaction():
+        newcomers = [loop.create_task(ours.until_free()) for _ in range(20)]
+        began_s = loop.time()
+        told = await asyncio.gather(*newcomers, return_exceptions=True)
+        assert loop.time() - began_s == 2
+    assert {type(error) for error in told} == {AtCapacityError}
+    await ours.until_free()

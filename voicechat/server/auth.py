@@ -112,7 +112,7 @@ class Authoriser:
         self._keys = keys
         self._static_digests = {key_id: digest(key) for key_id, key in static_keys.items()}
         self.origins = origins or Origins()
-        ledger = ledger or Ledger()
+        self._ledger = ledger = ledger or Ledger()
         self._tokens = TokenStore(ledger)
         self._attempts = AuthThrottle()
         self._reading: asyncio.Future[None] | None = None
@@ -126,7 +126,7 @@ class Authoriser:
         those that it holds where keys usually are.
 
         Raises AdmissionError: NOT_AUTHORISED, delayed when its sender has failed often,
-        or QUOTA.
+        QUOTA, or AT_CAPACITY when the ledger cannot be written for 2 s.
         """
         address = self.origins.client_address(request)
         if not self.origins.may_connect(request):
@@ -212,6 +212,7 @@ class Authoriser:
     async def _recognise(self, key: str) -> _Credential | None:
         if len(key) > MAX_KEY_CHARACTERS:
             return None
+        await self._ledger.until_free()
         offered = digest(key)
         for key_id, expected in self._static_digests.items():
             if hmac.compare_digest(expected, offered):

@@ -224,6 +224,7 @@ def _build_parts(
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
     # Only tokens are made in its name, so no process needs to know another's secret.
     keys = admitted.static_keys | phone_keys(config.phone, secrets.token_urlsafe())
+    context.ledger.stop_waiting()
     authorise = Authoriser(admitted.store, keys, origins, context.ledger)
     handovers = Handovers(context.ledger)
 

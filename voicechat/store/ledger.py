@@ -8,14 +8,23 @@ one updates it: a killed process leaves no partial update, and `remove_worker` f
 what it held.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from voicechat.errors import AtCapacityError
+
 _LOCK_TIMEOUT_S = 2.0
 """Other processes hold the lock for microseconds, unless one is stopped in between."""
+_PATIENCE_MS = 20
+"""How long an event loop waits for a lock: as long as a process that has it may be kept
+from its core on a busy machine.
+"""
+_LOOK_AGAIN_S = 0.05
+_RETRY_S = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS process (worker INTEGER PRIMARY KEY, pid INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS place (
@@ -42,6 +51,10 @@ class Ledger:
         this process.
         """
         self.worker = worker
+        self._shared = path is not None
+        self._on_loop = False
+        self._patient = True
+        self._turn = asyncio.Lock()
         # Only one thread uses it, but the garbage collector may close it in any thread.
         self._database = sqlite3.connect(
             path or ":memory:",
@@ -58,6 +71,28 @@ class Ledger:
         # keeps a reference to each cursor for a while.
         self._cursor = self._database.cursor()
 
+    def stop_waiting(self) -> None:
+        """From now on wait 20 ms at most for a lock, and only once: until a write
+        succeeds, those after it do not wait at all. An event loop awaits `until_free`
+        before it writes.
+        """
+        self._on_loop = True
+        self._set_patience(patient=True)
+
+    async def until_free(self) -> None:
+        """Wait until no other process has the lock, for 2 s at most.
+
+        Raises ``AtCapacityError`` after that. Cancelling leaves nothing behind.
+        """
+        if not (self._shared and self._on_loop):
+            return
+        try:
+            async with asyncio.timeout(_LOCK_TIMEOUT_S), self._turn:
+                while not self._is_free():  # noqa: ASYNC110 - no event tells of another process
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+        except TimeoutError:
+            raise _busy() from None
+
     def register_worker(self, pid: int) -> None:
         """Record this worker's process id."""
         self.execute("INSERT OR REPLACE INTO process VALUES (?, ?)", self.worker, pid)
@@ -69,9 +104,14 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Run the body in a transaction that excludes other writers; an exception rolls
-        it back.
+        it back. Raises ``AtCapacityError`` while another process has the lock.
         """
-        self._cursor.execute("BEGIN IMMEDIATE")
+        try:
+            self._write("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if _is_locked(error):
+                raise _busy() from None
+            raise
         try:
             yield
         except BaseException:
@@ -81,7 +121,7 @@ class Ledger:
 
     def execute(self, statement: str, *values: object) -> int:
         """Execute a statement; returns how many rows it has changed."""
-        return self._cursor.execute(statement, values).rowcount
+        return self._write(statement, values).rowcount
 
     def fetch_row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         """Return the first row of a query or of a RETURNING clause; None without
@@ -113,8 +153,41 @@ class Ledger:
         """Close the database. Idempotent."""
         self._database.close()
 
+    def _is_free(self) -> bool:
+        try:
+            self._write("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if _is_locked(error):
+                return False
+            raise
+        self._cursor.execute("ROLLBACK")
+        return True
+
+    def _write(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        try:
+            done = self._cursor.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            if self._on_loop and self._patient and _is_locked(error):
+                self._set_patience(patient=False)
+            raise
+        if not self._patient:
+            self._set_patience(patient=True)
+        return done
+
+    def _set_patience(self, *, patient: bool) -> None:
+        self._patient = patient
+        self._database.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS if patient else 0}")
+
     def __del__(self) -> None:
         # Nothing is lost if it is not closed, but Python 3.13 warns about unclosed
         # connections.
         if database := getattr(self, "_database", None):
             database.close()
+
+
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _busy() -> AtCapacityError:
+    return AtCapacityError("the server is busy", _RETRY_S)
