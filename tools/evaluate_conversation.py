@@ -95,7 +95,8 @@ READY_S = 300.0
 """The models are loaded from the disk."""
 READY = re.compile(r"ready.*?(http\S+?)/#key=(\S+)")
 METRICS = re.compile(
-    r"^(voicechat_(?:loop_lag|refused|pressure|early_replies_total|model_).*)$", re.MULTILINE
+    r"^(voicechat_(?:loop_lag|refused|pressure|early_replies_total|service_waiting|service_real).*)$",
+    re.MULTILINE,
 )
 
 

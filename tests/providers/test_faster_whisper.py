@@ -160,6 +160,7 @@ async def test_real_weights(tiny: str, recordings: Path) -> None:
                 pcm = (samples * level * 32767).clip(-32768, 32767).astype("<i2").tobytes()
                 assert await heard(pcm + bytes(RATE_HZ * 2)) == [], name
 
+        assert recognizer.real_time_factor > 0
         await check_recognizer(recognizer, recorded(recordings / "something.wav"))
         await recognizer.aclose()
 

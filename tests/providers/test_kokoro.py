@@ -192,6 +192,7 @@ async def test_a_tiny_model(tmp_path: Path) -> None:
         text = "The first part of it all, the second part of it all, and the last one."
         assert len([pcm for pcm in await spoken(synthesizer, text) if any(pcm)]) == 3
 
+        assert synthesizer.real_time_factor > 0
         await check_synthesizer(synthesizer)
         await synthesizer.aclose()
 

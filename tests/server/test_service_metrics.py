@@ -11,6 +11,18 @@ from voicechat.server.metrics import Metrics
 from voicechat.testing.scripted import Failure, ScriptedModel
 
 
+class SlowModel(ScriptedModel):
+    real_time_factor = 1.5
+
+
+async def test_a_model_that_is_slower_than_speech_is_shown() -> None:
+    links = [ChainLink("llm.slow", SlowModel()), ChainLink("llm.other", ScriptedModel())]
+    chain = ChatChain(links, StageTimeouts(first_s=5, between_s=5))
+    text = generate_latest(Metrics(Services({}, {"default": chain}, {})).registry).decode()
+    shown = [line for line in text.splitlines() if "real_time_factor{" in line]
+    assert shown == ['voicechat_service_real_time_factor{service="llm.slow"} 1.5']
+
+
 async def test_failures_fallbacks_and_breakers_are_counted_by_configured_name() -> None:
     policy = ServicePolicy(breaker_failures=1, breaker_pause_s=100)
     failing = ChainLink(
@@ -38,6 +50,7 @@ async def test_failures_fallbacks_and_breakers_are_counted_by_configured_name() 
     assert shown('voicechat_service_state{service="llm.default",state="open"} 1.0')
     assert shown('voicechat_service_state{service="llm.default",state="closed"} 0.0')
     assert shown('voicechat_service_state{service="llm.spare",state="closed"} 1.0')
+    assert shown('voicechat_service_waiting{service="llm.spare"} 0.0')
     assert (
         len([line for line in generate_latest(registry).decode().splitlines() if "state=" in line])
         == 6

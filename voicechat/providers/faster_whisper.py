@@ -4,6 +4,7 @@ The packages are an extra: ``pip install 'voicechat[local]'``. See
 ``docs/providers/faster_whisper.md``.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -108,6 +109,11 @@ class FasterWhisperRecognizer(RecognizerProvider):
         return self._passes.waiting
 
     @property
+    def real_time_factor(self) -> float:
+        """As `ModelProcess.real_time_factor`, of complete utterances."""
+        return self._process.real_time_factor
+
+    @property
     def patience_s(self) -> float:
         """As `ModelProcess.patience_s`."""
         return self._process.patience_s
@@ -149,12 +155,16 @@ class FasterWhisperRecognizer(RecognizerProvider):
                 yield transcript
 
     async def _pass(self, pcm: bytes, asked: PassOptions) -> PassAnswer:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         async with self._process.job(orjson.dumps(asked)) as channel:
             await channel.send(pcm)
             channel.finish_input()
             answer = b""
             async for message in channel:
                 answer = message
+        if asked.complete:
+            self._process.note_speed(loop.time() - began_s, len(pcm) / _BYTES_PER_MS / 1000)
         return PassAnswer(**orjson.loads(answer))
 
 

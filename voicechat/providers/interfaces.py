@@ -62,6 +62,14 @@ class Provider:
         return 0
 
     @property
+    def real_time_factor(self) -> float:
+        """How long its newest results took as a part of the speech in them, for
+        metrics: above 1 it is slower than speech, because the machine is too slow or
+        too busy. 0: it is not known, or not computed on this machine.
+        """
+        return 0.0
+
+    @property
     def patience_s(self) -> float:
         """How much longer than the configured deadlines its answers may take, if no
         other service could be asked instead.

@@ -28,6 +28,8 @@ single computation, half a minute of speech on a busy machine, takes some tens o
 seconds.
 """
 WINDOW_BYTES = 1 << 20
+NEWEST = 0.3
+"""Weight of the newest result in the real-time factor: the last few count."""
 MAX_THREADS = 4
 """Default number of threads is the number of cores, but not more than this: the models
 here gain little from more.
@@ -80,6 +82,7 @@ class ModelProcess:
         """
         self._provider = provider
         self._wait_ms = wait_ms
+        self._factor = 0.0
         self._pool = WorkerPool(
             python.command(worker_module, orjson.dumps(options).decode()),
             size=1,
@@ -102,6 +105,17 @@ class ModelProcess:
     def patience_s(self) -> float:
         """As `Provider.patience_s`: a stuck child is replaced after this time."""
         return ANSWER_MS / 1000
+
+    @property
+    def real_time_factor(self) -> float:
+        """As `Provider.real_time_factor`; of what `note_speed` was told."""
+        return self._factor
+
+    def note_speed(self, spent_s: float, speech_s: float) -> None:
+        """The child took ``spent_s`` for ``speech_s`` of speech."""
+        if speech_s > 0:
+            factor = spent_s / speech_s
+            self._factor += (factor - self._factor) * (NEWEST if self._factor else 1.0)
 
     async def start(self) -> None:
         """Load the model. Raises `ProviderError` (BROKEN) with the reason if it cannot

@@ -4,6 +4,7 @@ The first clause of a sentence is heard while the next is computed, and the clau
 different sessions take turns in the child.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -88,6 +89,11 @@ class ProcessSynthesizer(SynthesizerProvider):
         return pitch_rate == 1 and 0.5 <= speech_rate <= 2
 
     @property
+    def real_time_factor(self) -> float:
+        """As `ModelProcess.real_time_factor`, of the first clauses of sentences."""
+        return self._process.real_time_factor
+
+    @property
     def patience_s(self) -> float:
         """As `ModelProcess.patience_s`."""
         return self._process.patience_s
@@ -116,11 +122,20 @@ class ProcessSynthesizer(SynthesizerProvider):
         first = next(parts, None)
         if first is None:
             return
+        loop = asyncio.get_running_loop()
         options = SpeechOptions(voice=name, speech_rate=voice.speech_rate)
         async with self._process.job(orjson.dumps(options)) as channel:
+            began_s = loop.time()
             await channel.send(first.encode())
             ahead = 1
+            first_bytes: int | None = 0
             async for message in channel:
+                if first_bytes is not None:
+                    first_bytes += len(message)
+                    if message == END_OF_CLAUSE:
+                        speech_s = first_bytes / 2 / self._rate_hz
+                        self._process.note_speed(loop.time() - began_s, speech_s)
+                        first_bytes = None
                 ahead -= message == END_OF_CLAUSE
                 while ahead < CLAUSES_AHEAD and (part := next(parts, None)) is not None:
                     await channel.send(part.encode())

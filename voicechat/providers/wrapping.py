@@ -71,6 +71,11 @@ class Wrapping(Provider, Generic[S_co]):
         return self._life.waiting_streams
 
     @property
+    def real_time_factor(self) -> float:
+        """The real-time factor of the inner provider."""
+        return self._life.real_time_factor
+
+    @property
     def patience_s(self) -> float:
         """The patience of the inner provider."""
         return self._life.patience_s
@@ -157,6 +162,10 @@ class _Foreign(Provider):
     @property
     def waiting_streams(self) -> int:
         return int(getattr(self._service, "waiting_streams", 0))
+
+    @property
+    def real_time_factor(self) -> float:
+        return float(getattr(self._service, "real_time_factor", 0.0))
 
     @property
     def patience_s(self) -> float:

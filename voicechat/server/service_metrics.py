@@ -23,19 +23,28 @@ class ServiceMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families with samples."""
-        failures, stood_in, states = self._families()
+        failures, stood_in, states, waiting, factors = self._families()
         for link in self._services.links:
             for kind, count in link.failures.items():
                 failures.add_metric([link.name, kind.value], count)
+            waiting.add_metric([link.name], link.waiting_streams)
+            if link.real_time_factor:
+                factors.add_metric([link.name], link.real_time_factor)
             for state in CircuitState:
                 states.add_metric([link.name, state.value], float(link.breaker.state is state))
         for chain in self._services.chains:
             for name, count in chain.stood_in.items():
                 stood_in.add_metric([chain.name, name], count)
-        yield from (failures, stood_in, states)
+        yield from (failures, stood_in, states, waiting, factors)
 
     @staticmethod
-    def _families() -> tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily]:
+    def _families() -> tuple[
+        CounterMetricFamily,
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        GaugeMetricFamily,
+        GaugeMetricFamily,
+    ]:
         return (
             CounterMetricFamily(
                 "voicechat_service_failures", "Failures of a service", labels=["service", "kind"]
@@ -49,5 +58,15 @@ class ServiceMetrics(Collector):
                 "voicechat_service_state",
                 "1 for the state that its breaker is in",
                 labels=["service", "state"],
+            ),
+            GaugeMetricFamily(
+                "voicechat_service_waiting",
+                "Uses of a service that wait for a place",
+                labels=["service"],
+            ),
+            GaugeMetricFamily(
+                "voicechat_service_real_time_factor",
+                "How long a model on this machine takes for a second of speech, in seconds",
+                labels=["service"],
             ),
         )

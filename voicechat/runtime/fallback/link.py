@@ -130,6 +130,11 @@ class ChainLink(Provider, Generic[P_co]):
         """How many uses wait for a place, here or in the provider."""
         return self._waiting + self._life.waiting_streams
 
+    @property
+    def real_time_factor(self) -> float:
+        """That of the provider."""
+        return self._life.real_time_factor
+
     def attempt(self, until_s: float) -> "Attempt":
         """Return a context manager for one use: it holds a place among ``max_streams``,
         and records the outcome.
