@@ -6,7 +6,8 @@ from typing import Any
 
 from voicechat.dialects.tool_servers import ToolServerAddress
 from voicechat.errors import ToolError
-from voicechat.runtime.tool_function import Filler, ServerTool
+from voicechat.runtime.tool_function import ServerTool
+from voicechat.session.filler import Filler
 
 URL = "https://tools.example/mcp"
 NOT_ALLOWED = "it leads to an address that is not allowed"

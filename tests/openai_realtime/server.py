@@ -12,10 +12,31 @@ import numpy as np
 from voicechat.config import load_config
 from voicechat.runtime.services import Services
 from voicechat.server.serve import Running, credentials, serving
+from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 KEY = "k" * 20
 RATE_HZ = 24_000
+LONG_STORY = "This is a long story that goes on and on, and on, and on, and then some more."
+
+
+def called(name: str) -> ToolCall:
+    return ToolCall(0, f"call_{name}", name, "{}")
+
+
+def agents_model() -> ScriptedModel:
+    """What the model says in ``node/agents_scenario.mjs``."""
+    return ScriptedModel(
+        (
+            ("Let me see. ", called("lamp")),
+            ("There is light.",),
+            (called("transfer_to_Other"),),
+            ("I am the other.",),
+            ("That damn thing. ", LONG_STORY),
+            ("I am sorry.",),
+        ),
+        delta_ms=50,
+    )
 
 
 @asynccontextmanager
@@ -28,7 +49,7 @@ async def realtime_server(
 ) -> AsyncIterator[Running]:
     """Serve on a free port while the context lasts."""
     file = folder / "voicechat.toml"
-    file.write_text(toml)
+    file.write_text(f"[admission]\nunquestioned_sessions = 1000000\n{toml}")
     environ = {"VOICECHAT_DATA_DIR": str(folder), "VOICECHAT_API_KEY": KEY}
     config = load_config(file, environ, {"server": {"port": 0}})
     services = Services(

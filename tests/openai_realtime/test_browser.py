@@ -11,10 +11,8 @@ import pytest
 from aiohttp import web
 
 from tests.node_packages import node_folder
-from tests.openai_realtime.server import KEY, realtime_server
+from tests.openai_realtime.server import KEY, agents_model, realtime_server
 from voicechat.server.listener import listening
-from voicechat.session.types import ToolCall
-from voicechat.testing.scripted import ScriptedModel
 
 pytestmark = [pytest.mark.real_time, pytest.mark.long]
 
@@ -30,12 +28,9 @@ async def test_the_agents_package_in_chromium(tmp_path: Path, pytestconfig: pyte
     app = web.Application()
     app.router.add_static("/bundle", folder / BUNDLE)
     app.router.add_static("/", folder)
-    model = ScriptedModel(
-        (("Let me see. ", ToolCall(0, "call_a", "lamp", "{}")), ("There is light.",))
-    )
     async with listening(app, "127.0.0.1", 0) as port:
         toml = f'[server]\nallowed_origins = ["http://127.0.0.1:{port}"]\n'
-        async with realtime_server(tmp_path, model, toml=toml) as server:
+        async with realtime_server(tmp_path, agents_model(), toml=toml) as server:
             secret = await client_secret(server.url)
             async with playwright.async_playwright() as api:
                 browser = await api.chromium.launch(executable_path=executable)
@@ -48,9 +43,12 @@ async def test_the_agents_package_in_chromium(tmp_path: Path, pytestconfig: pyte
             gc.collect()  # playwright's child process is let go while the loop still runs
             await asyncio.sleep(0)
     assert result["errors"] == []
-    assert result["tools"] == 1
     assert result["said"] == ["Let me see. ", "There is light."]
     assert result["audioBytes"] > 48 * 50 * len("There is light.")
+    assert result["marks"] == ["tool", "handoff", "guardrail"]
+    assert result["agentNow"] == "Other"
+    assert result["history"].count("user") >= 3
+    assert "function_call" in result["history"]
 
 
 async def client_secret(url: str) -> str:

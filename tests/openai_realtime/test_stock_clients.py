@@ -18,19 +18,20 @@ from yarl import URL
 
 from tests.node_packages import node_folder, run_node
 from tests.openai_realtime.client import judged
-from tests.openai_realtime.server import KEY, realtime_server, speech
-from voicechat.session.types import ToolCall
+from tests.openai_realtime.server import (
+    KEY,
+    LONG_STORY,
+    agents_model,
+    called,
+    realtime_server,
+    speech,
+)
 from voicechat.testing.scripted import ScriptedModel
 
 pytestmark = [pytest.mark.real_time, pytest.mark.long]
 
 NODE = Path(__file__).parent / "node"
 LAMP = {"type": "function", "name": "lamp", "parameters": {"type": "object"}}
-LONG_STORY = "This is a long story that goes on and on, and on, and on, and then some more."
-
-
-def called(name: str) -> ToolCall:
-    return ToolCall(0, f"call_{name}", name, "{}")
 
 
 class Talk:
@@ -271,16 +272,6 @@ async def test_the_npm_package(recordings: Path, tmp_path: Path, folder: Path) -
 
 
 async def test_the_agents_npm_package(tmp_path: Path, folder: Path) -> None:
-    model = ScriptedModel(
-        (
-            ("Let me see. ", called("lamp")),
-            ("There is light.",),
-            (called("transfer_to_Other"),),
-            ("I am the other.",),
-            ("That damn thing. ", LONG_STORY),
-            ("I am sorry.",),
-        ),
-        delta_ms=50,
-    )
+    model = agents_model()
     async with realtime_server(tmp_path, model) as server:
         await run_node(folder, "agents_client.mjs", server.url, KEY)
