@@ -31,6 +31,8 @@ from voicechat.bench.recognising import synthesised
 from voicechat.bench.server import Cores, bench_server, running_on, separate_cores
 
 FRAME_MS = 20
+CALLS = CONFIG.replace("silence_duration_ms = 200", "silence_duration_ms = 500")
+"""The end of a call's turn is what clients of speech-chat ask for here."""
 SPEECH = "Which way is it to the station from here, please?"
 
 
@@ -84,7 +86,7 @@ async def pace(sessions: int, seconds: float, cores: Cores, pcm: bytes) -> None:
     """
     port = free_port()
     section = '[dialects.calls]\ndialect = "voicechat.dialects.audiosocket:open_endpoint"\n'
-    async with bench_server(f"{CONFIG}\n{section}port = {port}\n", cores.server) as server:
+    async with bench_server(f"{CALLS}\n{section}port = {port}\n", cores.server) as server:
         frames = caller_frames(pcm)
         line = await asyncio.to_thread(
             hold_calls, port, sessions, seconds, frames, server.pid, cores.client
@@ -102,7 +104,7 @@ async def measure(sessions: int, seconds: float, only: Sequence[str], *, silent:
     if kinds:
         print(HEADER)
     for kind in kinds:
-        async with bench_server(CONFIG, cores.server) as server:
+        async with bench_server(CALLS, cores.server) as server:
             with running_on(cores.client):
                 protocol = kind(pcm, server.key)
                 print(await hold(protocol, server.url, sessions, seconds, server.pid), flush=True)
