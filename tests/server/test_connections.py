@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from tests.hostile.clients import conversation, live_server, tcp
+from voicechat.server import connections
 from voicechat.server.app import build_app
 from voicechat.server.connections import (
     HEAD_S,
@@ -309,14 +310,15 @@ async def test_what_has_come_before_an_upgrade_is_answered_keeps_its_order() -> 
 
 @pytest.mark.real_time
 async def test_whoever_is_connected_goes_on_while_others_connect_and_say_nothing(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connections, "SILENT_PER_ADDRESS", 64)
     async with (
         live_server(tmp_path) as server,
         conversation(server) as inside,
         AsyncExitStack() as flood,
     ):
-        for _ in range(2 * SILENT_PER_ADDRESS):
+        for _ in range(256):
             await flood.enter_async_context(tcp(server))
         await inside.goes_on()
         async with conversation(server) as newcomer:
