@@ -107,6 +107,11 @@ class ServerConfig(ConfigSection):
     CORS to REST: `https://app.example`; `null`: pages without one, such as files; `*`:
     all.
     """
+    announce: bool = True
+    """True: where the package `zeroconf` is installed (the extra `zeroconf`) and others
+    reach the server, the local network is told by multicast DNS of the Wyoming port,
+    `_wyoming._tcp`, and of the devices' OTA address, `_xiaozhi-ota._tcp`.
+    """
     metrics_key: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
     """The key that `/metrics` needs, of 8 characters at least; empty: only this machine
     itself may read them.

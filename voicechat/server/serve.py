@@ -5,7 +5,7 @@ import logging
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
 from voicechat.server.devices.memory import DeviceMemory
+from voicechat.server.devices.ota import PATH as OTA_PATH
 from voicechat.server.devices.ota import OtaEndpoint
 from voicechat.server.devices.vision import VisionEndpoint
 from voicechat.server.gc_tuning import tune_garbage_collector
@@ -173,6 +174,7 @@ async def serving(
                         detecting(detector),
                         mount.listening() as ports,
                         _offering_wyoming(config, services, parts, context) as wyoming,
+                        _announced(config, port, wyoming, context),
                     ):
                         yield Running(
                             url=url,
@@ -338,6 +340,38 @@ async def _offering_wyoming(
     )
     async with port.listening() as number:
         yield number
+
+
+@asynccontextmanager
+async def _announced(
+    config: Config, port: int, wyoming: int | None, context: WorkerContext
+) -> AsyncIterator[None]:
+    """Announce the server to the local network while the context lasts; one process of
+    a server does.
+    """
+    if not config.server.announce or context.ledger.worker != 0:
+        yield
+        return
+    try:
+        from voicechat.server import announcing
+    except ImportError:  # the extra is not installed
+        yield
+        return
+    properties = {"path": OTA_PATH, "url": config.devices.public_url}
+    services = announcing.reachable(
+        [
+            announcing.Announced(
+                kind=announcing.OTA, host=config.server.host, port=port, properties=properties
+            ),
+            *(
+                [announcing.Announced(kind=announcing.WYOMING, host=config.wyoming.host, port=at)]
+                if (at := wyoming) is not None
+                else []
+            ),
+        ]
+    )
+    async with announcing.announcing(services) if services else nullcontext():
+        yield
 
 
 async def _prepare_apology(speech: RefusalSpeech, config: Config, services: Services) -> None:
