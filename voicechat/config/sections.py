@@ -158,7 +158,7 @@ class AdmissionConfig(ConfigSection):
     """The same, for refusing."""
 
 
-Document: TypeAlias = Literal["sophnet", "platforms", "portal"]
+Document: TypeAlias = Literal["sophnet", "platforms", "portal", "relay", "spark", "accounts"]
 
 
 class CompatConfig(ConfigSection):
@@ -172,6 +172,8 @@ class CompatConfig(ConfigSection):
         "sophnet",
         "platforms",
         "portal",
+        "relay",
+        "spark",
     )
     """The other documents whose requests are answered; `docs/compat.md` says what each
     has.

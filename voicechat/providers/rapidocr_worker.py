@@ -65,6 +65,8 @@ def main() -> None:
         engine = RapidOCR(
             params={
                 "Global.log_level": "error",
+                # Its model for lines that are upside down takes upright ones for such.
+                "Global.use_cls": False,
                 "EngineConfig.onnxruntime.intra_op_num_threads": options.threads,
             }
         )

@@ -46,6 +46,7 @@ from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.phone.webhooks import PhoneWebhooks, phone_keys
 from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.compat.parts import CompatSettings
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
@@ -139,8 +140,12 @@ async def serving(
             parts.transcriber,
             parts.media,
             config.compat.documents,
-            config.platforms,
-            config.compat.guest_key,
+            CompatSettings(
+                platforms=config.platforms,
+                guest_key=config.compat.guest_key,
+                data_dir=config.data_dir,
+                origins=parts.authorise.origins,
+            ),
         )
     )
     routes = [

@@ -22,7 +22,7 @@ from voicechat.errors import (
 from voicechat.server.auth import OutOfScopeError
 from voicechat.server.error_responses import can_respond, client_error, error_response
 from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
-from voicechat.server.rest.schemas import OpenAIError, OpenAIErrorBody
+from voicechat.server.rest.schemas import CodedError, OpenAIError, OpenAIErrorBody
 from voicechat.store.quotas import QuotaExceededError
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -121,6 +121,16 @@ def answering_as_openai(handler: Handler) -> Handler:
 def answering_by_contract(handler: Handler) -> Handler:
     """Wrap ``handler``: its exceptions become responses in the contract's form."""
     return _answering(handler, lambda status, message, code="": error_response(status, message))
+
+
+def answering_with_code(handler: Handler) -> Handler:
+    """Wrap ``handler``: its exceptions become responses with a code."""
+
+    def answer(status: Status, message: str, code: str = "") -> web.Response:
+        error = CodedError(code=int(status), message=message, msg=message)
+        return web.json_response(text=error.model_dump_json(), status=status // 100)
+
+    return _answering(handler, answer)
 
 
 class _ErrorResponder(Protocol):

@@ -10,8 +10,13 @@ from typing import Literal
 from aiohttp import web
 from pydantic import BaseModel
 
-from voicechat.server.rest.failures import Handler, answering_as_openai, answering_by_contract
-from voicechat.server.rest.schemas import ContractError, OpenAIError
+from voicechat.server.rest.failures import (
+    Handler,
+    answering_as_openai,
+    answering_by_contract,
+    answering_with_code,
+)
+from voicechat.server.rest.schemas import CodedError, ContractError, OpenAIError
 
 JSON = "application/json"
 PROJECT = "/projects/{project}"
@@ -28,6 +33,20 @@ class Shape(Enum):
 
     CONTRACT = "contract"
     OPENAI = "openai"
+    CODED = "coded"
+    """``code`` and ``message``, which is ``msg`` as well."""
+
+
+_ERROR_MODELS: Mapping[Shape, type[BaseModel]] = {
+    Shape.CONTRACT: ContractError,
+    Shape.OPENAI: OpenAIError,
+    Shape.CODED: CodedError,
+}
+_ANSWERING = {
+    Shape.CONTRACT: answering_by_contract,
+    Shape.OPENAI: answering_as_openai,
+    Shape.CODED: answering_with_code,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +111,7 @@ class Operation:
     @property
     def error_model(self) -> type[BaseModel]:
         """The model of the errors."""
-        return OpenAIError if self.shape is Shape.OPENAI else ContractError
+        return _ERROR_MODELS[self.shape]
 
     def routes(self) -> list[web.RouteDef]:
         """Return one route per path; exceptions of ``handle`` become errors in the
@@ -100,5 +119,5 @@ class Operation:
         """
         if self.handle is None:
             return []
-        answering = answering_as_openai if self.shape is Shape.OPENAI else answering_by_contract
+        answering = _ANSWERING[self.shape]
         return [web.route(self.method, path, answering(self.handle)) for path in self.all_paths]

@@ -1,17 +1,16 @@
 """All REST endpoints, and the documents about them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
-from voicechat.config.sections import PlatformConfig
 from voicechat.server.pages import protocol_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
 from voicechat.server.rest.client_secrets import ClientSecrets
 from voicechat.server.rest.compat.documents import DOCUMENTS, document_operations
-from voicechat.server.rest.compat.parts import CompatParts
+from voicechat.server.rest.compat.parts import CompatParts, CompatSettings
 from voicechat.server.rest.docs.page import docs_headers, render_page
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.media.openai_media import OpenAIMedia
@@ -36,8 +35,7 @@ def rest_operations(
     transcriber: Transcriber,
     media: Media,
     documents: Iterable[str] = DOCUMENTS,
-    platforms: Mapping[str, PlatformConfig] | None = None,
-    guest_key: str = "",
+    compat: CompatSettings | None = None,
 ) -> list[Operation]:
     """List the endpoints that need a key; ``documents``: the other systems' documents
     that are answered.
@@ -60,8 +58,7 @@ def rest_operations(
         media=media,
         chat=chat,
         transcriber=transcriber,
-        platforms=platforms or {},
-        guest_key=guest_key,
+        settings=compat or CompatSettings(),
     )
     return [*own, *document_operations(parts, documents)]
 

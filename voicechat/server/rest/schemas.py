@@ -60,6 +60,16 @@ class OpenAIError(ResponseModel):
     """The same as in ``error``."""
 
 
+class CodedError(ResponseModel):
+    """The form of an error in the documents `relay` and `spark`."""
+
+    code: int
+    """A status of ``protocol/errors.json``."""
+    message: str
+    msg: str
+    """The same as ``message``."""
+
+
 class CompletionUsage(ExtensibleResponse):
     """Tokens, as the chat model counted them."""
 

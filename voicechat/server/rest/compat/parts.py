@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
 
@@ -10,6 +11,7 @@ from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.config.sections import PlatformConfig
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, TextDelta
 from voicechat.server.auth import Principal, request_keys
+from voicechat.server.origins import Origins
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat, bounded_parts
 from voicechat.server.rest.forms import receive_file
@@ -18,9 +20,20 @@ from voicechat.server.rest.transcribing import RecordingOptions, Transcriber
 from voicechat.server.rest.transcript_forms import plain
 from voicechat.session.types import Message
 from voicechat.store.access import ApiEndpoint
+from voicechat.store.conversations import ConversationStore
 
 PCM = InputFormat(InputContainer.PCM, 16_000)
 """Of samples without a header: the documents' recognisers take nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompatSettings:
+    """What the configuration says of the documents."""
+
+    platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
+    guest_key: str = field(default="", repr=False)
+    data_dir: Path = Path()
+    origins: Origins = field(default_factory=Origins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +44,12 @@ class CompatParts:
     media: Media
     chat: Chat
     transcriber: Transcriber
-    platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
-    guest_key: str = field(default="", repr=False)
+    settings: CompatSettings
+
+    @property
+    def conversations(self) -> ConversationStore:
+        """The conversations that the server keeps."""
+        return ConversationStore(self.settings.data_dir)
 
     @asynccontextmanager
     async def admitted(
@@ -42,8 +59,8 @@ class CompatParts:
 
         Raises as ``Backend.admitted``.
         """
-        if self.guest_key and not keys and not request_keys(request):
-            keys = (self.guest_key,)
+        if self.settings.guest_key and not keys and not request_keys(request):
+            keys = (self.settings.guest_key,)
         async with self.backend.admitted(request, endpoint, keys) as principal:
             yield principal
 
@@ -60,6 +77,17 @@ class CompatParts:
             recognizer = transcriber.recognizer("default")
             found = await transcriber.recognise(upload.path, recognizer, options, principal.account)
         return plain(found)
+
+
+async def text_pieces(
+    model: ChatModel, messages: tuple[Message, ...], options: Mapping[str, object]
+) -> AsyncGenerator[str, None]:
+    """Yield the pieces of a chat model's reply. Raises ``ServiceFailedError``."""
+    parts = bounded_parts(model, ChatRequest(messages=messages, options=options))
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, TextDelta) and part.text:
+                yield part.text
 
 
 @dataclass(slots=True)

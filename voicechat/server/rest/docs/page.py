@@ -24,6 +24,8 @@ _TAGS = {
     "sophnet": "SophNet",
     "platforms": "Platforms",
     "portal": "Portal",
+    "relay": "Relay",
+    "spark": "Spark",
     "tokens": "Tokens",
     "server": "Server",
 }

@@ -183,6 +183,21 @@ async def receive_media_form(
     raise RemoteProtocolError(Status.MALFORMED, f"the form has more than {MAX_PARTS} parts")
 
 
+async def read_bytes(request: web.Request, most_bytes: int) -> bytes:
+    """Read a body that is a file. Raises ``RemoteProtocolError``."""
+    content = bytearray()
+    pace = MinDataRateReader(lambda: request.content.read(64 * 1024), IDLE_S)
+    try:
+        async with asyncio.timeout(TOTAL_S):
+            while piece := await pace.read_piece():
+                content += piece
+                if len(content) > most_bytes:
+                    raise _too_large("the body", most_bytes)
+    except (TimeoutError, TooSlowError):
+        raise RemoteProtocolError(Status.TIMEOUT, "the body did not come in time") from None
+    return bytes(content)
+
+
 async def _content(part: FormPart, most_bytes: int) -> bytes:
     content = bytearray()
     while piece := await part.read_piece():

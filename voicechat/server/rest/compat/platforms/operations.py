@@ -56,7 +56,7 @@ class Platforms:
         self._chat = parts.chat
         self._backend = parts.backend
         self._media = parts.media
-        self._platforms = parts.platforms
+        self._platforms = parts.settings.platforms
 
     def operations(self) -> list[Operation]:
         """List the endpoints."""

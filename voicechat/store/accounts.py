@@ -1,0 +1,91 @@
+"""Accounts of users by name and password. A SQLite file of the data directory.
+
+Passwords are hashed with argon2id by argon2-cffi's defaults (RFC 9106's second
+recommendation). A user's id is an HMAC of the name under the file's secret, so that it
+stays the same and nothing in the file tells it.
+"""
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from voicechat.store.keys import make_private_file
+
+FILE = "accounts.sqlite3"
+MOST_ACCOUNTS = 100_000
+_LOCK_TIMEOUT_S = 2.0
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS account (name TEXT PRIMARY KEY, hash TEXT NOT NULL, "
+    "email TEXT NOT NULL, created_s INTEGER NOT NULL)",
+)
+
+
+class AccountStore:
+    """The accounts of one server. Methods take some tens of milliseconds and 64 MiB:
+    call them in a thread.
+    """
+
+    def __init__(self, folder: Path, hasher: PasswordHasher | None = None) -> None:
+        self._path = folder / FILE
+        self._hasher = hasher or PasswordHasher()
+        self._nobody = self._hasher.hash(secrets.token_hex(8))
+        """A hash that no password has: it is verified for unknown names, so that these
+        take as long as known ones.
+        """
+
+    def register(self, name: str, password: str, email: str, now_s: int) -> bool:
+        """Make an account, and return whether it was made: not for a name that is
+        taken, or when there are ``MOST_ACCOUNTS``. It takes as long in any case.
+        ``now_s`` is Unix time.
+        """
+        password_hash = self._hasher.hash(password)
+        with closing(self._connect()) as connection, connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM account").fetchone()
+            if count >= MOST_ACCOUNTS:
+                return False
+            made = connection.execute(
+                "INSERT OR IGNORE INTO account VALUES (?, ?, ?, ?)",
+                (name, password_hash, email, now_s),
+            )
+        return made.rowcount == 1
+
+    def log_in(self, name: str, password: str) -> str:
+        """Return the user's id; empty if the name or the password is wrong."""
+        with closing(self._connect()) as connection:
+            row = connection.execute("SELECT hash FROM account WHERE name = ?", (name,)).fetchone()
+        try:
+            self._hasher.verify(row[0] if row else self._nobody, password)
+        except (VerificationError, InvalidHashError):
+            return ""
+        return self._id_of(name) if row else ""
+
+    def knows(self, name: str, user_id: str) -> bool:
+        """Return whether this is the id of that user, and the account exists."""
+        with closing(self._connect()) as connection:
+            row = connection.execute("SELECT 1 FROM account WHERE name = ?", (name,)).fetchone()
+        expected = self._id_of(name)
+        return hmac.compare_digest(expected.encode(), user_id.encode()) and row is not None
+
+    def _id_of(self, name: str) -> str:
+        with closing(self._connect()) as connection, connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_hex(32),)
+            )
+            (secret,) = connection.execute("SELECT text FROM secret").fetchone()
+        return hmac.new(secret.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_file(self._path)
+        connection = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        return connection

@@ -1,0 +1,92 @@
+"""Conversations that the server keeps for clients that send only their latest message:
+bounded, and forgotten after a time. A SQLite file of the data directory, which the
+processes of the server share.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from voicechat.session.types import Message
+from voicechat.store.keys import make_private_file
+
+FILE = "conversations.sqlite3"
+KEEP_S = 24 * 3600
+"""A conversation is forgotten this long after its last message."""
+MOST_OF_OWNER = 1_000
+"""Conversations of one key; beyond it the one that rested longest is forgotten."""
+MOST_CHARACTERS = 64_000
+"""Of one conversation; beyond it its oldest messages are forgotten, but for the first
+one of the system.
+"""
+_LOCK_TIMEOUT_S = 2.0
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS conversation (owner TEXT NOT NULL, code TEXT NOT NULL, "
+    "messages TEXT NOT NULL, updated_s INTEGER NOT NULL, PRIMARY KEY (owner, code))"
+)
+
+
+class ConversationStore:
+    """The conversations of all keys. A code means another conversation for each key.
+
+    Methods block for a disk's time; call them in a thread.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._lock = threading.Lock()
+
+    def messages(self, owner: str, code: str, now_s: int) -> list[Message]:
+        """Return the messages of a conversation; none if it is not known.
+
+        ``now_s`` is Unix time, here and below.
+        """
+        if not self._path.exists():
+            return []
+        with closing(self._connect()) as connection:
+            row = connection.execute(
+                "SELECT messages FROM conversation WHERE owner = ? AND code = ? AND updated_s >= ?",
+                (owner, code, now_s - KEEP_S),
+            ).fetchone()
+        found: list[Message] = json.loads(row[0]) if row else []
+        return found
+
+    def keep(self, owner: str, code: str, messages: Sequence[Message], now_s: int) -> None:
+        """Store a conversation in place of what it was."""
+        text = json.dumps(_bounded(messages), ensure_ascii=False)
+        with closing(self._connect()) as connection, connection:
+            connection.execute("DELETE FROM conversation WHERE updated_s < ?", (now_s - KEEP_S,))
+            connection.execute(
+                "INSERT OR REPLACE INTO conversation VALUES (?, ?, ?, ?)",
+                (owner, code, text, now_s),
+            )
+            connection.execute(
+                "DELETE FROM conversation WHERE owner = ? AND code IN (SELECT code FROM "
+                "conversation WHERE owner = ? ORDER BY updated_s DESC, rowid DESC "
+                "LIMIT -1 OFFSET ?)",
+                (owner, owner, MOST_OF_OWNER),
+            )
+
+    def _connect(self) -> sqlite3.Connection:
+        with self._lock:
+            if not self._path.exists():
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_private_file(self._path)
+            connection = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)
+            connection.execute(_SCHEMA)
+        return connection
+
+
+def _bounded(messages: Sequence[Message]) -> list[Message]:
+    first = [messages[0]] if messages and messages[0].get("role") == "system" else []
+    left = MOST_CHARACTERS - sum(len(str(message.get("content"))) for message in first)
+    kept: list[Message] = []
+    for message in reversed(messages[len(first) :]):
+        left -= len(str(message.get("content")))
+        if left < 0:
+            break
+        kept.append(message)
+    return first + kept[::-1]
