@@ -8,22 +8,21 @@ stays the same and nothing in the file tells it.
 import hashlib
 import hmac
 import secrets
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from voicechat.store.keys import make_private_file
+from voicechat.store.private_database import PrivateDatabase
 
 FILE = "accounts.sqlite3"
 MOST_ACCOUNTS = 100_000
-_LOCK_TIMEOUT_S = 2.0
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS account (name TEXT PRIMARY KEY, hash TEXT NOT NULL, "
-    "email TEXT NOT NULL, created_s INTEGER NOT NULL)",
+_MIGRATIONS = (
+    (
+        "CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL)",
+        "CREATE TABLE account (name TEXT PRIMARY KEY, hash TEXT NOT NULL, email TEXT NOT NULL, "
+        "created_s INTEGER NOT NULL)",
+    ),
 )
 
 
@@ -33,7 +32,7 @@ class AccountStore:
     """
 
     def __init__(self, folder: Path, hasher: PasswordHasher | None = None) -> None:
-        self._path = folder / FILE
+        self._database = PrivateDatabase(folder / FILE, "account", _MIGRATIONS)
         self._hasher = hasher or PasswordHasher()
         self._nobody = self._hasher.hash(secrets.token_hex(8))
         """A hash that no password has: it is verified for unknown names, so that these
@@ -46,7 +45,7 @@ class AccountStore:
         ``now_s`` is Unix time.
         """
         password_hash = self._hasher.hash(password)
-        with closing(self._connect()) as connection, connection:
+        with self._database.transaction() as connection:
             (count,) = connection.execute("SELECT COUNT(*) FROM account").fetchone()
             if count >= MOST_ACCOUNTS:
                 return False
@@ -58,7 +57,7 @@ class AccountStore:
 
     def log_in(self, name: str, password: str) -> str:
         """Return the user's id; empty if the name or the password is wrong."""
-        with closing(self._connect()) as connection:
+        with self._database.transaction() as connection:
             row = connection.execute("SELECT hash FROM account WHERE name = ?", (name,)).fetchone()
         try:
             self._hasher.verify(row[0] if row else self._nobody, password)
@@ -68,24 +67,15 @@ class AccountStore:
 
     def knows(self, name: str, user_id: str) -> bool:
         """Return whether this is the id of that user, and the account exists."""
-        with closing(self._connect()) as connection:
+        with self._database.transaction() as connection:
             row = connection.execute("SELECT 1 FROM account WHERE name = ?", (name,)).fetchone()
         expected = self._id_of(name)
         return hmac.compare_digest(expected.encode(), user_id.encode()) and row is not None
 
     def _id_of(self, name: str) -> str:
-        with closing(self._connect()) as connection, connection:
+        with self._database.transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_hex(32),)
             )
             (secret,) = connection.execute("SELECT text FROM secret").fetchone()
         return hmac.new(secret.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
-
-    def _connect(self) -> sqlite3.Connection:
-        if not self._path.exists():
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            make_private_file(self._path)
-        connection = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        return connection

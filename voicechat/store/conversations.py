@@ -4,14 +4,11 @@ processes of the server share.
 """
 
 import json
-import sqlite3
-import threading
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from voicechat.session.types import Message
-from voicechat.store.keys import make_private_file
+from voicechat.store.private_database import PrivateDatabase
 
 FILE = "conversations.sqlite3"
 KEEP_S = 24 * 3600
@@ -22,10 +19,11 @@ MOST_CHARACTERS = 64_000
 """Of one conversation; beyond it its oldest messages are forgotten, but for the first
 one of the system.
 """
-_LOCK_TIMEOUT_S = 2.0
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS conversation (owner TEXT NOT NULL, code TEXT NOT NULL, "
-    "messages TEXT NOT NULL, updated_s INTEGER NOT NULL, PRIMARY KEY (owner, code))"
+_MIGRATIONS = (
+    (
+        "CREATE TABLE conversation (owner TEXT NOT NULL, code TEXT NOT NULL, "
+        "messages TEXT NOT NULL, updated_s INTEGER NOT NULL, PRIMARY KEY (owner, code))",
+    ),
 )
 
 
@@ -36,17 +34,16 @@ class ConversationStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
-        self._lock = threading.Lock()
+        self._database = PrivateDatabase(folder / FILE, "conversation", _MIGRATIONS)
 
     def messages(self, owner: str, code: str, now_s: int) -> list[Message]:
         """Return the messages of a conversation; none if it is not known.
 
         ``now_s`` is Unix time, here and below.
         """
-        if not self._path.exists():
+        if not self._database.exists:
             return []
-        with closing(self._connect()) as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(
                 "SELECT messages FROM conversation WHERE owner = ? AND code = ? AND updated_s >= ?",
                 (owner, code, now_s - KEEP_S),
@@ -57,7 +54,7 @@ class ConversationStore:
     def keep(self, owner: str, code: str, messages: Sequence[Message], now_s: int) -> None:
         """Store a conversation in place of what it was."""
         text = json.dumps(_bounded(messages), ensure_ascii=False)
-        with closing(self._connect()) as connection, connection:
+        with self._database.transaction() as connection:
             connection.execute("DELETE FROM conversation WHERE updated_s < ?", (now_s - KEEP_S,))
             connection.execute(
                 "INSERT OR REPLACE INTO conversation VALUES (?, ?, ?, ?)",
@@ -69,15 +66,6 @@ class ConversationStore:
                 "LIMIT -1 OFFSET ?)",
                 (owner, owner, MOST_OF_OWNER),
             )
-
-    def _connect(self) -> sqlite3.Connection:
-        with self._lock:
-            if not self._path.exists():
-                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                make_private_file(self._path)
-            connection = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)
-            connection.execute(_SCHEMA)
-        return connection
 
 
 def _bounded(messages: Sequence[Message]) -> list[Message]:
