@@ -7,6 +7,12 @@ sentences.
 
 from enum import Enum, IntEnum
 
+IF_MODEL_DAMAGED = (
+    "if it was pulled and is damaged, 'voicechat models verify' says so, and 'voicechat models "
+    "pull' with its name mends it"
+)
+"""What to do about a model that cannot be loaded, for messages."""
+
 
 class Fault(Enum):
     """A failure in a session, independent of protocols: each dialect maps it to its own

@@ -72,7 +72,9 @@ async def test_a_damaged_model_fails_the_start_with_the_reason(tmp_path: Path) -
         (tmp_path / name).write_bytes(b"{}")
     async with leaving_nothing():
         recognizer = open_recognizer(model=str(tmp_path))
-        with pytest.raises(ProviderError, match="the model cannot be loaded: ") as failure:
+        with pytest.raises(
+            ProviderError, match=r"the model cannot be loaded: .*models verify"
+        ) as failure:
             await recognizer.start()
         assert failure.value.kind is FailureKind.BROKEN
         await recognizer.aclose()

@@ -213,7 +213,12 @@ def open_recognizer(  # noqa: PLR0913 - the keys of a section
         niceness=niceness,
     )
     process = ModelProcess(
-        PROVIDER, "voicechat.providers.faster_whisper_worker", options, jobs=2, wait_ms=60_000
+        PROVIDER,
+        "voicechat.providers.faster_whisper_worker",
+        options,
+        jobs=2,
+        wait_ms=60_000,
+        model=options.model,
     )
     schedule = Schedule(
         pause_ms=pause_ms,

@@ -79,7 +79,12 @@ def open_synthesizer(
         niceness=niceness,
     )
     process = ModelProcess(
-        PROVIDER, "voicechat.providers.kokoro_worker", options, jobs=sentences, wait_ms=wait_ms
+        PROVIDER,
+        "voicechat.providers.kokoro_worker",
+        options,
+        jobs=sentences,
+        wait_ms=wait_ms,
+        model=options.model,
     )
     return ProcessSynthesizer(
         PROVIDER,

@@ -212,7 +212,12 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
         niceness=niceness,
     )
     process = ModelProcess(
-        PROVIDER, "voicechat.providers.llama_cpp_worker", options, jobs=replies, wait_ms=wait_ms
+        PROVIDER,
+        "voicechat.providers.llama_cpp_worker",
+        options,
+        jobs=replies,
+        wait_ms=wait_ms,
+        model=options.model,
     )
     return LlamaCppChatModel(process, path.stem, thinking, instructions)
 

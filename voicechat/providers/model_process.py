@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.errors import IF_MODEL_DAMAGED, ConfigError, FailureKind, ProviderError
 from voicechat.processes import python
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerError, WorkersBusyError
@@ -76,11 +76,14 @@ class ModelProcess:
         *,
         jobs: int,
         wait_ms: int,
+        model: str = "",
     ) -> None:
         """``options``, a data class without secrets, are passed to the child as JSON in
-        its only argument. ``jobs``: at once; one more waits for ``wait_ms``.
+        its only argument. ``jobs``: at once; one more waits for ``wait_ms``. ``model``:
+        its file or folder, if it has one of its own.
         """
         self._provider = provider
+        self._model = model
         self._wait_ms = wait_ms
         self._factor = 0.0
         self._pool = WorkerPool(
@@ -117,15 +120,21 @@ class ModelProcess:
             factor = spent_s / speech_s
             self._factor += (factor - self._factor) * (NEWEST if self._factor else 1.0)
 
+    @property
+    def _hint(self) -> str:
+        return f"; {self._model}: {IF_MODEL_DAMAGED}" if self._model else ""
+
     async def start(self) -> None:
-        """Load the model. Raises `ProviderError` (BROKEN) with the reason if it cannot
-        be loaded.
+        """Load the model. Raises `ProviderError` (BROKEN) with the reason, the file
+        and what to do if it cannot be loaded.
         """
         try:
             await self._pool.start()
         except WorkerError as error:
             raise ProviderError(
-                self._provider, FailureKind.BROKEN, f"the model cannot be loaded: {error}"
+                self._provider,
+                FailureKind.BROKEN,
+                f"the model cannot be loaded: {error}{self._hint}",
             ) from error
 
     async def aclose(self) -> None:

@@ -69,7 +69,12 @@ def open_synthesizer(
         speakers=speakers,
     )
     process = ModelProcess(
-        PROVIDER, "voicechat.providers.piper_worker", options, jobs=sentences, wait_ms=wait_ms
+        PROVIDER,
+        "voicechat.providers.piper_worker",
+        options,
+        jobs=sentences,
+        wait_ms=wait_ms,
+        model=options.model,
     )
     voices = ((voice,) if voice else ()) + tuple(name for name in speakers if name != voice)
     return ProcessSynthesizer(

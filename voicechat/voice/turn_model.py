@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.errors import IF_MODEL_DAMAGED, ConfigError, FailureKind, ProviderError
 from voicechat.voice.onnx_model import open_model
 from voicechat.voice.silero import RATE_HZ, Floats
 
@@ -57,7 +57,10 @@ class TurnModel:
         """
         if not path.is_file():
             raise ConfigError(f"the turn model {str(path)!r} is no file")
-        self._session = open_model(path, "turn")
+        try:
+            self._session = open_model(path, "turn")
+        except ConfigError as error:
+            raise ConfigError(f"{error}; {IF_MODEL_DAMAGED}") from error
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != [INPUT]:
             raise ConfigError(
