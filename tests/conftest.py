@@ -147,10 +147,14 @@ def _no_models_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iter
 def _servers_start_quickly_and_admit_everybody() -> Iterator[None]:
     """Let the servers that run in the tests' own process decode on demand, read the
     voice model once for all, and refuse nobody because the machine is busy with
-    something else. A configuration that says who is admitted is kept.
+    something else. A configuration that says who is admitted is kept. The package's
+    client waits for a busy server.
     """
     serve = sys.modules.get("voicechat.server.serve")
+    client = sys.modules.get("voicechat.client.connection")
     with pytest.MonkeyPatch.context() as patch:
+        if client is not None:
+            patch.setattr(client, "OPEN_TIMEOUT_S", 120.0)
         if serve is not None:
             load_limits = serve.load_limits
 

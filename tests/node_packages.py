@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-RUN_S = 60
-INSTALL_S = 120
+RUN_S = 120
+INSTALL_S = 240
 
 
 def installed_node() -> str | None:

@@ -103,7 +103,7 @@ async def test_speaking_hearing_and_interrupting(tmp_path: Path) -> None:
         connect(server.url, key=server.key or "") as conversation,
     ):
         live = LiveConversation(conversation, devices, person.entered, person.write)
-        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(
                 live.run(chat_settings(output_format="PCM_22050HZ_MONO_16BIT"))
             )
@@ -125,7 +125,7 @@ def _loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_each_line_of_the_keyboard_is_told() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading) as keyboard, os.fdopen(writing, "w") as typing:
-        async with enter_key(keyboard) as entered, asyncio.timeout(30):
+        async with enter_key(keyboard) as entered, asyncio.timeout(120):
             for _ in range(2):
                 typing.write("\n")
                 typing.flush()

@@ -38,7 +38,7 @@ def in_a_thread(served: AbstractAsyncContextManager[object]) -> Iterator[None]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield
     finally:
@@ -161,7 +161,7 @@ def test_ctrl_c_leaves_what_has_come_and_the_next_pull_goes_on(
         assert pulling.poll() is None
         threading.Event().wait(0.01)
     pulling.send_signal(signal.SIGINT)
-    _, said = pulling.communicate(timeout=60)
+    _, said = pulling.communicate(timeout=120)
     assert pulling.returncode == 1
     assert "interrupted; the next pull goes on from here" in said
     assert "Traceback" not in said

@@ -96,7 +96,7 @@ async def test_both_wires_tell_the_same(tmp_path: Path) -> None:
     talks: dict[str, list[dict[str, Any]]] = {}
     for wire in WIRES:
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(120),
             realtime_server(tmp_path, model_of[wire]) as server,
             talking(wire, server.url) as conversation,
         ):

@@ -38,7 +38,7 @@ class Stage:
 
     async def until(self, look: Callable[[], Awaitable[Any]], done: Callable[[Any], bool]) -> Any:
         """Look until it is done."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not done(found := await look()):  # noqa: ASYNC110 - a server is polled
                 await asyncio.sleep(0.05)
         return found
@@ -83,7 +83,7 @@ async def run_sample(name: str, folder: Path, changed: Mapping[str, str]) -> str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         printed, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
     return printed.decode()

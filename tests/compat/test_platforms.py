@@ -90,7 +90,7 @@ async def test_pictures(stage: Stage, tmp_path: Path, number: int) -> None:
 
 
 async def until_ended(stage: Stage, path: str) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             answer: dict[str, Any] = (await stage.live.ask(path, method="GET")).json
             if answer["status"] not in ("queued", "in_progress"):

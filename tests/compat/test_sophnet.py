@@ -104,7 +104,7 @@ def ocr(**more: Any) -> dict[str, Any]:
 
 
 async def finished(stage: Stage, path: str) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             answer: dict[str, Any] = (await stage.live.ask(path, method="GET")).json
             state = answer.get("output", answer)

@@ -81,7 +81,7 @@ async def test_a_server_over_http_that_comes_and_goes(monkeypatch: pytest.Monkey
     assert not toolbox.narrowed(None, {}).tools, "nobody listens yet"
     try:
         for _ in range(2):
-            async with serving(port), asyncio.timeout(30):
+            async with serving(port), asyncio.timeout(120):
                 while not server.tools:  # noqa: ASYNC110 - it connects by itself
                     await asyncio.sleep(0.05)
                 whole = toolbox.narrowed(["weather"], {})
@@ -89,7 +89,7 @@ async def test_a_server_over_http_that_comes_and_goes(monkeypatch: pytest.Monkey
                 assert not toolbox.narrowed(["other"], {}).tools
                 assert (await ask(whole, "weather")).content == "it rains in Ulm"
             assert (await ask(whole, "weather")).outcome is ToolOutcome.FAILED
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while server.tools:  # noqa: ASYNC110 - it notices by itself
                     await asyncio.sleep(0.05)
     finally:

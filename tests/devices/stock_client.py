@@ -101,7 +101,7 @@ class Stock:
                 raise SystemExit(f"no such step: {step}")
 
     async def until(self, happened: Any) -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while not happened():  # noqa: ASYNC110 - the client has no event for it
                 await asyncio.sleep(0.01)
 

@@ -57,7 +57,7 @@ async def play(live: Live, mode: str, *steps: Sequence[object]) -> Told:
     child = await asyncio.create_subprocess_exec(
         sys.executable, SCRIPT, live.url, mode, json.dumps(steps), stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, _ = await child.communicate()
     assert child.returncode == 0
     return Told(**json.loads(out.splitlines()[-1]))
@@ -131,7 +131,7 @@ async def test_a_device_that_is_revoked_is_disconnected(tmp_path: Path) -> None:
         store = DeviceStore(tmp_path / "data", live.store)
 
         async def revoke() -> None:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while not live.running.admission.sessions:  # noqa: ASYNC110 - a counter
                     await asyncio.sleep(0.05)
             assert await asyncio.to_thread(store.revoke, MAC, 1)

@@ -66,7 +66,7 @@ class Port:
         async with (
             self.port.listening() as number,
             AsyncTcpClient("127.0.0.1", number) as client,
-            asyncio.timeout(30),
+            asyncio.timeout(120),
         ):
             yield client
         assert self.recognizer.open == self.synthesizer.open == 0
@@ -210,7 +210,7 @@ async def test_audio_without_an_end_is_stopped() -> None:
 )
 async def test_garbage_ends_the_connection(garbage: bytes) -> None:
     port = Port()
-    async with port.port.listening() as number, asyncio.timeout(30):
+    async with port.port.listening() as number, asyncio.timeout(120):
         reader, writer = await asyncio.open_connection("127.0.0.1", number)
         writer.write(garbage)
         writer.write_eof()
@@ -251,7 +251,7 @@ async def test_a_recording_is_transcribed_and_read_aloud(recordings: Path, tmp_p
             pcm = file.readframes(file.getnframes())
         async with (
             AsyncTcpClient("127.0.0.1", server.ports["wyoming"]) as client,
-            asyncio.timeout(60),
+            asyncio.timeout(120),
         ):
             await said(client, Transcribe(), AudioStart(**FORM))
             for start in range(0, len(pcm), 2_048):

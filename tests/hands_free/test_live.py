@@ -100,7 +100,7 @@ async def test_a_person_interrupts_and_every_word_of_the_interruption_is_underst
 ) -> None:
     said = (recording(recordings / "something.wav"), recording(recordings / "goforward.wav"))
     messages: list[ServerMessage] = []
-    async with conversation(tmp_path) as client, asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with conversation(tmp_path) as client, asyncio.timeout(120), asyncio.TaskGroup() as tasks:
         microphone = Microphone(client)
         sending = tasks.create_task(microphone.run())
         microphone.says(said[0])

@@ -81,7 +81,7 @@ async def test_a_client_that_reads_again_in_time_is_told_why(
     ):
         await ask_for_much(client)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await stalled.wait()
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await client.closed() == 1013

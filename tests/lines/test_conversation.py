@@ -92,7 +92,7 @@ async def lines_server(
 async def calling(port: int, address: str = "127.0.0.1") -> AsyncIterator[Caller]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             yield Caller(reader, writer)
     finally:
         writer.close()
@@ -172,7 +172,7 @@ async def test_the_same_dialect_is_spoken_on_a_websocket(
         lines_server(tmp_path, ScriptedModel(), toml) as server,
         aiohttp.ClientSession() as http,
         http.ws_connect(f"{server.url}/lines/3") as socket,
-        asyncio.timeout(30),
+        asyncio.timeout(120),
     ):
         assert not server.ports
         await socket.send_json({"key": key, "agent": "door"})

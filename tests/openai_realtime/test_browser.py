@@ -37,7 +37,7 @@ async def test_the_agents_package_in_chromium(tmp_path: Path, pytestconfig: pyte
                 page = await browser.new_page()
                 address = f"http://127.0.0.1:{port}/agents_page.html"
                 await page.goto(f"{address}?base={server.url}&secret={secret}")
-                await page.wait_for_function("window.result", timeout=60_000)
+                await page.wait_for_function("window.result", timeout=120_000)
                 result = await page.evaluate("window.result")
                 await browser.close()
             gc.collect()  # playwright's child process is let go while the loop still runs

@@ -36,7 +36,7 @@ class Talk:
         self.connection = connection
 
     async def until(self, kind: str, item_type: str = "") -> dict[str, Any]:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 event = judged(await self.connection.recv_bytes())
                 assert event["type"] != "error", event

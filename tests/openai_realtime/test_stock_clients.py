@@ -61,7 +61,7 @@ async def test_the_python_package_speaks_hands_free_and_interrupts(
 ) -> None:
     model = ScriptedModel(((LONG_STORY,), ("Yes.",)))
     pcm = speech(recordings)
-    async with realtime_server(tmp_path, model) as server, asyncio.timeout(60):
+    async with realtime_server(tmp_path, model) as server, asyncio.timeout(120):
         client = AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1")
         async with client.realtime.connect(model="gpt-realtime") as connection:
             talk = Talk(connection)
@@ -91,7 +91,7 @@ async def test_the_python_package_types_calls_and_ends_turns_itself(
     recordings: Path, tmp_path: Path
 ) -> None:
     model = ScriptedModel(((called("lamp"),), ("There is light.",), ("I hear you.",)))
-    async with realtime_server(tmp_path, model) as server, asyncio.timeout(60):
+    async with realtime_server(tmp_path, model) as server, asyncio.timeout(120):
         client = AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1")
         async with client.realtime.connect(model="gpt-realtime") as connection:
             talk = Talk(connection)
@@ -124,7 +124,7 @@ async def test_the_python_package_types_calls_and_ends_turns_itself(
 async def test_a_client_secret_opens_one_session_with_its_configuration(tmp_path: Path) -> None:
     model = ScriptedModel((("Hello.",),))
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(120),
         realtime_server(tmp_path, model) as server,
         AsyncOpenAI(api_key=KEY, base_url=f"{server.url}/v1") as client,
     ):
@@ -188,7 +188,7 @@ async def test_the_agents_package_calls_hands_off_guards_and_remembers(tmp_path:
             "tracing_disabled": True,
         },
     )
-    async with realtime_server(tmp_path, model) as server, asyncio.timeout(60):
+    async with realtime_server(tmp_path, model) as server, asyncio.timeout(120):
         url = f"ws://127.0.0.1:{URL(server.url).port}/v1/realtime?model=gpt-realtime"
         session = await runner.run(model_config={"url": url, "api_key": KEY})
         async with session:

@@ -260,7 +260,7 @@ async def test_a_caller_is_understood_and_the_agent_hangs_up(
         pcm = down.push_audio(file.readframes(file.getnframes())) + down.finish_stream()
     async with (
         phone_server(tmp_path, toml=toml, model=model) as server,
-        asyncio.timeout(60),
+        asyncio.timeout(120),
         asyncio.TaskGroup() as tasks,
     ):
         port = server.ports["asterisk"]

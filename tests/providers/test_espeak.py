@@ -201,7 +201,7 @@ class EndlessLibrary(NotingLibrary):
 
     def speak(self, text: str, voice: str, prosody: Prosody, on_samples: OnSamples) -> None:
         self.asked.append((voice, text))
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         for _ in range(100_000):
             if not on_samples(b"\0\0"):
                 self.stopped += 1

@@ -41,7 +41,7 @@ SERVERS: dict[str, Callable[[], FunASR]] = {
 
 @asynccontextmanager
 async def serving(server: FunASR, read_timeout_ms: int = 2_000) -> AsyncIterator[FunASRRecognizer]:
-    async with leaving_nothing(), asyncio.timeout(30), funasr(server):
+    async with leaving_nothing(), asyncio.timeout(120), funasr(server):
         recognizer = provider.open_recognizer(
             url=server.url, hotwords="阿里", read_timeout_ms=read_timeout_ms
         )
@@ -318,7 +318,7 @@ async def test_a_certificate_that_nobody_signed(certified: ssl.SSLContext) -> No
     handle = CppServer().handle
     async with (
         leaving_nothing(),
-        asyncio.timeout(30),
+        asyncio.timeout(120),
         serve(handle, "127.0.0.1", 0, ssl=certified, close_timeout=0.1) as listening,
     ):
         url = f"wss://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}"

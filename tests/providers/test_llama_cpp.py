@@ -50,7 +50,7 @@ def cached(finished: ReplyFinished) -> int:
 @asynccontextmanager
 async def opened(path: Path, **options: object) -> AsyncIterator[LlamaCppChatModel]:
     model = open_chat_model(model=str(path), **options)  # type: ignore[arg-type]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await model.start()
         try:
             yield model

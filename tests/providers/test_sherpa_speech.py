@@ -43,7 +43,7 @@ async def synthesizer(folder: Path) -> AsyncIterator[SherpaSynthesizer]:
 async def speak(
     synthesizer: SherpaSynthesizer, text: str, voice: VoiceOptions | None = None
 ) -> list[bytes]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         chunks = [chunk async for chunk in synthesizer.synthesize(text, voice or VoiceOptions())]
     assert {chunk.rate_hz for chunk in chunks} <= {SPEECH_RATE_HZ}
     return [chunk.pcm for chunk in chunks]

@@ -66,7 +66,7 @@ async def pieces(pcm: bytes) -> AsyncIterator[bytes]:
 
 
 async def transcribe(recognizer: SherpaWholeRecognizer, pcm: bytes) -> list[Transcript]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         return [found async for found in recognizer.recognize(pieces(pcm), OPTIONS)]
 
 

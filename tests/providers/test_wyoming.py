@@ -170,7 +170,7 @@ def spoken(text: str) -> bytes:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[Service, WyomingRecognizer, WyomingSynthesizer]]:
-    async with leaving_nothing(), asyncio.timeout(30):
+    async with leaving_nothing(), asyncio.timeout(120):
         service, port = Service(), closed_port()
         service.uri = f"tcp://127.0.0.1:{port}"
         server = AsyncTcpServer("127.0.0.1", port)

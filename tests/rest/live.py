@@ -86,8 +86,8 @@ class Live:
             )
 
     async def until(self, happened: "Any") -> None:
-        """Wait until ``happened()``, for thirty seconds at most."""
-        async with asyncio.timeout(30):
+        """Wait until ``happened()``, for two minutes at most."""
+        async with asyncio.timeout(120):
             while not happened():  # noqa: ASYNC110 - what is waited for has no event: it is a fake's counter
                 await asyncio.sleep(0.005)
 

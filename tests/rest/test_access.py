@@ -27,7 +27,7 @@ from voicechat.store.quotas import Accounts
 
 pytestmark = pytest.mark.real_time
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
 SPEECH = {
     "easyllm_id": "default",

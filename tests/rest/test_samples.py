@@ -45,7 +45,7 @@ async def run(live: Live, folder: Path, name: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *program, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         printed, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
     return printed.decode()

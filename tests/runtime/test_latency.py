@@ -76,7 +76,7 @@ async def test_the_first_piece_of_a_reply_does_not_queue_for_a_thread() -> None:
     threads, release = EncodingThreads(1), threading.Event()
     encoder = await threads.open(MP3)
     held = asyncio.get_running_loop().run_in_executor(threads._pool, release.wait)
-    async with asyncio.timeout(60):  # it would wait for ever
+    async with asyncio.timeout(120):  # it would wait for ever
         first = await threads.encode(encoder, [PIECE], 22_050, at_once=True)
     waiting = asyncio.get_running_loop().create_task(threads.encode(encoder, [PIECE], 22_050))
     await asyncio.sleep(0)

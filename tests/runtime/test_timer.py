@@ -70,7 +70,7 @@ async def tick(machine: DueMachine, *events: Event) -> list[Event]:
     conversation = ConversationHarness(machine=machine).conversation
     for event in events:
         conversation.post(event)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await machine.ticked.wait()
     return machine.seen
 

@@ -87,16 +87,16 @@ class Server:
                 + early
             )
             await reader.readuntil(b"\r\n\r\n")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await self.opened.wait()
             yield reader, writer
             writer.close()
             self.may_receive.set()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await self.over.wait()
 
     async def until_shown(self, count: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(self.shown) < count:  # noqa: ASYNC110 - real sockets
                 await asyncio.sleep(0.001)
 
@@ -126,7 +126,7 @@ async def test_what_is_not_taken_is_received_and_then_frames_are_shown_again() -
     async with server.client() as (_, writer):
         server.may_receive.set()
         writer.write(message(BINARY, b"no"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not server.received:  # noqa: ASYNC110 - real sockets
                 await asyncio.sleep(0.001)
         writer.write(message(BINARY, b"yes"))
@@ -182,7 +182,7 @@ async def test_compression_that_was_not_agreed_on_is_an_error() -> None:
     async with server.client() as (reader, writer):
         server.may_receive.set()
         writer.write(message(BINARY, b"1", FIN | 0x40))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             assert (await reader.readexactly(4))[2:] == struct.pack(">H", 1002)
     assert server.shown == []
     assert server.received == [Control.CLOSED]
@@ -194,7 +194,7 @@ async def test_who_takes_nothing_stops_the_client_in_the_end() -> None:
     async with server.client() as (_, writer):
         for _ in range(64):
             writer.write(message(BINARY, bytes(60_000)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while server.transport is not None and server.transport.is_reading():  # noqa: ASYNC110 - real sockets
                 await asyncio.sleep(0.001)
         server.may_receive.set()

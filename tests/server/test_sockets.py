@@ -120,13 +120,13 @@ async def server(
 
 
 async def told(client: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         message: dict[str, Any] = json.loads(await client.recv())
     return message
 
 
 async def closed(client: ClientConnection) -> tuple[int, str]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await client.wait_closed()
     return client.close_code or 0, client.close_reason or ""
 

@@ -34,7 +34,7 @@ async def fetch(
     server: FileServer, part: PartialDownload, limits: DownloadLimits = QUICK
 ) -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await download(server.url, part, limits, lambda have, total: told.append((have, total)))
     return told
 

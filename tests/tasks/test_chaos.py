@@ -63,11 +63,11 @@ async def test_a_task_that_kills_its_process_fails_after_its_attempts(tmp_path: 
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _KILLS_ITSELF, str(tmp_path)
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             assert await child.wait() == -signal.SIGKILL
     store = await open_task_store(settings, work)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (found := await store.find_task("a", task.id)) and not found.status.finished:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     finally:

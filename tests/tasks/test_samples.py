@@ -46,7 +46,7 @@ async def run(server: Server, name: str, **placeholders: str) -> Any:
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", text, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         printed, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
     return json.loads(printed)

@@ -96,13 +96,13 @@ def submission(what: str, owner: str = ALICE, **more: str) -> Submission:
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not await condition():  # noqa: ASYNC110 - what another process does has no event
             await asyncio.sleep(0.02)
 
 
 async def ended(store: TaskStore, task: StoredTask) -> StoredTask:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             found = await store.find_task(task.owner, task.id)
             assert found is not None
@@ -182,7 +182,7 @@ async def test_a_store_that_closes_leaves_its_work_to_the_next_and_that_is_no_at
         clerk = Clerk()
         async with office.opened(clerk.work) as store:
             task, _ = await store.submit_task(once)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while not clerk.begun:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         assert clerk.stopped == [task.id]

@@ -74,7 +74,7 @@ class Server:
 
     async def finished(self, task_id: str, key: str = "alice") -> dict[str, Any]:
         """Wait for a task's end; the answer about it then."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:
                 status, answer = await self.ask("GET", f"{TASKS}/{task_id}", key=key)
                 assert status == 200

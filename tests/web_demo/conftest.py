@@ -114,6 +114,7 @@ def open_page(browser: "Browser", server: tuple[str, str]) -> Iterator[OpenPage]
         **options: object,
     ) -> "Page":
         context = browser.new_context(**(defaults | options))
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(_TAP + script)

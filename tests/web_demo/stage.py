@@ -56,7 +56,9 @@ def serving(data_dir: Path) -> Iterator[tuple[str, str]]:
                 server.kill()
 
 
-def _address(server: "subprocess.Popen[bytes]", log: Path, within_s: float = 60) -> tuple[str, str]:
+def _address(
+    server: "subprocess.Popen[bytes]", log: Path, within_s: float = 120
+) -> tuple[str, str]:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and server.poll() is None:
         if found := _ADDRESS.search(log.read_text()):
@@ -144,7 +146,7 @@ class Network:
             self._open -= {client, server}
 
 
-def wait_ready(url: str, within_s: float = 30) -> None:
+def wait_ready(url: str, within_s: float = 120) -> None:
     """Wait until the server takes sessions."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

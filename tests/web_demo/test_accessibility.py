@@ -20,7 +20,7 @@ def test_no_violation_in_any_state(
     open_page: OpenPage, axe: str, scheme: str, viewport: dict[str, int]
 ) -> None:
     page = open_page(color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
-    page.wait_for_selector("#connection[data-status=ready]", timeout=60_000)
+    page.wait_for_selector("#connection[data-status=ready]", timeout=120_000)
     page.evaluate(axe)
 
     def check(what: str) -> None:
@@ -29,7 +29,7 @@ def test_no_violation_in_any_state(
     check("idle")
     page.fill("#say", "what can you do")
     page.press("#say", "Enter")
-    page.wait_for_selector("main[data-state=speaking]", timeout=60_000)
+    page.wait_for_selector("main[data-state=speaking]", timeout=120_000)
     check("speaking")
     page.click("#stop")
     check("interrupted")

@@ -19,12 +19,12 @@ SILENT = 0.003
 LOUDEST = "() => Math.max(0, ...window.loudness.slice(-200).map(([, level]) => level))"
 
 
-def state(page: Any, name: str, within_ms: int = 60_000) -> None:
+def state(page: Any, name: str, within_ms: int = 120_000) -> None:
     page.wait_for_selector(f"main[data-state={name}]", timeout=within_ms)
 
 
 def connected(page: Any) -> None:
-    page.wait_for_selector("#connection[data-status=ready]", timeout=60_000)
+    page.wait_for_selector("#connection[data-status=ready]", timeout=120_000)
 
 
 def say(page: Any, words: str) -> None:
@@ -35,14 +35,14 @@ def say(page: Any, words: str) -> None:
 def heard(page: Any) -> None:
     """The reply is not only said to be spoken: the loudspeaker moves."""
     state(page, "speaking")
-    page.wait_for_function(f"() => ({LOUDEST})() > {AUDIBLE}", timeout=60_000)
+    page.wait_for_function(f"() => ({LOUDEST})() > {AUDIBLE}", timeout=120_000)
 
 
 def speak_a_turn(page: Any, turn: int) -> None:
     page.click("#talk")
     state(page, "listening")
     words = page.locator("[data-role=user]").nth(turn)
-    words.wait_for(timeout=60_000)
+    words.wait_for(timeout=120_000)
     page.wait_for_function(
         "turn => document.querySelectorAll('[data-role=user]')[turn].textContent.split(' "
         "').length >= 3",
@@ -126,8 +126,8 @@ def test_it_comes_back_when_the_network_was_cut(open_page: OpenPage, network: Ne
     say(page, "what can you do")
     heard(page)
     network.cut()
-    page.wait_for_selector("#connection[data-status=waiting]", timeout=60_000)
-    page.wait_for_function(f"() => ({LOUDEST})() < {SILENT}", timeout=60_000)
+    page.wait_for_selector("#connection[data-status=waiting]", timeout=120_000)
+    page.wait_for_function(f"() => ({LOUDEST})() < {SILENT}", timeout=120_000)
     network.restore()
     connected(page)
     say(page, "hello")
@@ -145,7 +145,7 @@ def test_keyboard_alone(open_page: OpenPage) -> None:
     assert page.evaluate("document.activeElement.id") == "talk"
     page.keyboard.down("Space")
     state(page, "listening")
-    page.wait_for_selector("[data-role=user] .partial:not(:empty)", timeout=60_000)
+    page.wait_for_selector("[data-role=user] .partial:not(:empty)", timeout=120_000)
     page.keyboard.up("Space")
     state(page, "speaking")
     page.keyboard.press("Escape")
@@ -158,7 +158,7 @@ def test_keyboard_alone(open_page: OpenPage) -> None:
 
 def test_a_wrong_key_is_told_in_plain_words(open_page: OpenPage) -> None:
     page = open_page(key="#key=wrong", lenient=True)
-    page.wait_for_selector("#connection[data-status=refused]", timeout=60_000)
+    page.wait_for_selector("#connection[data-status=refused]", timeout=120_000)
     assert "does not accept this key" in page.locator("#notice-text").text_content()
     assert page.locator("#key-form").is_visible()
 
@@ -190,7 +190,7 @@ def test_without_https_it_says_so_and_what_is_typed_is_answered(
     state(page, "idle")
     for turn, words in enumerate(("hello", "what can you do")):
         say(page, words)
-        page.locator("[data-role=assistant] .heard:not(:empty)").nth(turn).wait_for(timeout=60_000)
+        page.locator("[data-role=assistant] .heard:not(:empty)").nth(turn).wait_for(timeout=120_000)
         state(page, "idle")
 
 
@@ -201,7 +201,7 @@ def test_without_a_loudspeaker_replies_are_read(open_page: OpenPage) -> None:
     )
     connected(page)
     say(page, "hello")
-    page.locator("[data-role=assistant] .heard:not(:empty)").wait_for(timeout=60_000)
+    page.locator("[data-role=assistant] .heard:not(:empty)").wait_for(timeout=120_000)
     assert page.locator("#notice-text").text_content().endswith("shown as text only: no device")
     page.click("#talk")
     page.wait_for_selector("#talk[aria-pressed=false]")

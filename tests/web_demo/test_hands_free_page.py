@@ -125,7 +125,7 @@ def open_hands_free(
 
 
 def state(page: Any, name: str) -> None:
-    page.wait_for_selector(f"main[data-state={name}]", timeout=60_000)
+    page.wait_for_selector(f"main[data-state={name}]", timeout=120_000)
 
 
 @pytest.mark.parametrize("most_ms", [pytest.param(100, marks=pytest.mark.long), 500])
@@ -215,13 +215,13 @@ def test_the_live_server_ends_turns_and_is_interrupted_by_voice(open_page: OpenP
     page.wait_for_selector("#connection[data-status=ready]")
     page.evaluate(NOTE_INTERRUPTION)
     page.get_by_role("button", name="Hands-free").click()
-    page.wait_for_selector("main[data-state=speaking]", timeout=60_000)
-    page.wait_for_selector("main[data-state=interrupted]", timeout=60_000)
+    page.wait_for_selector("main[data-state=speaking]", timeout=120_000)
+    page.wait_for_selector("main[data-state=interrupted]", timeout=120_000)
     page.wait_for_timeout(200)
     onset_to_silence_ms = page.evaluate(ONSET_TO_SILENCE_MS)
     print(f"silent {onset_to_silence_ms:.0f} ms after the onset of speech")
     assert onset_to_silence_ms < 1500
-    page.wait_for_selector("main[data-state=speaking]", timeout=60_000)
+    page.wait_for_selector("main[data-state=speaking]", timeout=120_000)
     page.get_by_role("button", name="Hands-free").click()
     assert page.locator("[data-role=user]").count() >= 2
     assert page.locator(".note:not(:empty)").count() >= 1

@@ -16,10 +16,10 @@ def test_a_file_is_recognised_and_exported(
     page = open_page("recognise.html")
     page.set_input_files("#file", str(speech))
     page.wait_for_function(
-        "() => document.getElementById('progress').textContent.startsWith('Done')", timeout=60_000
+        "() => document.getElementById('progress').textContent.startsWith('Done')", timeout=120_000
     )
-    page.wait_for_selector("#save-srt:enabled", timeout=60_000)
-    page.wait_for_selector("main[data-state=idle]", timeout=60_000)
+    page.wait_for_selector("#save-srt:enabled", timeout=120_000)
+    page.wait_for_selector("main[data-state=idle]", timeout=120_000)
     saved = {}
     for kind in ("text", "srt", "json"):
         with page.expect_download() as download:
@@ -42,10 +42,10 @@ def test_speech_is_recognised_as_it_comes(open_page: OpenPage) -> None:
     page = open_page("recognise.html")
     page.get_by_role("button", name="Speak").click()
     page.wait_for_function(
-        "() => document.getElementById('partial').textContent.length > 3", timeout=60_000
+        "() => document.getElementById('partial').textContent.length > 3", timeout=120_000
     )
     page.get_by_role("button", name="Stop").click()
-    page.wait_for_selector("main[data-state=idle]", timeout=60_000)
+    page.wait_for_selector("main[data-state=idle]", timeout=120_000)
     assert page.locator("[data-role=user]").text_content().strip()
     assert page.locator("#notice").is_hidden()
 

@@ -29,8 +29,8 @@ def unfold(page: Any, section: str) -> Any:
 def tried(page: Any, section: str) -> Any:
     article = unfold(page, section)
     article.locator(".try [type=submit]").click()
-    article.locator(".answer-line[data-ok]").wait_for(timeout=60_000)
-    article.locator(".try [type=submit]:enabled").wait_for(timeout=60_000)
+    article.locator(".answer-line[data-ok]").wait_for(timeout=120_000)
+    article.locator(".try [type=submit]:enabled").wait_for(timeout=120_000)
     return article
 
 
@@ -43,7 +43,7 @@ def test_the_shown_command_runs_as_it_stands(open_page: OpenPage, tmp_path: Path
     ):
         command = page.locator(f"#{section} .code code").text_content()
         run = subprocess.run(
-            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
         assert run.returncode == 0, run.stderr
         assert text in run.stdout
@@ -56,7 +56,8 @@ def test_speech_is_tried_and_heard(open_page: OpenPage) -> None:
     article = tried(page, "post_v1_audio_speech")
     assert article.locator(".answer-line").text_content().startswith("200 OK")
     page.wait_for_function(
-        "() => document.querySelector('#post_v1_audio_speech audio').duration > 0.5", timeout=60_000
+        "() => document.querySelector('#post_v1_audio_speech audio').duration > 0.5",
+        timeout=120_000,
     )
 
 
@@ -68,7 +69,7 @@ def test_a_stream_of_events_is_shown_and_its_audio_put_together(open_page: OpenP
     assert '"chat.completion.chunk"' in shown
     assert '"status":"finish"' in shown
     page.wait_for_function(
-        f"() => document.querySelector('#{section} audio').duration > 0.5", timeout=60_000
+        f"() => document.querySelector('#{section} audio').duration > 0.5", timeout=120_000
     )
 
 
@@ -78,7 +79,7 @@ def test_a_recording_is_sent_as_a_form(open_page: OpenPage, speech: Path) -> Non
     article.locator("input[type=file]").set_input_files(str(speech))
     assert f"file=@{speech.name}" in article.locator(".code code").text_content()
     article.locator(".try [type=submit]").click()
-    article.locator("pre.answer:not([hidden])").wait_for(timeout=60_000)
+    article.locator("pre.answer:not([hidden])").wait_for(timeout=120_000)
     assert '"text"' in article.locator("pre.answer").text_content()
 
 
@@ -124,12 +125,12 @@ def test_a_socket_is_held_from_the_page(open_page: OpenPage) -> None:
     page = opened(open_page)
     article = unfold(page, "socket-speechChat")
     article.get_by_role("button", name="Connect").click()
-    article.locator(".answer", has_text="chat.created").wait_for(timeout=60_000)
+    article.locator(".answer", has_text="chat.created").wait_for(timeout=120_000)
     article.get_by_role("button", name="Send", exact=True).click()
-    article.locator(".answer", has_text="conversation.chat.completed").wait_for(timeout=60_000)
+    article.locator(".answer", has_text="conversation.chat.completed").wait_for(timeout=120_000)
     article.get_by_role("button", name="Disconnect").click()
     article.get_by_role("button", name="Connect", exact=True).wait_for()
-    article.locator(".answer-line", has_text="1000").wait_for(timeout=60_000)
+    article.locator(".answer-line", has_text="1000").wait_for(timeout=120_000)
 
 
 def test_the_key_is_taken_out_of_the_address(open_page: OpenPage, server: tuple[str, str]) -> None:
@@ -137,7 +138,7 @@ def test_the_key_is_taken_out_of_the_address(open_page: OpenPage, server: tuple[
     assert page.evaluate("location.hash") == ""
     assert page.input_value("#key") == server[1].removeprefix("#key=")
     page.get_by_role("link", name="Conversation", exact=True).click()
-    page.wait_for_selector("#connection[data-status=ready]", timeout=60_000)
+    page.wait_for_selector("#connection[data-status=ready]", timeout=120_000)
 
 
 def test_on_a_phone_the_contents_are_a_page_of_their_own(open_page: OpenPage) -> None:

@@ -62,7 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
-    overdue = threading.Timer(60, process.kill)
+    overdue = threading.Timer(120, process.kill)
     overdue.start()
     try:
         lines = iter(process.stdout.readline, "")
@@ -93,7 +93,7 @@ def test_the_commands_read_wav_from_standard_input(tmp_path: Path, recordings: P
             cwd=tmp_path,
             env=environment(tmp_path),
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert told in (done.stdout + done.stderr).decode()
@@ -111,7 +111,7 @@ def recognition_address(server: Server, container: str) -> str:
 
 def test_speech_is_recognised(server: Server, recordings: Path) -> None:
     audio = (recordings / "goforward.wav").read_bytes()
-    with connect(recognition_address(server, "wav"), close_timeout=1) as socket:
+    with connect(recognition_address(server, "wav"), open_timeout=120, close_timeout=1) as socket:
         for start in range(0, len(audio), 3200):
             socket.send(audio[start : start + 3200])
         socket.send("BYE")
@@ -120,7 +120,7 @@ def test_speech_is_recognised(server: Server, recordings: Path) -> None:
 
 
 def test_compressed_speech_is_refused(server: Server) -> None:
-    with connect(recognition_address(server, "mp3")) as socket:
+    with connect(recognition_address(server, "mp3"), open_timeout=120) as socket:
         socket.send(mp3())
         why = "mp3: this server decodes no compressed audio"
         with pytest.raises(ConnectionClosedError, match=why):
@@ -135,7 +135,7 @@ def test_compressed_speech_is_refused(server: Server) -> None:
     }
     names = "model=default&asr_easyllm_id=default&tts_easyllm_id=default"
     path = f"/api/open-apis/projects/default/chat/speech-chat?token=Bearer%20{KEY}&{names}"
-    with connect(url + path, close_timeout=1) as socket:
+    with connect(url + path, open_timeout=120, close_timeout=1) as socket:
         socket.send(json.dumps({"event_type": "chat.update", "message": settings}))
         socket.send(mp3())
         told = [json.loads(socket.recv(10)) for _ in range(3)]
@@ -148,7 +148,7 @@ def upload(server: Server, name: str, content: bytes) -> requests.Response:
         headers={"Authorization": f"Bearer {KEY}"},
         files={"file": (name, io.BytesIO(content))},
         data={"model": "default"},
-        timeout=30,
+        timeout=120,
     )
 
 
@@ -170,7 +170,7 @@ def test_an_answer_is_spoken(server: Server) -> None:
             "voice": "default",
             "response_format": "mp3",
         },
-        timeout=30,
+        timeout=120,
     )
     assert answer.status_code == 200
     assert len(answer.content) > 1000

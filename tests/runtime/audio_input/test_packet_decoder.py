@@ -66,7 +66,7 @@ class Sink:
         self.told.append("room")
 
     async def until_empty(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await self.empty.wait()
         self.empty.clear()
 
@@ -175,7 +175,7 @@ async def test_a_session_whose_process_dies_gets_one_of_its_own(
     hit.finish(TWO)
     for child in children_of(await fork_server(processes)):
         os.kill(child, signal.SIGKILL)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while Status.UNDECODABLE_AUDIO not in told.told:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
     assert own.fed == [(DTX, TWO), (True, TWO)]

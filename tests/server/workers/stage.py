@@ -27,7 +27,7 @@ from voicechat.client import (
     connect,
 )
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """For a machine that has other things to do: only what never comes is a failure."""
 PLUGINS = Path(__file__).parent / "plugins"
 _ADDRESS = re.compile(r"(http://[^/\s]+)(?:/#key=(\S+))?")
