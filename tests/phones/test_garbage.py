@@ -4,13 +4,14 @@ it is left behind.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from tests.phones.service import KEY, phone_server
 from tests.phones.test_media_stream_wires import MEDIA, STARTS, UP
@@ -46,14 +47,22 @@ CASES: dict[str, tuple[Sequence[Any], bool]] = {
 """What is said, and whether the call goes on."""
 
 
+async def send(socket: ClientConnection, frame: str) -> None:
+    """Send a frame. Raises ``ConnectionClosed`` when the server has closed."""
+    try:
+        await socket.send(frame)
+    except AttributeError:  # websockets aborts asyncio's transport when that is gone already
+        raise ConnectionClosedError(None, None) from None
+
+
 async def said(server: Running, frames: Sequence[Any]) -> bool:
     """Say all that; return whether the call has gone on, and hang up without a word."""
     address = f"{server.url.replace('http', 'ws')}/phone/twilio/stream/hotel"
     async with connect(address, max_size=None) as socket:
         try:
             for frame in frames:
-                await socket.send(frame if isinstance(frame, str) else json.dumps(frame))
-            await socket.send(json.dumps({**UP["twilio"]["key"], "dtmf": {"digit": "#"}}))
+                await send(socket, frame if isinstance(frame, str) else json.dumps(frame))
+            await send(socket, json.dumps({**UP["twilio"]["key"], "dtmf": {"digit": "#"}}))
             async for message in socket:
                 mark = json.loads(message).get("mark", {}).get("name", "")
                 if mark.startswith("2:"):  # the entry of keys is answered, after the greeting
@@ -65,12 +74,33 @@ async def said(server: Running, frames: Sequence[Any]) -> bool:
 
 
 async def test_nothing_is_left_of_any_call(tmp_path: Path) -> None:
-    async with phone_server(tmp_path) as server, asyncio.timeout(120):
-        before = {task.get_name() for task in asyncio.all_tasks()}
+    async with phone_server(tmp_path) as server, asyncio.timeout(120), nothing_left(server):
         for case, (frames, goes_on) in CASES.items():
             assert await said(server, frames) is goes_on, case
-        while server.admission.sessions:  # noqa: ASYNC110 - bounded by the timeout
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(1.1)  # what a session holds is released within a second
-        left = {task.get_name() for task in asyncio.all_tasks()} - before
-        assert not {name for name in left if name.startswith(("session", "reply"))}
+
+
+async def test_nothing_is_left_wherever_a_caller_hangs_up(tmp_path: Path) -> None:
+    address = "/phone/twilio/stream/hotel"
+    async with phone_server(tmp_path) as server, asyncio.timeout(120), nothing_left(server):
+        for heard in range(9):
+            async with connect(server.url.replace("http", "ws") + address) as socket:
+                await socket.send(json.dumps(START))
+                for key in "12#":
+                    dtmf = {**UP["twilio"]["key"], "dtmf": {"digit": key}}
+                    await socket.send(json.dumps(dtmf))
+                for _ in range(heard):  # the greeting, its clear, the answer
+                    await socket.send(json.dumps(AUDIO))
+                    await socket.recv()
+                socket.transport.abort()
+
+
+@asynccontextmanager
+async def nothing_left(server: Running) -> AsyncIterator[None]:
+    """Wait until all calls in the context are over, and look for what is left."""
+    before = {task.get_name() for task in asyncio.all_tasks()}
+    yield
+    while server.admission.sessions:  # noqa: ASYNC110 - bounded by a timeout
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(1.1)  # what a session holds is released within a second
+    left = {task.get_name() for task in asyncio.all_tasks()} - before
+    assert not {name for name in left if name.startswith(("session", "reply"))}
