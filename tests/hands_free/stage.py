@@ -87,10 +87,8 @@ class InlineEar:
                 self._tell, FrameScore(self._audio_ms, probability)
             )
 
-    def prefer(self, for_s: float) -> None:
-        """See ``DetectorStream.prefer``."""
-
     urgent = False
+    preferred_until_s = 0.0
 
     def note_gap(self, at_ms: int) -> None:
         self._gap = True

@@ -46,6 +46,7 @@ class LoudDetector:
 
 class LoudEar:
     urgent = False
+    preferred_until_s = 0.0
 
     def __init__(self, on_score: OnScore) -> None:
         self._on_score = on_score
@@ -63,9 +64,6 @@ class LoudEar:
 
     def note_gap(self, at_ms: int) -> None:
         self._audio_ms = at_ms
-
-    def prefer(self, for_s: float) -> None:
-        pass
 
     def close(self) -> None:
         self._closed = True

@@ -176,7 +176,7 @@ async def test_anybodys_provider_needs_no_base_class(
         await links[f"llm.{name}"].start()
         await links[f"llm.{name}"].aclose()
     assert links["llm.full"].provider.lived == ("start", "aclose")
-    assert waiting_streams(services) == 2
+    assert waiting_streams([as_provider(each) for each in services.distinct()]) == 2
 
 
 async def test_a_probe_of_anybodys_provider_is_asked() -> None:

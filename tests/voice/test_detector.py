@@ -3,6 +3,7 @@ has one.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -101,7 +102,7 @@ async def test_ears_share_the_model_calls() -> None:
     async with running(ticks.append) as detector, asyncio.timeout(120):
         for note in notes:
             stream = detector.open_stream(note.take)
-            stream.prefer(10)  # whatever else this machine does
+            stream.preferred_until_s = math.inf  # whatever else this machine does
             stream.push(speech()[: 10 * FRAME_BYTES])
         await asyncio.gather(*(note.complete.wait() for note in notes))
     assert [tick.frames for tick in ticks] == [20] * 10
@@ -286,7 +287,7 @@ async def test_when_there_is_too_much_turns_under_way_go_before_silent_streams()
         for _ in range(silent):
             detector.open_stream(note("silent")).push(speech()[: frames * FRAME_BYTES])
         talker = detector.open_stream(note("turn"))
-        talker.prefer(10)
+        talker.preferred_until_s = math.inf
         talker.push(speech()[: frames * FRAME_BYTES])
         time.sleep(2 * LATE_MS / 1000)  # noqa: ASYNC251 - this is what holds it up
         await all_heard.wait()

@@ -18,6 +18,7 @@ import voicechat
 from voicechat.config import Config, build_services, endpoints_of
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.processes.forked import ForkServer, can_fork
+from voicechat.providers.interfaces import Provider
 from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.read_scheduler import ReadScheduler
@@ -245,7 +246,7 @@ def _build_parts(
         sessions=lambda: admission.sessions + backend.requests,
         sessions_by_key=authorise.accounts.in_progress,
         time_encoders=lambda report: mount.time_encoders(report),
-        waiting_streams=partial(waiting_streams, services),
+        waiting_streams=partial(waiting_streams, tuple(map(as_provider, services.distinct()))),
         on_refused=metrics.count_load_refusal,
     )
     transcription = configured(config)
@@ -477,9 +478,9 @@ def tune_threads() -> None:
     threadpool_limits(limits=1, user_api="blas")
 
 
-def waiting_streams(services: Services) -> int:
-    """Return how many streams wait for a slot of a provider."""
-    return sum(as_provider(provider).waiting_streams for provider in services.distinct())
+def waiting_streams(providers: Sequence[Provider]) -> int:
+    """Return how many streams wait for a slot of one of the providers."""
+    return sum([provider.waiting_streams for provider in providers])
 
 
 def run(config: Config, announce: Announce) -> None:

@@ -148,6 +148,7 @@ class SilentStream:
     """Judges all audio to be silence, on the loop's next turn."""
 
     urgent = False
+    preferred_until_s = 0.0
 
     def __init__(self, on_score: OnScore) -> None:
         self._on_score = on_score
@@ -163,9 +164,6 @@ class SilentStream:
     def _tell(self, judged: FrameScore) -> None:
         if not self._closed:
             self._on_score(judged)
-
-    def prefer(self, for_s: float) -> None:
-        """See ``DetectorStream.prefer``."""
 
     def note_gap(self, at_ms: int) -> None:
         """Go on at ``at_ms``."""

@@ -95,11 +95,13 @@ class DetectorStream:
         "_listener",
         "_on_score",
         "_pending",
+        "loop",
         "preferred_until_s",
         "urgent",
     )
 
     def __init__(self, detector: "VoiceDetector", on_score: OnScore) -> None:
+        self.loop = asyncio.get_running_loop()
         self._detector = detector
         self._on_score = on_score
         self._pending = bytearray()
@@ -114,15 +116,11 @@ class DetectorStream:
         self._busy = False
         """Frames of it wait, or one is being judged: those that come now wait too."""
         self.preferred_until_s = 0.0
-        """By the loop's clock; see ``prefer``."""
+        """Until then, by the loop's clock, a turn is under way: the frames go before
+        those of silent streams when there are more than can be judged.
+        """
         self.urgent = False
         """Its next frame decides something that others wait for: it begins a round."""
-
-    def prefer(self, for_s: float) -> None:
-        """For so long a turn is under way: its frames go before those of silent streams
-        when there are more than can be judged.
-        """
-        self.preferred_until_s = asyncio.get_running_loop().time() + for_s
 
     @property
     def pending_ms(self) -> int:
@@ -228,7 +226,7 @@ class DetectorStream:
             self._on_score(FrameScore(audio_ms, probability))
         except Exception as error:  # noqa: BLE001 - a bug of one session harms no other
             context = {"message": "a stream's callback failed", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
+            self.loop.call_exception_handler(context)
 
 
 class VoiceDetector:
@@ -304,10 +302,11 @@ class VoiceDetector:
         """A stream has a whole frame."""
         if stream in self._ready:
             return
-        self._ready[stream] = asyncio.get_running_loop().time()
+        self._ready[stream] = stream.loop.time()
         if self._round is None:
-            full = len(self._ready) >= MOST_STREAMS
-            self._gather(at_once=full or stream.urgent)
+            at_once = stream.urgent or len(self._ready) >= MOST_STREAMS
+            if at_once or self._next is None:
+                self._gather(at_once=at_once)
 
     def forget(self, stream: DetectorStream) -> None:
         """A stream has left."""
@@ -322,8 +321,6 @@ class VoiceDetector:
         if self._loop is None:
             return
         if self._next is not None:
-            if not at_once:
-                return
             self._next.cancel()
         if at_once:
             self._next = self._loop.call_soon(self._take_steps, self._begin_round)
@@ -424,7 +421,8 @@ class VoiceDetector:
         if work.goes_on:
             return self._begin_round
         if self._ready:
-            self._gather()
+            full = len(self._ready) >= MOST_STREAMS
+            self._gather(at_once=full or any(stream.urgent for stream in self._ready))
         return None
 
 

@@ -76,6 +76,7 @@ class Room:
     """
 
     urgent = False
+    preferred_until_s = 0.0
 
     turn_judge = None
     background_db = 0.0
@@ -116,9 +117,6 @@ class Room:
     def open_stream(self, on_score: OnScore) -> "Room":
         self.on_score = on_score
         return self
-
-    def prefer(self, for_s: float) -> None:
-        """See ``DetectorStream.prefer``."""
 
     def note_gap(self, at_ms: int) -> None:
         self.vad[at_ms] = self.hearing = bytearray()

@@ -40,6 +40,7 @@ class ToldDetector:
     """Says what the test says, and keeps the audio that it is given."""
 
     urgent = False
+    preferred_until_s = 0.0
 
     turn_judge = None
     background_db = 0.0
@@ -53,9 +54,6 @@ class ToldDetector:
 
     def push(self, pcm: bytes) -> None:
         self.pcm += pcm
-
-    def prefer(self, for_s: float) -> None:
-        """See ``DetectorStream.prefer``."""
 
     def note_gap(self, at_ms: int) -> None:
         """See ``DetectorStream.note_gap``."""

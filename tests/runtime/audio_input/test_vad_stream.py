@@ -28,6 +28,7 @@ class ScriptedEar:
     """Hears what the test says, and keeps the audio."""
 
     urgent = False
+    preferred_until_s = 0.0
 
     def __init__(self, on_score: OnScore) -> None:
         self.on_score = on_score
@@ -37,9 +38,6 @@ class ScriptedEar:
 
     def push(self, pcm: bytes) -> None:
         self.pcm += pcm
-
-    def prefer(self, for_s: float) -> None:
-        """See ``DetectorStream.prefer``."""
 
     def note_gap(self, at_ms: int) -> None:
         self.audio_ms = at_ms

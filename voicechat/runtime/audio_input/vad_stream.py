@@ -63,15 +63,14 @@ class DetectorStream(Protocol):
 
     urgent: bool
     """The next frame is to be judged without waiting for those of other streams."""
+    preferred_until_s: float
+    """Until then, by the loop's clock, a turn is under way: others may wait for it."""
 
     def push(self, pcm: bytes) -> None:
         """Take audio of any length, s16le mono 16 kHz."""
 
     def note_gap(self, at_ms: int) -> None:
         """Audio is missing: what follows begins at ``at_ms``."""
-
-    def prefer(self, for_s: float) -> None:
-        """For so long a turn is under way: others may wait for it."""
 
     def close(self) -> None:
         """Nothing is reported any more."""
@@ -136,7 +135,6 @@ class VadStream:
         self._least_behind_ms = BEHIND_MS
         """What is told; one frame in a pause in which the event loop was late."""
         self._loop = asyncio.get_running_loop()
-        self._under_way_until_s = 0.0
         self._late_until_s = 0.0
         """Until when the event loop counts as late."""
         self._stream: DetectorStream = detector.open_stream(self._on_score)
@@ -194,7 +192,7 @@ class VadStream:
     @property
     def silent(self) -> bool:
         """Whether nobody has spoken or been answered lately, nor seems to begin."""
-        return self._activity.idle and self._loop.time() >= self._under_way_until_s
+        return self._activity.idle and self._loop.time() >= self._stream.preferred_until_s
 
     def stop(self) -> None:
         """No more audio comes for now: speech is over."""
@@ -261,8 +259,7 @@ class VadStream:
 
     def _prefer(self, for_s: float) -> None:
         """For so long a turn is under way."""
-        self._under_way_until_s = self._loop.time() + for_s
-        self._stream.prefer(for_s)
+        self._stream.preferred_until_s = self._loop.time() + for_s
 
     def _set_full(self, full: bool) -> None:
         if full is not self.full:
