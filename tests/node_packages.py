@@ -67,3 +67,21 @@ async def run_node(folder: Path, script: str, *arguments: str) -> None:
         with suppress(ProcessLookupError):
             running.kill()
     assert output.decode().rstrip().endswith("ok"), output.decode()[-4000:]
+
+
+async def bundle(folder: Path, entry: str, into: str) -> None:
+    """Bundle a script with its packages for browsers, by the package ``esbuild``."""
+    node = installed_node()
+    assert node is not None
+    running = await asyncio.create_subprocess_exec(
+        node,
+        str(folder / "node_modules" / "esbuild" / "bin" / "esbuild"),
+        str(folder / entry),
+        "--bundle",
+        "--format=esm",
+        f"--outfile={folder / into}",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    output, _ = await running.communicate()
+    assert running.returncode == 0, output.decode()[-4000:]
