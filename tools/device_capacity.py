@@ -442,13 +442,19 @@ class Row:
     began: ResourceUsage | None
     ended: ResourceUsage | None
 
+    @property
+    def cpu_s_per_minute(self) -> float:
+        """Seconds of the server's CPU time for each minute of a session."""
+        if self.began is None or self.ended is None:
+            return float("nan")
+        used_s = self.ended.cpu_s - self.began.cpu_s
+        return used_s * 60 / self.seconds / self.sessions
+
     def __str__(self) -> str:
         """Write it as a line of the table."""
         tally = self.tally
-        cpu = memory = float("nan")
-        if self.before is not None and self.began is not None and self.ended is not None:
-            used_s = self.ended.cpu_s - self.began.cpu_s
-            cpu = used_s * 60 / self.seconds / self.sessions
+        cpu, memory = self.cpu_s_per_minute, float("nan")
+        if self.before is not None and self.ended is not None:
             memory = (self.ended.anonymous_bytes - self.before.anonymous_bytes) / self.sessions
         return (
             f"{self.name:<11} {len(tally.waits_ms):>6} {tally.lost:>5} "

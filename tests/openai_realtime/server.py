@@ -11,6 +11,7 @@ import numpy as np
 
 from voicechat.config import load_config
 from voicechat.runtime.services import Services
+from voicechat.runtime.toolbox import Toolbox
 from voicechat.server.serve import Running, credentials, serving
 from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -45,6 +46,7 @@ async def realtime_server(
     model: ScriptedModel,
     *,
     recognizer: ScriptedRecognizer | None = None,
+    toolbox: Toolbox | None = None,
     toml: str = "",
 ) -> AsyncIterator[Running]:
     """Serve on a free port while the context lasts."""
@@ -56,6 +58,7 @@ async def realtime_server(
         {"default": recognizer or ScriptedRecognizer(("go somewhere",))},
         {"default": model},
         {"default": ScriptedSynthesizer()},
+        toolbox,
     )
     async with serving(config, services, credentials(config), lambda _: None) as server:
         yield server
