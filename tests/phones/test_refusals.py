@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import uuid
 from contextlib import aclosing
 from pathlib import Path
@@ -13,18 +14,21 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.phones.service import CONFIG, KEY, phone_server
-from tests.phones.test_media_stream_wires import LINES, STARTS, TWILIO_CONNECTED
+from tests.phones.test_media_stream_wires import LINES, STARTS, TWILIO_CONNECTED, UP
 from voicechat.audio import g711
 from voicechat.audio.formats import Container
 from voicechat.audio.speech_level import SpeechLevel
 from voicechat.dialects.audiosocket import AudioSocketEndpoint
-from voicechat.dialects.base import Frame, Refused
+from voicechat.dialects.base import Connection, Frame, Refused
 from voicechat.dialects.media_streams.endpoint import VENDORS, MediaStreamsEndpoint
 from voicechat.errors import FailureKind, Status
 from voicechat.providers.espeak import open_synthesizer
 from voicechat.server.refusal_speech import MOST_SPOKEN, RefusalSpeech
+from voicechat.session.agent import Agent, Keypad
 from voicechat.session.fallback_message import FallbackMessage
-from voicechat.testing.scripted import Failure, ScriptedSynthesizer
+from voicechat.testing.harness import ScriptedHarness
+from voicechat.testing.queued_fakes import SilentDetector
+from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
 
 APOLOGY = FallbackMessage()
@@ -67,6 +71,57 @@ def test_asterisk_gets_it_frame_by_frame_and_is_hung_up_on() -> None:
     assert all(isinstance(each, bytes) and each[0] == 0x10 for each in frames)
     assert {len(each) for each in frames} == {1 + 640}
     assert refused.frames == (b"\x00",)
+
+
+@pytest.mark.parametrize("line", ["twilio", "vonage", "asterisk", "audiosocket"])
+@pytest.mark.parametrize("down", ["nobody", "model", "synthesizer"])
+async def test_a_turn_that_fails_without_a_sound_is_apologised_for(line: str, down: str) -> None:
+    connection = Connection(apology=tone)
+    endpoint = AudioSocketEndpoint() if line == "audiosocket" else MediaStreamsEndpoint(line)
+    opening = endpoint.open(connection)
+    failure = Failure(calls=2)
+    harness = ScriptedHarness(
+        dialect=opening.dialect,
+        settings=opening.settings,
+        agent=Agent(keypad=Keypad(most=1)),
+        detector=SilentDetector(),
+        model=ScriptedModel(failure=failure if down == "model" else Failure(calls=0)),
+        synthesizer=ScriptedSynthesizer(
+            failure=failure if down == "synthesizer" else Failure(calls=0)
+        ),
+        apology=APOLOGY,
+    )
+    async with harness:
+        if line == "audiosocket":
+            harness.send_frame(b"\x10" + bytes(320))
+            harness.send_frame(b"\x035")
+        else:
+            harness.send_frame(json.dumps(STARTS[line]))
+            harness.send_frame(json.dumps(UP[line]["key"]))
+        await asyncio.sleep(12)
+    sent = [each.frame for each in harness.socket.sent]
+    heard = b"".join(sound_of(line, frame) for frame in sent)
+    # The apology of the test is one second of a constant.
+    rate_hz = 8_000 if line in ("twilio", "audiosocket") else 16_000
+    longest = max((len(run) for run in re.findall(rb"(?:\x00\x10)+", heard)), default=0)
+    assert (longest == 2 * rate_hz) is (down == "synthesizer"), longest
+
+
+def sound_of(line: str, frame: Frame) -> bytes:
+    """The samples in a frame."""
+    if line == "audiosocket":
+        return frame[1:] if isinstance(frame, bytes) and frame[0] == 0x10 else b""
+    if isinstance(frame, bytes):
+        return frame
+    message = json.loads(frame)
+    if message.get("event") != "media":
+        return b""
+    law = np.frombuffer(base64.b64decode(message["media"]["payload"]), np.uint8)
+    # Mu-law is coarse: what it makes of the constant is the constant again.
+    pcm = g711.MU_LAW[law]
+    return (
+        np.where(pcm == g711.MU_LAW[g711.MU_LAW_CODES[0x1000]], 0x1000, 0).astype("<i2").tobytes()
+    )
 
 
 @pytest.mark.real_time

@@ -211,6 +211,10 @@ class Connection:
     """Whether the server can detect the ends of turns itself."""
     pick_voice: Callable[[str], str] = lambda name: name
     """Maps a wished-for voice name to one that the service has."""
+    apology: Callable[[int], bytes] | None = None
+    """What is said where a turn has failed and nothing else can be: s16le mono, at a
+    rate in Hz; None: nothing.
+    """
     agent: Agent = field(default_factory=Agent)
     """Who answers, with its variables filled in."""
     find_agent: Callable[[str, Mapping[str, str]], Agent | None] = lambda name, variables: None

@@ -10,7 +10,13 @@ from voicechat.audio import g711
 from voicechat.audio.formats import Container, packet_format
 from voicechat.dialects.base import Caller, Connection, with_agent
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.session.types import InputSettings, Settings, TurnDetection, VoiceSettings
+from voicechat.session import notices as nt
+from voicechat.session.types import (
+    InputSettings,
+    Settings,
+    TurnDetection,
+    VoiceSettings,
+)
 
 FRAME_MS = 20
 """The length of a telephone's frames: that of RTP (RFC 3551, section 4.2)."""
@@ -99,6 +105,27 @@ _CONTAINERS = {
     **dict.fromkeys(("l16", "linear16", "slin", "raw/slin", "raw", "pcm"), Container.PCM),
 }
 _LINEAR_HZ = (8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
+
+
+class SilentFailures:
+    """Notices that a turn has failed and its caller has heard nothing, not even the
+    session's own apology.
+    """
+
+    def __init__(self) -> None:
+        self._audible = False
+
+    def happens(self, notice: nt.Notice) -> bool:
+        """Whether it happens with this notice. To be asked about each."""
+        match notice:
+            case nt.ReplyAudio(_, packets) if packets:
+                self._audible = True
+            case nt.TurnCompleted(outcome):
+                silent, self._audible = not self._audible, False
+                return silent and outcome is nt.Outcome.FAILED
+            case _:
+                pass
+        return False
 
 
 def call_settings(

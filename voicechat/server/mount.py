@@ -448,6 +448,7 @@ class Mount:
             note="; ".join(filter(None, notes)),
             hands_free=conditions.detector is not None,
             pick_voice=_voice_picker(synthesizer.provider, agent.voice),
+            apology=conditions.refusal_speech.apology(agent.language),
             agent=agent,
             find_agent=partial(self._find_agent, arrival),
         )

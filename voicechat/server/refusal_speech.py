@@ -1,5 +1,5 @@
-"""What a telephone's caller hears who is refused: the apology, spoken before anything
-is wrong, and the hang-up.
+"""What a telephone's caller hears who is refused, or whose turn fails without a sound:
+the apology, spoken before anything is wrong.
 """
 
 import asyncio
@@ -70,7 +70,13 @@ class RefusalSpeech:
 
         ``language`` is that of the agent; empty: English.
         """
-        if self._apology is None or status in _UNSPOKEN or self._speaking >= MOST_SPOKEN:
+        if status in _UNSPOKEN or self._speaking >= MOST_SPOKEN:
+            return None
+        return self.apology(language)
+
+    def apology(self, language: str) -> Callable[[int], bytes] | None:
+        """Return the same for a caller who was let in."""
+        if self._apology is None:
             return None
         text = self._apology.in_language(language)
         if not self._spoken.get((text, self._rate_hz)):

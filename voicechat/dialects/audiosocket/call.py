@@ -8,7 +8,7 @@ two seconds is hung up.
 
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from typing_extensions import override
@@ -24,7 +24,7 @@ from voicechat.dialects.audiosocket.frames import (
     RATES_HZ,
 )
 from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
-from voicechat.dialects.telephony import FRAME_MS, LineFormat
+from voicechat.dialects.telephony import FRAME_MS, LineFormat, SilentFailures
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
@@ -47,10 +47,18 @@ the rate that was configured.
 class AudioSocketCall(Dialect):
     """One call."""
 
-    def __init__(self, settings: Settings, rate_hz: int = 8_000) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rate_hz: int = 8_000,
+        apology: Callable[[int], bytes] | None = None,
+    ) -> None:
         """``settings`` are the session's. ``rate_hz`` is that of the kind 0x10, which
-        old versions of Asterisk use for any rate.
+        old versions of Asterisk use for any rate. ``apology`` is that of the
+        connection.
         """
+        self._apology = apology
+        self._failures = SilentFailures()
         self._settings = settings
         self._narrow_hz = rate_hz
         self._kind = NARROW
@@ -125,6 +133,9 @@ class AudioSocketCall(Dialect):
 
     @override
     def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
+        if self._failures.happens(notice) and self._apology is not None:
+            line = self._line(self._kind)
+            self._frames += line.packets(self._apology(line.rate_hz))
         match notice:
             case nt.ReplyAudio(_, packets):
                 self._frames += packets

@@ -95,7 +95,8 @@ class AudioSocketEndpoint(Endpoint):
     def open(self, connection: Connection) -> Opening:
         line = LineFormat(Container.PCM, self._rate_hz)
         settings = call_settings(connection, line, LEAD_MS)
-        return Opening(dialect=AudioSocketCall(settings, self._rate_hz), settings=settings)
+        call = AudioSocketCall(settings, self._rate_hz, connection.apology)
+        return Opening(dialect=call, settings=settings)
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:

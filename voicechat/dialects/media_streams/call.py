@@ -2,7 +2,7 @@
 caller has heard, and a clear when he interrupts.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from typing_extensions import override
@@ -17,6 +17,7 @@ from voicechat.dialects.media_streams.wire import (
     StreamStopped,
     Wire,
 )
+from voicechat.dialects.telephony import MU_LAW, SilentFailures
 from voicechat.errors import RemoteProtocolError
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
@@ -40,11 +41,20 @@ class MediaStreamCall(Dialect):
     where nothing is before it.
     """
 
-    def __init__(self, wire: Wire, settings: Settings, call_id: str = "") -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        settings: Settings,
+        call_id: str = "",
+        apology: Callable[[int], bytes] | None = None,
+    ) -> None:
         """``settings`` are the session's; ``call_id`` replaces the one that the stream
-        tells.
+        tells; ``apology`` is that of the connection.
         """
         self.call_id = call_id
+        self._apology = apology
+        self._failures = SilentFailures()
+        self._line = MU_LAW
         self._wire = wire
         self._settings = settings
         self._started = False
@@ -113,6 +123,7 @@ class MediaStreamCall(Dialect):
     def _begin(self, started: StreamStarted) -> Iterator[Reaction]:
         self.call_id = self.call_id or started.call_id
         line, settings = started.line, self._settings
+        self._line = line
         if settings.input != line.input:
             voice = replace(settings.voice, format=line.output)
             self._settings = replace(settings, input=line.input, voice=voice)
@@ -131,6 +142,10 @@ class MediaStreamCall(Dialect):
 
     @override
     def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
+        if self._failures.happens(notice) and self._apology is not None and self._started:
+            packets = self._line.packets(self._apology(self._line.rate_hz))
+            frames = [*self._wire.spoken(packets), *self._wire.audio_end()]
+            return [Tell(frame) for frame in frames]
         match notice:
             case nt.ReplyAudio():
                 return [Tell(frame) for frame in self._audio(notice, now_ms)]

@@ -60,7 +60,7 @@ class MediaStreamsEndpoint(Endpoint):
     def open(self, connection: Connection) -> Opening:
         settings = call_settings(connection)
         call_id = connection.handshake.query.get("call", "")[:200]
-        dialect = MediaStreamCall(self._wire(), settings, call_id)
+        dialect = MediaStreamCall(self._wire(), settings, call_id, connection.apology)
         return Opening(dialect=dialect, settings=settings)
 
     @override

@@ -15,6 +15,8 @@ from voicechat.dialects.telephony import MU_LAW, LineFormat
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object, shown
 
+MOST_PACKETS = 50
+"""Of 20 ms in one frame: Asterisk takes 65,500 bytes, a second at 32 kHz."""
 STREAM_PARAMETERS = 50
 MAX_PARAMETER_CHARACTERS = 2_000
 """Parameters of a stream beyond that are cut. Twilio's limit is 500 characters."""
@@ -80,6 +82,11 @@ class Wire(ABC):
     @abstractmethod
     def audio(self, packets: Sequence[bytes]) -> Iterable[Frame]:
         """Write audio, to be played after all before it."""
+
+    def spoken(self, packets: Sequence[bytes]) -> Iterable[Frame]:
+        """Write all the audio of a sentence, in frames that every far end takes."""
+        for start in range(0, len(packets), MOST_PACKETS):
+            yield from self.audio(packets[start : start + MOST_PACKETS])
 
     def audio_end(self) -> Iterable[Frame]:
         """Write what ``audio`` kept for a larger frame: a reply has come to its end."""
