@@ -50,6 +50,7 @@ from voicechat.session.events import (
     Event,
     Faulted,
     Opened,
+    ReplyEvent,
     Ticked,
 )
 from voicechat.session.limits import SessionLimits, earliest_ms
@@ -74,7 +75,7 @@ PARTIALS_APART_S = 0.5
 """While the event loop is late a client is sent a partial transcript this often; while
 it is very late, none.
 """
-LATE_IN_HAND_S = 1.5
+LATE_IN_HAND_S = 0.6
 """While the event loop is late a reply is spoken only so far ahead of its playback."""
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
@@ -189,7 +190,7 @@ class Conversation:
         """
         if self._over:
             return
-        if self._reads.late and not self._busy:
+        if self._reads.late and not self._busy and not isinstance(event, ReplyEvent):
             self._audio.note_unread()  # before a decision that the user has fallen silent
         self._events.append(event)
         if self._busy:
@@ -389,16 +390,18 @@ class Conversation:
             self._audio.reply_sent(event)
         self.post(event)
 
-    async def _room(self, in_hand_s: float) -> None:
+    async def _room(self, in_hand_s: float) -> bool:
         """Wait until the next piece of a reply is wanted, whose listener has
-        ``in_hand_s`` of audio left.
+        ``in_hand_s`` of audio left. Return whether pieces are to be joined.
         """
-        if self._reads.late and in_hand_s > LATE_IN_HAND_S:
+        late = self._reads.late
+        if late and in_hand_s > LATE_IN_HAND_S:
             await asyncio.sleep(in_hand_s - LATE_IN_HAND_S)
         await self._outbox.room()
         while self._machine.held_ms >= HELD_MS:
             self._drained.clear()
             await self._drained.wait()
+        return late
 
     # --- the tasks of the session -----------------------------------------------------
 

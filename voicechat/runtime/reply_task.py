@@ -161,7 +161,7 @@ class ReplyTask:
         *,
         threads: EncodingThreads,
         post: Callable[[ReplyMade | ReplyFailed], None],
-        room: Callable[[float], Awaitable[None]],
+        room: Callable[[float], Awaitable[bool]],
         levels: VoiceLevels | None = None,
     ) -> None:
         """``start`` must name an audio format that ``parse_voice_format`` accepts.
@@ -382,7 +382,7 @@ class ReplyTask:
     async def _say(self, encoder: Encoder, sentence: _SentenceAudio) -> None:
         sentence.leaving = True
         rate_hz = 0
-        while (chunk := await sentence.audio(at_once=self._awaited)) is not None:
+        while (chunk := await self._next_audio(sentence)) is not None:
             rate_hz = chunk.rate_hz
             pieces = self._cut(encoder, chunk)
             while pieces:
@@ -394,6 +394,13 @@ class ReplyTask:
             # there until the next sentence.
             silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
             await self._encode(encoder, sentence.number, [silence], rate_hz)
+
+    async def _next_audio(self, sentence: _SentenceAudio) -> AudioChunk | None:
+        """Return the next audio of a sentence once it is wanted: what is synthesised
+        meanwhile is part of it.
+        """
+        await self._room(self._in_hand_s)
+        return await sentence.audio(at_once=self._awaited)
 
     def _cut(self, encoder: Encoder, chunk: AudioChunk) -> list[bytes]:
         """Split audio into the pieces in which it is sent."""
@@ -416,7 +423,8 @@ class ReplyTask:
     async def _encode(
         self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int
     ) -> None:
-        await self._room(self._in_hand_s)
+        if await self._room(self._in_hand_s):
+            pieces = [b"".join(pieces)]
         levelled = pieces
         if self._level is not None:
             levelled = [self._level.apply(pcm, rate_hz) for pcm in pieces]

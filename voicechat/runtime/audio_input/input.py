@@ -112,6 +112,8 @@ class AudioInput:
             return
         if at_once:
             self.streams.end(number)
+            if self._vad is not None and not self.streams.listening:
+                self._vad.end_turn()
         else:
             self._decoding.finish(Destination(Route.RECOGNISE, number))
 
@@ -180,8 +182,12 @@ class AudioInput:
         )
 
     def note_unread(self) -> None:
-        """The event loop is late: what the client has sent may not have been read."""
-        if self._vad is not None:
+        """The event loop is late: what the client has sent may not have been read.
+
+        To be called before anything that may end a turn. Does nothing while no turn is
+        open.
+        """
+        if self._vad is not None and self.streams.listening:
             self._vad.note_unread()
 
     def close(self) -> None:

@@ -43,11 +43,11 @@ MOST_UNJUDGED_MS = 2_000
 kept for a recogniser, which must find the beginning of speech in it.
 """
 BEHIND_MS = 100
-"""The session is told how much audio after a stop waits to be judged from 100 ms on,
-and when that has changed by half as much.
+"""From 100 ms on the session is told how much audio after a stop waits to be judged, and
+again when that has changed by half as much.
 """
 PAUSE_MS = 5_000
-"""For so long after a stop that is looked after."""
+"""This is reported for 5 s after a stop, or until the turn ends."""
 MISSING_MS = 1_000
 """Speech is over when no audio has come for so long: a client that is muted may send
 none, and silence that is not sent cannot be detected. Networks hold audio up for less.
@@ -133,7 +133,9 @@ class VadStream:
         self._told_behind_ms = 0
         """What ``DetectionDelayed`` told last."""
         self._least_behind_ms = BEHIND_MS
-        """What is told; one frame in a pause in which the event loop was late."""
+        """Less than this is not reported. It is one frame during a pause in which the
+        event loop was late.
+        """
         self._loop = asyncio.get_running_loop()
         self._late_until_s = 0.0
         """Until when the event loop counts as late."""
@@ -181,7 +183,8 @@ class VadStream:
         behind_ms = self._timeline.end_bytes // BYTES_PER_MS - self._judged_ms
         if behind_ms > MOST_UNJUDGED_MS:
             self._set_full(True)
-        if behind_ms >= self._least_behind_ms and self._stopped_ms is not None:
+        if self._stopped_ms is not None and behind_ms >= self._least_behind_ms == BEHIND_MS:
+            # While the event loop is late, `note_unread` reports it when it is needed.
             self._check_behind()
 
     def replied(self) -> None:
@@ -267,27 +270,37 @@ class VadStream:
             self._settle_room()
 
     def note_unread(self) -> None:
-        """The event loop is late: tell that audio after the stop may not have been read
-        yet. None for ``MISSING_MS`` means that none was sent.
+        """Report all audio after the stop that is not judged, unread audio included.
+
+        To be called before each decision while the event loop is late. Audio that has
+        not come for ``MISSING_MS`` counts as not sent.
         """
         missing_ms = self._missing_ms()
         self._late_until_s = self._loop.time() + MISSING_MS / 1000
         if self._stopped_ms is not None:
             self._least_behind_ms = FRAME_MS
-            self._check_behind(missing_ms if missing_ms < MISSING_MS else 0)
+            self._report_behind(missing_ms if missing_ms < MISSING_MS else 0, FRAME_MS // 2)
 
-    def _check_behind(self, unread_ms: int = 0) -> None:
-        """Tell how much audio after the stop waits to be read or judged, if it is
-        much.
+    def end_turn(self) -> None:
+        """The turn has ended: no decision waits for this pause any more."""
+        self._end_pause()
+
+    def _check_behind(self) -> None:
+        """Report how much audio after the stop waits to be judged, if that has changed
+        much or all has been judged.
         """
+        self._report_behind(0, BEHIND_MS // 2)
+        if self._stopped_ms is not None and self._judged_ms - self._stopped_ms > PAUSE_MS:
+            self._end_pause()
+
+    def _report_behind(self, unread_ms: int, least_change_ms: int) -> None:
         behind_ms = self._timeline.end_ms - self._judged_ms + unread_ms
         if behind_ms < self._least_behind_ms:
             behind_ms = 0
-        if abs(behind_ms - self._told_behind_ms) >= self._least_behind_ms // 2:
+        change_ms = abs(behind_ms - self._told_behind_ms)
+        if change_ms >= least_change_ms or (change_ms and not behind_ms):
             self._told_behind_ms = behind_ms
             self._post(DetectionDelayed(behind_ms))
-        if self._stopped_ms is not None and self._judged_ms - self._stopped_ms > PAUSE_MS:
-            self._end_pause()
 
     def _end_pause(self) -> None:
         self._stopped_ms = None
