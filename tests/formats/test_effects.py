@@ -75,7 +75,7 @@ async def test_a_reply_comes_at_the_volume_asked_for() -> None:
         1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT", volume=25)
     )
 
-    async def room(_: float) -> None:
+    async def room() -> None:
         """There is always room."""
 
     turn = ReplyTask(

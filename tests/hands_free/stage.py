@@ -65,6 +65,8 @@ class InlineDetector:
 
 
 class InlineEar:
+    turn_open = False
+
     def __init__(self, model: VoiceModel, on_score: OnScore) -> None:
         self._model = model
         self._on_heard = on_score

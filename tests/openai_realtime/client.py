@@ -45,6 +45,7 @@ class LoudDetector:
 
 
 class LoudEar:
+    turn_open = False
     urgent = False
     preferred_until_s = 0.0
 

@@ -39,7 +39,14 @@ from voicechat.session.notices import (
     TurnCompleted,
     UserSaid,
 )
-from voicechat.session.types import PIECE_MS, InputSettings, Settings, Transcript, Word
+from voicechat.session.types import (
+    PIECE_MS,
+    InputSettings,
+    Settings,
+    Transcript,
+    VoiceSettings,
+    Word,
+)
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import (
     Failure,
@@ -490,3 +497,45 @@ async def test_while_the_loop_is_late_a_reply_is_spoken_little_ahead_of_its_play
         assert max(ahead_ms) <= LATE_IN_HAND_S * 1000 + step_ms
         assert min(ahead_ms) >= 0, "the listener never waits"
         assert sent[-1][1].end_ms >= 5_500
+
+
+@pytest.mark.parametrize("lag_s", [0.0, VERY_LATE_S])
+async def test_while_the_loop_is_late_a_reply_has_fewer_and_longer_pieces(lag_s: float) -> None:
+    model = ScriptedModel([["A sentence that takes a long time to say, longer than that. "]])
+    async with ScriptedHarness(
+        model=model, synthesizer=ScriptedSynthesizer(ms_per_character=100)
+    ) as stage:
+        late(stage, lag_s)
+        await a_turn(stage)
+        ends_ms = [audio.end_ms for audio in stage.of(ReplyAudio)]
+        lengths_ms = [end - begin for begin, end in pairwise([0, *ends_ms])]
+        assert sum(lengths_ms) >= 5_500, "nothing is missing"
+        assert max(lengths_ms) == (PIECES_AT_ONCE if lag_s else 1) * PIECE_MS
+
+
+async def test_packets_that_a_client_counts_are_not_joined_while_the_loop_is_late() -> None:
+    voice = VoiceSettings(format="MU_LAW_8000HZ_20MS", piece_ms=100)
+    async with ScriptedHarness(
+        settings=Settings(voice=voice), synthesizer=ScriptedSynthesizer(ms_per_character=100)
+    ) as stage:
+        late(stage, VERY_LATE_S)
+        await a_turn(stage)
+        packets = [audio.packets for audio in stage.of(ReplyAudio)]
+        assert max(map(len, packets)) == 5
+        assert {len(packet) for piece in packets for packet in piece} == {160}
+
+
+async def test_a_reply_goes_on_as_usual_once_the_loop_is_on_time_again() -> None:
+    model = ScriptedModel([["A sentence that takes a long time to say, longer than that. "]])
+    synthesizer = ScriptedSynthesizer(ms_per_character=100)
+    async with ScriptedHarness(model=model, synthesizer=synthesizer) as stage:
+        late(stage, VERY_LATE_S)
+        stage.send(CommitTurn("hello"))
+        await stage.notice(ReplyAudio, 3)
+        for second in range(1, 10):
+            stage.reads.lateness.add_lag(second * 1.5, 0.0)
+        assert not stage.reads.late
+        before = len(stage.of(ReplyAudio))
+        await stage.notice(TurnCompleted)
+        ends_ms = [audio.end_ms for audio in stage.of(ReplyAudio)][before:]
+        assert {end - begin for begin, end in pairwise(ends_ms[1:-2])} == {PIECE_MS}

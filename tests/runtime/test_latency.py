@@ -246,7 +246,7 @@ async def test_no_sentence_is_begun_after_the_voice_has_failed() -> None:
     """
     synthesizer, events = ScriptedSynthesizer(failure=Failure()), list[Event]()
 
-    async def room(_: float) -> None:
+    async def room() -> None:
         """There is always room."""
 
     start = StartReply(1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT"))

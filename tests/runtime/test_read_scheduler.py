@@ -6,6 +6,7 @@ import pytest
 
 from voicechat.runtime.loop_lateness import HOLD_S, LATE_S, VERY_LATE_S, Lateness, LoopLateness
 from voicechat.runtime.read_scheduler import (
+    ANSWERED_S,
     LEAST_PER_S,
     MOST_PER_S,
     SILENT_S,
@@ -48,15 +49,17 @@ def test_one_pause_is_not_late_and_lateness_falls_step_by_step() -> None:
 
 
 async def test_who_speaks_is_read_soon_and_who_is_silent_later() -> None:
-    loop, speaking, silent = Loop(), MemorySocket(), MemorySocket()
+    loop, speaking, answered, silent = Loop(), MemorySocket(), MemorySocket(), MemorySocket()
     await loop.pass_time(0.2, 2 * LATE_S)
     assert loop.reads.late
     loop.reads.put_off(speaking, silent=False)
-    loop.reads.put_off(silent, silent=True)
-    assert (speaking.reading, silent.reading) == (False, False)
+    loop.reads.put_off(answered, silent=False, answered=True)
+    loop.reads.put_off(silent, silent=True, answered=True)
+    assert (speaking.reading, answered.reading, silent.reading) == (False, False, False)
     await loop.pass_time(SPEAKING_S + TICK_S, 2 * LATE_S)
-    assert speaking.reading
-    assert not silent.reading
+    assert (speaking.reading, answered.reading, silent.reading) == (True, False, False)
+    await loop.pass_time(ANSWERED_S - SPEAKING_S, 2 * LATE_S)
+    assert (answered.reading, silent.reading) == (True, False)
     await loop.pass_time(SILENT_S, 2 * LATE_S)
     assert silent.reading
 
@@ -99,12 +102,14 @@ async def test_on_time_again_everybody_is_read() -> None:
 
 
 async def test_nothing_stays_paused_when_a_session_or_the_measuring_ends() -> None:
-    reads, ended, other = ReadScheduler(), MemorySocket(), MemorySocket()
-    for socket in (ended, other):
-        reads.put_off(socket, silent=True)
-        reads.put_off(socket, silent=False)
-    reads.forget(ended)
-    assert (ended.reading, other.reading) == (True, False)
-    reads.resume_all()
-    assert other.reading
-    reads.forget(ended)
+    reads = ReadScheduler()
+    for silent, answered in ((True, True), (False, True), (False, False)):
+        ended, other = MemorySocket(), MemorySocket()
+        for socket in (ended, other):
+            reads.put_off(socket, silent=silent, answered=answered)
+            reads.put_off(socket, silent=False)
+        reads.forget(ended)
+        assert (ended.reading, other.reading) == (True, False)
+        reads.resume_all()
+        assert other.reading
+        reads.forget(ended)

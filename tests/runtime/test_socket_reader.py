@@ -31,6 +31,7 @@ class Input(AudioInput):
 
     full = False
     silent = False
+    answered = False
 
     def __init__(self, events: list[Event | bytes]) -> None:
         self.events = events

@@ -218,7 +218,7 @@ def a_turn(model: Any, posted: list[Event], *, preemptive: bool = False) -> Repl
         if isinstance(event, ReplyTextEnded | ReplyFailed):
             turn.finish_speech()
 
-    async def room(_: float) -> None:
+    async def room() -> None:
         pass
 
     turn = ReplyTask(

@@ -17,9 +17,10 @@ from voicechat.voice.detector import (
     CALL_FRAMES,
     GATHER_MS,
     LATE_MS,
+    LEAST_STREAMS,
     MAX_PENDING_MS,
     PASS_FRAMES,
-    SILENT_STREAMS,
+    ROUND_FRAMES,
     FrameScore,
     Tick,
     VoiceDetector,
@@ -269,16 +270,16 @@ async def test_a_flood_loses_its_oldest_audio_and_keeps_its_time() -> None:
     assert notes.heard[0].audio_ms == 11 * FRAME_MS
 
 
-async def test_when_there_is_too_much_turns_under_way_go_before_silent_streams() -> None:
+async def test_when_there_is_too_much_open_turns_go_first_and_silent_streams_last() -> None:
     """A process that was held up for longer than frames should wait."""
     order: list[str] = []
-    frames, silent = 2, PASS_FRAMES // 2 + 8
+    frames, silent, answered = 2, ROUND_FRAMES, 20
     all_heard = asyncio.Event()
 
     def note(name: str) -> Callable[[FrameScore], None]:
         def take(_: FrameScore) -> None:
             order.append(name)
-            if len(order) == (silent + 1) * frames:
+            if len(order) == (silent + answered + 1) * frames:
                 all_heard.set()
 
         return take
@@ -286,14 +287,32 @@ async def test_when_there_is_too_much_turns_under_way_go_before_silent_streams()
     async with running() as detector, asyncio.timeout(120):
         for _ in range(silent):
             detector.open_stream(note("silent")).push(speech()[: frames * FRAME_BYTES])
-        talker = detector.open_stream(note("turn"))
+        for _ in range(answered):
+            stream = detector.open_stream(note("answered"))
+            stream.preferred_until_s = math.inf
+            stream.push(speech()[: frames * FRAME_BYTES])
+        talker = detector.open_stream(note("open"))
         talker.preferred_until_s = math.inf
+        talker.turn_open = True
         talker.push(speech()[: frames * FRAME_BYTES])
         time.sleep(2 * LATE_MS / 1000)  # noqa: ASYNC251 - this is what holds it up
         await all_heard.wait()
-    first, second = [at for at, name in enumerate(order) if name == "turn"][:2]
-    assert first == 0
-    assert SILENT_STREAMS < second <= PASS_FRAMES // 2 + 1, "some of the others in between"
+    assert order[: answered + 2] == ["open", *["answered"] * answered, "silent"]
+    second = order.index("open", 1)
+    assert LEAST_STREAMS < second - answered <= ROUND_FRAMES, "some of the silent in between"
+
+
+async def test_however_many_turns_are_open_a_few_of_the_other_streams_are_judged() -> None:
+    detector = VoiceDetector(model())
+    streams = [detector.open_stream(lambda _: None) for _ in range(ROUND_FRAMES + 100)]
+    for number, stream in enumerate(streams):
+        stream.push(speech()[:FRAME_BYTES])
+        stream.turn_open = number >= 100
+        if number >= 50:
+            stream.preferred_until_s = math.inf
+    chosen = detector._preferred(asyncio.get_running_loop().time())
+    answered = streams[50 : 50 + LEAST_STREAMS]
+    assert chosen == [*streams[100:], *answered, *streams[:LEAST_STREAMS]], "the oldest first"
 
 
 async def test_a_stream_that_is_far_behind_catches_up_in_few_passes() -> None:

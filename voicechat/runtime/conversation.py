@@ -76,7 +76,8 @@ PARTIALS_APART_S = 0.5
 it is very late, none.
 """
 LATE_IN_HAND_S = 0.6
-"""While the event loop is late a reply is spoken only so far ahead of its playback."""
+"""While the event loop is late a reply is made at most 0.6 s ahead of its playback, and
+the piece that follows."""
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
 _ROUNDING_S = 1e-6
@@ -308,6 +309,7 @@ class Conversation:
             threads=self._cast.threads,
             post=self.post,
             room=self._room,
+            give_way=self._give_way,
             levels=self._cast.levels,
         )
         if self._audio.echo is not None:
@@ -390,18 +392,23 @@ class Conversation:
             self._audio.reply_sent(event)
         self.post(event)
 
-    async def _room(self, in_hand_s: float) -> bool:
-        """Wait until the next piece of a reply is wanted, whose listener has
-        ``in_hand_s`` of audio left. Return whether pieces are to be joined.
+    async def _give_way(self, in_hand_s: float) -> bool:
+        """While the event loop is late, wait until a reply may go on whose listener has
+        ``in_hand_s`` of audio left. Return whether the loop was late.
         """
-        late = self._reads.late
-        if late and in_hand_s > LATE_IN_HAND_S:
+        if not self._reads.late:
+            return False
+        if in_hand_s > LATE_IN_HAND_S:
             await asyncio.sleep(in_hand_s - LATE_IN_HAND_S)
+        await self._reads.speech.wait(min(in_hand_s, LATE_IN_HAND_S))
+        return True
+
+    async def _room(self) -> None:
+        """Wait until the next piece of a reply has room."""
         await self._outbox.room()
         while self._machine.held_ms >= HELD_MS:
             self._drained.clear()
             await self._drained.wait()
-        return late
 
     # --- the tasks of the session -----------------------------------------------------
 

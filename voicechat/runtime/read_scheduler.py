@@ -11,10 +11,15 @@ import asyncio
 from typing import Protocol
 
 from voicechat.runtime.loop_lateness import LATE_S, LoopLateness
+from voicechat.runtime.speech_scheduler import SpeechScheduler
 
 SPEAKING_S = 0.06
-"""How long the socket of somebody who speaks, or is being answered, is left alone. A
-recogniser is given 64 ms at a time.
+"""How long the socket of somebody who speaks is left alone. A recogniser is given 64 ms
+at a time.
+"""
+ANSWERED_S = 0.15
+"""How long the socket of somebody who is being answered is left alone: an interruption
+is heard so much later.
 """
 SILENT_S = 0.2
 """The shortest time for which the socket of a silent session is left alone."""
@@ -42,7 +47,9 @@ class ReadScheduler:
 
     def __init__(self) -> None:
         self.lateness = LoopLateness()
+        self.speech = SpeechScheduler()
         self._speaking: dict[PausableSocket, float] = {}
+        self._answered: dict[PausableSocket, float] = {}
         self._silent: dict[PausableSocket, float] = {}
         """Paused sockets and when they may be read, in that order."""
         self._silent_per_s = MOST_PER_S
@@ -55,21 +62,27 @@ class ReadScheduler:
         """Whether sockets are to be left alone."""
         return self.lateness.late
 
-    def put_off(self, socket: PausableSocket, *, silent: bool) -> None:
-        """Leave a socket alone that was just read. Nothing happens if it is already."""
-        if socket in self._speaking or socket in self._silent:
+    def put_off(self, socket: PausableSocket, *, silent: bool, answered: bool = False) -> None:
+        """Leave a socket alone that was just read. Nothing happens if it is already.
+
+        ``silent``: nobody has spoken lately; otherwise ``answered``: the user's turn is
+        not open.
+        """
+        if socket in self._speaking or socket in self._answered or socket in self._silent:
             return
         now_s = asyncio.get_running_loop().time()
         if silent:
             self._silent[socket] = now_s + SILENT_S
+        elif answered:
+            self._answered[socket] = now_s + ANSWERED_S
         else:
             self._speaking[socket] = now_s + SPEAKING_S
         socket.pause_reading()
 
     def forget(self, socket: PausableSocket) -> None:
         """The session has ended: its socket is read until it is closed."""
-        self._speaking.pop(socket, None)
-        self._silent.pop(socket, None)
+        for paused in (self._speaking, self._answered, self._silent):
+            paused.pop(socket, None)
         socket.resume_reading()
 
     def tick(self, now_s: float, lag_s: float) -> None:
@@ -79,7 +92,8 @@ class ReadScheduler:
         that is on time, half as many after one that is not.
         """
         self.lateness.add_lag(now_s, lag_s)
-        _resume_due(self._speaking, now_s, len(self._speaking))
+        for paused in (self._speaking, self._answered):
+            _resume_due(paused, now_s, len(paused))
         if lag_s < LATE_S:
             self._silent_per_s = min(self._silent_per_s + MORE_PER_S, MOST_PER_S)
         else:
@@ -92,7 +106,7 @@ class ReadScheduler:
 
     def resume_all(self) -> None:
         """Read all sockets again: nothing calls ``tick`` any more."""
-        for paused in (self._speaking, self._silent):
+        for paused in (self._speaking, self._answered, self._silent):
             _resume_due(paused, float("inf"), len(paused))
 
 

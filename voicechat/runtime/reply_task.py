@@ -88,6 +88,10 @@ position in the reply at their end in milliseconds.
 """
 
 
+async def _never_late(_: float) -> bool:
+    return False
+
+
 class _SentenceAudio:
     """A bounded buffer for the audio of one sentence, between the synthesiser and the
     encoder.
@@ -161,14 +165,17 @@ class ReplyTask:
         *,
         threads: EncodingThreads,
         post: Callable[[ReplyMade | ReplyFailed], None],
-        room: Callable[[float], Awaitable[bool]],
+        room: Callable[[], Awaitable[None]],
+        give_way: Callable[[float], Awaitable[bool]] = _never_late,
         levels: VoiceLevels | None = None,
     ) -> None:
         """``start`` must name an audio format that ``parse_voice_format`` accepts.
 
-        ``room`` is awaited before each piece of audio, with the seconds of audio that
-        the listener has left; it returns when the next piece is wanted. ``levels``:
-        what earlier replies have measured of the synthesiser's voices.
+        ``room`` is awaited before each piece of audio. ``give_way`` is awaited before
+        audio is taken from the synthesiser once the reply is heard, with the seconds of
+        audio that the listener has left. It returns True while the event loop is late:
+        up to ``PIECES_AT_ONCE`` pieces are then sent as one. ``levels``: what earlier
+        replies have measured of the synthesiser's voices.
         """
         self._start = start
         self._model = model
@@ -181,7 +188,9 @@ class ReplyTask:
             self._level = LevelControl(start.voice.level_dbov, known)
         self._threads = threads
         self._post = post
+        self._format = parse_voice_format(start.voice.format)
         self._room = room
+        self._give_way = give_way
         self._loop = asyncio.get_running_loop()
         self._group = asyncio.TaskGroup()
         self._sentences: asyncio.Queue[_SentenceAudio | None] = asyncio.Queue()
@@ -363,7 +372,7 @@ class ReplyTask:
         is available.
         """
         reply = self._start.reply
-        encoder = await self._threads.open(parse_voice_format(self._start.voice.format))
+        encoder = await self._threads.open(self._format)
         said, last = 0, 0
         while (sentence := await self._sentences.get()) is not None:
             await self._say(encoder, sentence)
@@ -382,9 +391,16 @@ class ReplyTask:
     async def _say(self, encoder: Encoder, sentence: _SentenceAudio) -> None:
         sentence.leaving = True
         rate_hz = 0
-        while (chunk := await self._next_audio(sentence)) is not None:
+        while True:
+            late = self._made_us > 0 and await self._give_way(self._in_hand_s)
+            chunk = await sentence.audio(at_once=self._awaited)
+            if chunk is None:
+                break
             rate_hz = chunk.rate_hz
-            pieces = self._cut(encoder, chunk)
+            # Packets of a fixed length are for clients that count them: they are not
+            # given out more than a piece at a time.
+            joined = late and self._format.packet_ms is None
+            pieces = [chunk.pcm] if joined else self._cut(encoder, chunk)
             while pieces:
                 count = 1 if self._begins else PIECES_AT_ONCE
                 await self._encode(encoder, sentence.number, pieces[:count], rate_hz)
@@ -394,13 +410,6 @@ class ReplyTask:
             # there until the next sentence.
             silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
             await self._encode(encoder, sentence.number, [silence], rate_hz)
-
-    async def _next_audio(self, sentence: _SentenceAudio) -> AudioChunk | None:
-        """Return the next audio of a sentence once it is wanted: what is synthesised
-        meanwhile is part of it.
-        """
-        await self._room(self._in_hand_s)
-        return await sentence.audio(at_once=self._awaited)
 
     def _cut(self, encoder: Encoder, chunk: AudioChunk) -> list[bytes]:
         """Split audio into the pieces in which it is sent."""
@@ -423,15 +432,14 @@ class ReplyTask:
     async def _encode(
         self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int
     ) -> None:
-        if await self._room(self._in_hand_s):
-            pieces = [b"".join(pieces)]
+        await self._room()
         levelled = pieces
         if self._level is not None:
             levelled = [self._level.apply(pcm, rate_hz) for pcm in pieces]
         loudened = [self._gain.apply(pcm) for pcm in levelled]
         encoded = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
         for pcm, packets in zip(pieces, encoded, strict=True):
-            await self._room(self._in_hand_s)
+            await self._room()
             if not self._made_us:
                 self._heard_from_s = self._loop.time()
             self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz

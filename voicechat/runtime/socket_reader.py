@@ -163,4 +163,5 @@ class SocketReader:
             await asyncio.sleep(0)
 
     def _put_off_reading(self) -> None:
-        self._reads.put_off(self._socket, silent=self._audio.silent)
+        audio = self._audio
+        self._reads.put_off(self._socket, silent=audio.silent, answered=audio.answered)

@@ -147,6 +147,7 @@ class SilentDetector:
 class SilentStream:
     """Judges all audio to be silence, on the loop's next turn."""
 
+    turn_open = False
     urgent = False
     preferred_until_s = 0.0
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from voicechat.voice.listener import Listener, Scores, StreamFrame, score
@@ -38,14 +37,17 @@ MAX_PENDING_MS = 60_000
 (`DetectorStream.pending_ms`)."""
 _MAX_PENDING_BYTES = MAX_PENDING_MS * FRAME_BYTES // FRAME_MS
 LATE_MS = 100
-"""When a frame has waited for this long, there is more to judge than can be: streams
-with a turn under way then go before those that have been silent.
+"""When a frame has waited for this long, there is more to judge than can be. Streams
+whose user's turn is open then go first, then those that are being answered, then those
+that have been silent.
 """
-SILENT_STREAMS = 8
-"""So many of the silent ones are judged in each round then, in turn, or more if there
-is time for them. Their audio is kept: their turns begin later, which costs less than
-that everybody's turn is late.
+LEAST_STREAMS = 8
+"""So many of the streams of each lower rank are judged in each round then, in turn, or
+more if there is time for them. Their audio is kept: their turns begin later, which
+costs less than that everybody's turn is late.
 """
+ROUND_FRAMES = PASS_FRAMES // 2
+"""Up to so many frames a round is filled with streams of lower rank."""
 
 
 class FrameScore(NamedTuple):
@@ -97,6 +99,7 @@ class DetectorStream:
         "_pending",
         "loop",
         "preferred_until_s",
+        "turn_open",
         "urgent",
     )
 
@@ -121,6 +124,10 @@ class DetectorStream:
         """
         self.urgent = False
         """Its next frame decides something that others wait for: it begins a round."""
+        self.turn_open = False
+        """The end of the user's turn is awaited: its frames go before all others when
+        there are more than can be judged.
+        """
 
     @property
     def pending_ms(self) -> int:
@@ -359,13 +366,25 @@ class VoiceDetector:
         return self._judge(self._round, 0)
 
     def _preferred(self, now_s: float) -> list[DetectorStream]:
-        """The streams of a round when not all can be judged: those with a turn under
-        way, and of the others as many as there is time for, a few at least.
+        """The streams of a round when not all can be judged: those of open turns, then
+        those with a turn under way, then the silent ones, as many as there is time for.
+
+        A few of each kind are judged at least, those that have waited longest.
         """
-        chosen = [stream for stream in self._ready if stream.preferred_until_s > now_s]
-        silent = (stream for stream in self._ready if stream.preferred_until_s <= now_s)
-        spare = PASS_FRAMES // 2 - len(chosen)
-        return [*chosen, *islice(silent, max(SILENT_STREAMS, spare))]
+        turn_open: list[DetectorStream] = []
+        under_way: list[DetectorStream] = []
+        silent: list[DetectorStream] = []
+        for stream in self._ready:
+            if stream.turn_open:
+                turn_open.append(stream)
+            elif stream.preferred_until_s > now_s:
+                under_way.append(stream)
+            else:
+                silent.append(stream)
+        chosen = turn_open
+        for others in (under_way, silent):
+            chosen += others[: max(LEAST_STREAMS, ROUND_FRAMES - len(chosen))]
+        return chosen
 
     def _judge(self, work: "_Round", first: int) -> Step | None:
         """Judge the next frames of a round, as many as one model call takes."""

@@ -77,6 +77,7 @@ class Room:
 
     urgent = False
     preferred_until_s = 0.0
+    turn_open = False
 
     turn_judge = None
     background_db = 0.0

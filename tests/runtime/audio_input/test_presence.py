@@ -41,6 +41,7 @@ class ToldDetector:
 
     urgent = False
     preferred_until_s = 0.0
+    turn_open = False
 
     turn_judge = None
     background_db = 0.0

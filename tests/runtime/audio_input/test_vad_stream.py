@@ -27,6 +27,7 @@ FRAME_MS = 32
 class ScriptedEar:
     """Hears what the test says, and keeps the audio."""
 
+    turn_open = False
     urgent = False
     preferred_until_s = 0.0
 
@@ -413,6 +414,51 @@ async def test_how_much_is_not_judged_after_a_stop_is_told_when_it_is_much() -> 
     assert isinstance(room.told[-1], SpeechStarted)
 
 
+async def test_while_the_loop_is_late_what_is_not_judged_is_told_before_decisions_only() -> None:
+    room = Room()
+    room.records(counted(0, 1_000))
+    room.ear.hears(1.0, 4)
+    room.ear.hears(0.0, 27)
+    room.vad.note_unread()
+    room.told.clear()
+    for _ in range(10):
+        room.records(counted(0, 20))
+    assert room.told == [], "no frame is told"
+    room.vad.note_unread()
+    assert room.told == [DetectionDelayed(1_200 - 31 * FRAME_MS)]
+    room.vad.note_unread()
+    assert len(room.told) == 1, "nothing has changed"
+    room.ear.hears(0.0, 6)
+    assert room.told[-1] == DetectionDelayed(0), "all is judged: the turn may end"
+
+
+async def test_while_the_loop_is_late_what_is_not_judged_is_told_during_speech_too() -> None:
+    """A turn may also end because its words do not change: by the audio's time."""
+    room = Room()
+    room.records(counted(0, 1_000))
+    room.ear.hears(1.0, 4)
+    room.told.clear()
+    room.vad.note_unread()
+    assert room.told == [DetectionDelayed(1_000 - 4 * FRAME_MS)]
+    room.ear.hears(1.0, 27)
+    assert room.told[-1] == DetectionDelayed(0), "an interruption is not late for it"
+
+
+async def test_nothing_is_told_of_a_pause_once_the_turn_has_ended() -> None:
+    room = Room()
+    room.records(counted(0, 1_000))
+    room.ear.hears(1.0, 4)
+    assert room.ear.turn_open
+    room.ear.hears(0.0, 3)
+    room.vad.end_turn()
+    assert room.told[-1] == DetectionDelayed(0)
+    assert not room.ear.turn_open, "others are waited for now"
+    room.told.clear()
+    room.records(counted(0, 500))
+    room.vad.note_unread()
+    assert room.told == []
+
+
 async def test_silent_is_who_has_not_spoken_or_been_answered_lately() -> None:
     room = Room()
     assert room.vad.silent
@@ -440,7 +486,8 @@ async def test_a_late_loop_does_not_take_audio_that_it_has_not_read_for_silence(
         room.vad.note_unread()
         room.now_ms += 100
         await asyncio.sleep(0.1)
-    assert room.told == []
+    assert {type(event) for event in room.told} == {DetectionDelayed}
+    room.told.clear()
     for _ in range(4):
         room.now_ms += 1_000
         await asyncio.sleep(1)

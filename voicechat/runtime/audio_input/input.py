@@ -181,6 +181,13 @@ class AudioInput:
             and not self._replying()
         )
 
+    @property
+    def answered(self) -> bool:
+        """Whether voice detection alone listens: the user's turn is not open, so that
+        nothing but an interruption can be heard.
+        """
+        return self._destination.route is Route.LISTEN and not self.streams.listening
+
     def note_unread(self) -> None:
         """The event loop is late: what the client has sent may not have been read.
 

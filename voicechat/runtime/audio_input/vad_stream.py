@@ -43,8 +43,8 @@ MOST_UNJUDGED_MS = 2_000
 kept for a recogniser, which must find the beginning of speech in it.
 """
 BEHIND_MS = 100
-"""From 100 ms on the session is told how much audio after a stop waits to be judged, and
-again when that has changed by half as much.
+"""From 100 ms on the session is told how much audio after a stop waits to be judged,
+and again when that has changed by half as much.
 """
 PAUSE_MS = 5_000
 """This is reported for 5 s after a stop, or until the turn ends."""
@@ -65,6 +65,8 @@ class DetectorStream(Protocol):
     """The next frame is to be judged without waiting for those of other streams."""
     preferred_until_s: float
     """Until then, by the loop's clock, a turn is under way: others may wait for it."""
+    turn_open: bool
+    """Whether the end of the user's turn is awaited: the others may wait for it."""
 
     def push(self, pcm: bytes) -> None:
         """Take audio of any length, s16le mono 16 kHz."""
@@ -213,7 +215,7 @@ class VadStream:
         self._judged_ms = score.audio_ms
         if self.full and self._timeline.end_ms - score.audio_ms < MOST_UNJUDGED_MS // 2:
             self._set_full(False)
-        if self._stopped_ms is not None:
+        if self._stopped_ms is not None or self._told_behind_ms:
             self._check_behind()
         if (
             score.probability == 0
@@ -244,6 +246,7 @@ class VadStream:
             if self._turn_from_ms is None:
                 self._turn_from_ms = activity.audio_start_ms
             self._end_pause()
+            self._stream.turn_open = True
             self._look_after(MISSING_MS)
             self._post(SpeechStarted(activity.audio_start_ms, now_ms - activity.onset_ms))
         else:
@@ -270,14 +273,14 @@ class VadStream:
             self._settle_room()
 
     def note_unread(self) -> None:
-        """Report all audio after the stop that is not judged, unread audio included.
+        """Report how much audio of the turn is not judged, unread audio included.
 
         To be called before each decision while the event loop is late. Audio that has
         not come for ``MISSING_MS`` counts as not sent.
         """
         missing_ms = self._missing_ms()
         self._late_until_s = self._loop.time() + MISSING_MS / 1000
-        if self._stopped_ms is not None:
+        if self._stopped_ms is not None or self._activity.speaking:
             self._least_behind_ms = FRAME_MS
             self._report_behind(missing_ms if missing_ms < MISSING_MS else 0, FRAME_MS // 2)
 
@@ -286,8 +289,8 @@ class VadStream:
         self._end_pause()
 
     def _check_behind(self) -> None:
-        """Report how much audio after the stop waits to be judged, if that has changed
-        much or all has been judged.
+        """Report how much audio waits to be judged, if that has changed much or all has
+        been judged.
         """
         self._report_behind(0, BEHIND_MS // 2)
         if self._stopped_ms is not None and self._judged_ms - self._stopped_ms > PAUSE_MS:
@@ -304,6 +307,7 @@ class VadStream:
 
     def _end_pause(self) -> None:
         self._stopped_ms = None
+        self._stream.turn_open = False
         self._least_behind_ms = BEHIND_MS
         if self._told_behind_ms:
             self._told_behind_ms = 0

@@ -125,7 +125,7 @@ class SpokenReply:
         self._perform(self._reply.cut_unfinished(self._now_ms))
         self._set_timer()
 
-    async def _room(self, _: float) -> None:
+    async def _room(self) -> None:
         await self._has_room.wait()
 
     def _weigh(self, change_bytes: int) -> None:
