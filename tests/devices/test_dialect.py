@@ -182,24 +182,24 @@ def test_the_mode_says_who_ends_a_turn_and_who_may_interrupt() -> None:
     assert auto.half_duplex
     said(dialect, type="listen", state="stop")
     manual = configured(said(dialect, type="listen", state="start", mode="manual")).settings
-    assert manual.turn_detection == TurnDetection(
-        silence_duration_ms=HELD_SILENCE_MS, interrupt_response=False
-    )
+    assert manual.turn_detection is None
     assert manual.input.silence_allowed
-    plain = open_dialect()
-    said(plain, **HELLO)
-    without = configured(said(plain, type="listen", state="start", mode="manual")).settings
-    assert without.turn_detection is None, "this server detects no voice"
 
 
-def test_a_held_button_that_ended_its_turn_by_silence_counts_no_more() -> None:
-    dialect = listening("manual")
-    assert heard(dialect)
-    list(dialect.notify(nt.TurnCommitted(None, detected=True), 0))
-    assert heard(dialect) == []
+@pytest.mark.parametrize("quiet", [b"\x58", b"\x58" + bytes(16)])
+def test_a_held_button_that_is_never_let_go_ends_its_turn_when_speech_has_stopped(
+    quiet: bytes,
+) -> None:
+    dialect, speech = listening("manual"), b"\x58" + bytes(40)
+    silent_packets = HELD_SILENCE_MS // 60
+    for packet in (*[quiet] * 2 * silent_packets, speech, *[quiet] * 20, speech):
+        assert cmd.CommitTurn() not in heard(dialect, packet)
+    ends = [cmd.CommitTurn() in heard(dialect, quiet) for _ in range(silent_packets)]
+    assert ends == [False] * (silent_packets - 1) + [True]
+    assert heard(dialect, speech) == []
     assert cmd.CommitTurn() not in said(dialect, type="listen", state="stop")
     said(dialect, type="listen", state="start", mode="manual")
-    assert heard(dialect)
+    assert heard(dialect, speech)
 
 
 def test_the_agent_says_how_much_silence_ends_a_turn() -> None:

@@ -363,7 +363,9 @@ async def _announced(
     except ImportError:  # the extra is not installed
         yield
         return
-    properties = {"path": OTA_PATH, "url": config.devices.public_url}
+    properties = {"path": OTA_PATH}
+    if config.devices.public_url:
+        properties["url"] = config.devices.public_url
     services = announcing.reachable(
         [
             announcing.Announced(

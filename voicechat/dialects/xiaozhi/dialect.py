@@ -47,9 +47,13 @@ GAP_MS = 400
 """While the server listens for the end of a turn, audio that has not come for so long
 counts as silence: a device may send none while nobody speaks.
 """
-HELD_SILENCE_MS = 5_000
-"""While a button is held so much silence ends the turn, 3 s after a finished sentence:
-some clients never say that it was let go. It is the most that detection allows.
+HELD_SILENCE_MS = 3_000
+"""While a button is held, packets without speech for so long end the turn, once there
+was some: load generators and some clients never say that it was let go.
+"""
+SPARSEST_BYTES_PER_S = 300
+"""Packets with fewer hold no speech: no codec needs less (Speex at 2.15 kbit/s has
+270).
 """
 FILLED_MS = 120
 """Silence is put in its place in pieces of this length,"""
@@ -109,6 +113,10 @@ class XiaozhiDialect(Dialect):
         self._mode = Mode.AUTO
         self._listening = False
         """The microphone counts: between ``start`` and ``stop``."""
+        self._quiet_ms: int | None = None
+        """For how long packets have held no speech while the button is held; None: none
+        has held any yet.
+        """
         self._heard_ms = 0
         """When the last packet came, or silence was put in its place."""
         self._filled_ms = 0
@@ -156,6 +164,18 @@ class XiaozhiDialect(Dialect):
         self._heard_ms, self._filled_ms = now_ms, 0
         packet = audio.packet
         yield AudioReceived(packet if hello.raw_input else audible(packet, hello.packet_ms))
+        if self._mode is Mode.MANUAL and not hello.raw_input:
+            yield from self._on_held(len(packet), hello.packet_ms)
+
+    def _on_held(self, size_bytes: int, packet_ms: int) -> Iterator[Reaction]:
+        """Take note of a packet while the button is held; end a turn that seems forgotten."""
+        if size_bytes * 1000 >= SPARSEST_BYTES_PER_S * packet_ms:
+            self._quiet_ms = 0
+        elif self._quiet_ms is not None:
+            self._quiet_ms += packet_ms
+            if self._quiet_ms >= HELD_SILENCE_MS:
+                self._listening = False  # until the button is pressed anew
+                yield cmd.CommitTurn()
 
     @property
     def _hears(self) -> bool:
@@ -214,6 +234,7 @@ class XiaozhiDialect(Dialect):
             yield from self._speech.stop()
         changed, self._mode = mode is not self._mode, mode
         self._listening, self._heard_ms, self._filled_ms = True, now_ms, 0
+        self._quiet_ms = None
         if changed:
             yield self._configured()
         if mode is Mode.MANUAL:
@@ -263,15 +284,14 @@ class XiaozhiDialect(Dialect):
     def _configured(self) -> cmd.Configure:
         """Return the settings of the mode that the device listens in."""
         detection = self._connection.agent.turn_detection or TurnDetection()
-        if self._mode is not Mode.REALTIME:
+        if self._mode is Mode.AUTO:
             detection = replace(detection, interrupt_response=False)
-        if self._mode is Mode.MANUAL:
-            detection = replace(detection, silence_duration_ms=HELD_SILENCE_MS)
+        found_by_server = self._connection.hands_free and self._mode is not Mode.MANUAL
         return cmd.Configure(
             replace(
                 self._settings,
                 input=replace(self._settings.input, silence_allowed=self._mode is Mode.MANUAL),
-                turn_detection=detection if self._connection.hands_free else None,
+                turn_detection=detection if found_by_server else None,
                 half_duplex=self._mode is Mode.AUTO,
             )
         )
@@ -281,8 +301,6 @@ class XiaozhiDialect(Dialect):
     @override
     def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
         match notice:
-            case nt.TurnCommitted(detected=True) if self._mode is Mode.MANUAL:
-                self._listening = False  # until the button is pressed anew
             case nt.UserSaid(item):
                 return (Tell(self._writer.stt(str(item.message.get("content", "")))),)
             case nt.ReplyBegun(reply):
