@@ -63,13 +63,13 @@ from voicechat.client import (
             ReplyTextMessage("c-1", "", "stop"),
         ),
         (
-            '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,"id":"a","type":"function",'
-            '"function":{"name":"weather","arguments":""}}]},"index":0}]}',
+            '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,"id":"a",'
+            '"type":"function","function":{"name":"weather","arguments":""}}]},"index":0}]}',
             ToolCallPiecesMessage("c-1", (ToolCallPiece(1, "a", "weather", ""),)),
         ),
         (
-            '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,"function":{"arguments":"{"}}]},'
-            '"index":0}]}',
+            '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,'
+            '"function":{"arguments":"{"}}]},"index":0}]}',
             ToolCallPiecesMessage("c-1", (ToolCallPiece(1, "", "", "{"),)),
         ),
         (
@@ -77,15 +77,18 @@ from voicechat.client import (
             ReplyAudioMessage("c-1", b"\0\1\2"),
         ),
         (
-            '{"status":0,"message":"","event_type":"conversation.chat.canceled","reason":"turn_detected"}',
+            '{"status":0,"message":"","event_type":"conversation.chat.canceled",'
+            '"reason":"turn_detected"}',
             CanceledMessage(0, "", "turn_detected"),
         ),
         (
-            '{"status":0,"message":"","event_type":"input_audio_buffer.speech_started","audio_start_ms":120}',
+            '{"status":0,"message":"","event_type":"input_audio_buffer.speech_started",'
+            '"audio_start_ms":120}',
             SpeechStartedMessage(120),
         ),
         (
-            '{"status":0,"message":"","event_type":"input_audio_buffer.speech_stopped","audio_end_ms":900}',
+            '{"status":0,"message":"","event_type":"input_audio_buffer.speech_stopped",'
+            '"audio_end_ms":900}',
             SpeechStoppedMessage(900),
         ),
         (b"\0\0\0\3\0\0\0\1\0\0\0\0\0\0\1\0audio", ReplyAudioMessage("3", b"audio", 256)),
