@@ -11,6 +11,7 @@ arrives, which saves a queue and a task switch per frame.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.helpers import websocket_mask
@@ -34,6 +35,7 @@ DROPPED_BYTES = 16 * 1024 * 1024
 systems hold, so that a client that stops sending when it reads the frame is read to its
 end.
 """
+QUIET_S = 0.25
 
 _FIN = 0x80
 _RESERVED = 0x70
@@ -64,7 +66,7 @@ class MessageQueue:
         """Set when the client has sent a close frame or closed the connection, or when
         ``DROPPED_BYTES`` have been dropped.
         """
-        self.broken = False
+        self._broken = False
         """Whether the client has broken the protocol: it is not parsed any further."""
         self.size_bytes = 0
         self.waiting: deque[tuple[WSMessage, int]] = deque()
@@ -93,6 +95,17 @@ class MessageQueue:
         if self._dropped_bytes > DROPPED_BYTES:
             self.client_closed.set()
 
+    async def wait_closed(self) -> None:
+        """Wait until ``client_closed``, or after a broken frame until nothing has come
+        for ``QUIET_S``: a close frame would not be found in what follows it.
+        """
+        dropped_bytes = -1
+        while not self.client_closed.is_set() and dropped_bytes != self._dropped_bytes:
+            dropped_bytes = self._dropped_bytes if self._broken else -1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S if self._broken else None):
+                    await self.client_closed.wait()
+
     def feed_data(self, message: WSMessage, size_bytes: int) -> None:
         """Offer a message to ``take_audio``, or queue it."""
         offered = message[1] if message[0] in (WSMsgType.BINARY, WSMsgType.TEXT) else b""
@@ -119,7 +132,7 @@ class MessageQueue:
 
     def set_exception(self, error: Exception) -> None:
         """Make ``read`` raise ``error`` once all queued messages have been received."""
-        self.broken = True
+        self._broken = True
         self._error = error
         self._wake()
 
@@ -448,11 +461,9 @@ class FramedWebSocket(web.WebSocketResponse):
         transport = self._req.transport if self._req is not None else None
         if not self._closed or transport is None:
             return
-        if self.queue.broken and not transport.is_closing():
-            transport.write_eof()  # the client's close frame would not be found in its bytes
         try:
             async with asyncio.timeout(self._close_s):
-                await self.queue.client_closed.wait()
+                await self.queue.wait_closed()
             transport.close()
         except TimeoutError:
             transport.abort()
