@@ -361,12 +361,14 @@ class HiddenText(Scanner):
         return self._hide(1, Until(_REACT_ANSWERS))
 
     def _decide_bare_word(self, text: str) -> tuple[int, str] | None:
+        if self._only_thoughts:
+            return 1, text[0]
         first = self.triggers is _FIRST_TRIGGERS
         if first and (channel := _CHANNEL_NAME.match(text)):
             return self._hide(
                 channel.end(), Until(_FINAL_CHANNEL) if channel[1] == "analysis" else None
             )
-        if self.previous.isalnum() or self._only_thoughts:
+        if self.previous.isalnum():
             undecided = False
         elif called := _FUNCTOOLS.match(text):
             return self._hide(called.end(), UntilBalanced())
