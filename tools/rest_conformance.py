@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.rest.live import KEY, serving_live
+from tests.compat.stage import media_stage
+from tests.rest.live import KEY
 from voicechat.testing.scripted import ScriptedModel
 
 CHECKS = (
@@ -39,6 +40,10 @@ def with_known_names(document: Any) -> Any:
     schemas = document["components"]["schemas"]
     for name, field in (
         ("CompletionRequest", "model"),
+        ("RelayCompletions", "model"),
+        ("RelayCompletion", "model"),
+        ("RelayChat", "model"),
+        ("RelayEdits", "model"),
         ("SpokenCompletion", "model"),
         ("OpenAISpeechRequest", "model"),
         ("SpeechRequest", "easyllm_id"),
@@ -53,9 +58,10 @@ async def main(command: str) -> int:
     """Run schemathesis and return its exit status."""
     with tempfile.TemporaryDirectory() as folder:
         # Two services of each kind, so that an unknown name is refused.
-        async with serving_live(
-            Path(folder), {"other": ScriptedModel()}, services=("other",)
-        ) as live:
+        async with media_stage(
+            Path(folder), models={"other": ScriptedModel()}, services=("other",)
+        ) as stage:
+            live = stage.live
             document = Path(folder) / "openapi.json"
             document.write_text(
                 json.dumps(with_known_names((await live.ask("/openapi.json", method="GET")).json))

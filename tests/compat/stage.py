@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from tests.compat.vendors import Vendors, scripted_vendors
 from tests.rest.live import KEY, Live, serving_live
 from voicechat.pictures.picture import Picture
 from voicechat.providers import dashscope, openai, sharpening
+from voicechat.providers.interfaces import ChatModel
 from voicechat.providers.media import (
     BlockKind,
     ImageDescriber,
@@ -108,10 +109,19 @@ class ScriptedDescriber(ImageDescriber):
 
 
 @asynccontextmanager
-async def media_stage(folder: Path, config: str = "") -> AsyncIterator[Stage]:
+async def media_stage(
+    folder: Path,
+    config: str = "",
+    models: Mapping[str, ChatModel] | None = None,
+    services: Sequence[str] = (),
+) -> AsyncIterator[Stage]:
     async with scripted_vendors() as vendors:
         port = vendors.base_url.rpartition(":")[2]
         async with serving_live(
-            folder, config=OPEN.format(port=port) + config, media=media_of(vendors)
+            folder,
+            models,
+            services=services,
+            config=OPEN.format(port=port) + config,
+            media=media_of(vendors),
         ) as live:
             yield Stage(live, vendors)
