@@ -55,7 +55,7 @@ class FunctionTool(SessionPart):
 class _ToolFilter(SessionPart):
     """Some of a server's tools: those that have all that is set here."""
 
-    tool_names: list[str] | None = None
+    tool_names: Annotated[list[str], Items(0, MOST_OFFERED, "names")] | None = None
     read_only: bool | None = None
 
     def matches(self, tool: OfferedTool) -> bool:

@@ -112,7 +112,7 @@ class RTVI(Dialect):
                 f"data.version: {shown(version)} is not a version {' or '.join(MAJORS)} of the "
                 f"protocol; this server speaks {VERSION}"
             )
-            return [self._tell("error", {"error": message, "fatal": True}), cmd.Leave(message)]
+            return [self._tell("error", _error(message, fatal=True)), cmd.Leave(message)]
         begins = [] if self._ready else [cmd.Begin()]
         self._ready = True
         about = {"library": "voicechat"}
@@ -169,7 +169,7 @@ class RTVI(Dialect):
         return [added]
 
     def _on_dtmf(self, data: _Data, message_id: object) -> Iterable[Reaction]:
-        buttons = data.get("buttons")
+        buttons = data.get("buttons", [data.get("button")])  # one alone: before 2.1
         if not isinstance(buttons, list) or not all(isinstance(key, str) for key in buttons):
             raise _invalid("data.buttons: must be an array of keys")
         return [cmd.PressKey(key) for key in buttons]
@@ -252,9 +252,9 @@ class RTVI(Dialect):
             case nt.Rejected(cause=str() as message_id):
                 return [self._refuse(message_id, notice.message)]
             case nt.Failed():
-                return [self._tell("error", {"error": notice.message, "fatal": False})]
+                return [self._tell("error", _error(notice.message, fatal=False))]
             case nt.Ended() if notice.fault is not None:
-                return [self._tell("error", {"error": notice.message, "fatal": True})]
+                return [self._tell("error", _error(notice.message, fatal=True))]
             case _:
                 return []
 
@@ -385,7 +385,7 @@ class RTVI(Dialect):
     def _refuse(self, message_id: object, message: str) -> Tell:
         if isinstance(message_id, str):
             return self._tell("error-response", {"error": message}, message_id)
-        return self._tell("error", {"error": message, "fatal": False})
+        return self._tell("error", _error(message, fatal=False))
 
 
 _Reader: TypeAlias = Callable[[RTVI, _Data, object], Iterable[Reaction]]
@@ -413,9 +413,14 @@ def message_text(kind: str, data: object = None, message_id: object = None) -> s
     return write_json(message)
 
 
+def _error(message: str, *, fatal: bool) -> dict[str, object]:
+    """Servers of Pipecat call the text ``error``, its clients read ``message``."""
+    return {"error": message, "message": message, "fatal": fatal}
+
+
 def error_text(message: str, *, fatal: bool) -> str:
     """Write an error; ``fatal``: the connection ends with it."""
-    return message_text("error", {"error": message, "fatal": fatal})
+    return message_text("error", _error(message, fatal=fatal))
 
 
 def _arguments(text: str) -> object:
