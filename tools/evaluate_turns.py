@@ -35,7 +35,12 @@ PAUSE_MS = 700
 MEDIAN_MS = 300
 CUT_SHARE = 0.05
 SCALES_MS = [int(ms) for ms in np.geomspace(60, 3_000, 120)]
-NOISES = ("white", "pink", "hum", "music", "babble")
+NOISES = ("white", "pink", "hum", "music", "babble", "voice", "echo")
+"""``voice``: another one, also in the silence behind the turn; ``echo``: the same in a
+room, as an assistant that is heard by its own microphone.
+"""
+ROOM_S = 0.3
+"""Within this time the room's sound falls by 60 dB."""
 
 FINISHED = {
     "en": """I'd like to book a table for two people please.|What should I do?
@@ -56,6 +61,7 @@ I'd like to book a table for|When I was at the station|Let me think, uh|I need a
 如果明天下雨的话|上个星期我买了一台|我想问一下就是|我觉得这个嘛，嗯|麻烦你帮我|我昨天在车站的时候
 他告诉我说|我需要一位|其实我的意思是|关于这个问题""",
 }
+OTHER_VOICE = "bm_george"
 VOICES = {"en": ("af_heart", "am_michael"), "zh": ("zf_xiaobei", "zm_yunxi")}
 
 
@@ -149,6 +155,8 @@ class Listening:
         )  # fmt: skip
         self._turn_model = TurnModel(models / "smart-turn-v3.2" / "smart-turn-v3.2-cpu.onnx")
         self._chance = np.random.default_rng(1)
+        self._other = self._speech_of("The weather will stay like this for the rest of the week.")
+        """What another voice said."""
 
     def turns(self, language: str, noise: str | None, snr_db: float) -> Iterator[Turn]:
         for finished, phrases in ((True, FINISHED), (False, UNFINISHED)):
@@ -172,6 +180,10 @@ class Listening:
         samples = np.frombuffer(self._speech.speak(phrase, voice), "<i2").astype(np.float64)
         return np.concatenate([samples, np.zeros(PCM_RATE_HZ * SILENCE_MS // 1000)])
 
+    def _speech_of(self, text: str) -> Samples:
+        """A sentence by a voice of none of the turns."""
+        return np.frombuffer(self._speech.speak(text, OTHER_VOICE), "<i2").astype(np.float64)
+
     def _noise(self, name: str, speech: Samples, snr_db: float) -> Samples:
         count = len(speech)
         seconds = np.arange(count) / PCM_RATE_HZ
@@ -188,6 +200,14 @@ class Listening:
             case "babble":
                 others = [np.roll(speech, self._chance.integers(count))[::-1] for _ in range(6)]
                 noise = np.sum(others, axis=0)
+            case "voice" | "echo":
+                noise = np.resize(self._other, count)
+                if name == "echo":
+                    tail = np.exp(
+                        -6.9 * np.arange(int(ROOM_S * PCM_RATE_HZ)) / ROOM_S / PCM_RATE_HZ
+                    )
+                    room = self._chance.standard_normal(len(tail)) * tail
+                    noise = np.convolve(noise, room)[:count]
             case _:
                 noise = self._chance.standard_normal(count)
         level = np.sqrt(np.mean(speech**2)) / 10 ** (snr_db / 20)
