@@ -168,7 +168,7 @@ class XiaozhiDialect(Dialect):
             yield from self._on_held(len(packet), hello.packet_ms)
 
     def _on_held(self, size_bytes: int, packet_ms: int) -> Iterator[Reaction]:
-        """Take note of a packet while the button is held; end a turn that seems forgotten."""
+        """A packet came while a button is held; end the turn if that is forgotten."""
         if size_bytes * 1000 >= SPARSEST_BYTES_PER_S * packet_ms:
             self._quiet_ms = 0
         elif self._quiet_ms is not None:
