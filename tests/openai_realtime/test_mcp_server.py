@@ -12,6 +12,7 @@ from aiohttp import web
 from openai import AsyncOpenAI
 
 from tests.config.test_mcp_server import serving
+from tests.node_packages import node_folder, run_node
 from tests.openai_realtime.client import judged
 from tests.openai_realtime.server import KEY, realtime_server
 from voicechat.server.guarded_http import MAX_ANSWER_BYTES
@@ -144,3 +145,17 @@ async def test_servers_that_misbehave(tmp_path: Path) -> None:
             assert kind in reached
         await talk.connection.session.update(session={"type": "realtime", "tools": []})
         await talk.until("session.updated")
+
+
+async def test_the_agents_npm_package_names_a_server(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """It goes on by itself once a call was answered, and approves calls."""
+    folder = node_folder(pytestconfig, Path(__file__).parent / "node")
+    port = free_port()
+    toml = f'[transcription]\nallowed_networks = ["127.0.0.1/32"]\nallowed_ports = [{port}]\n'
+    call = ToolCall(0, "call_w", "weather", '{"city": "Ulm"}')
+    model = ScriptedModel(((call,), ("It rains.",), (call,), ("It rains.",)))
+    async with serving(port), realtime_server(tmp_path, model, toml=toml) as server:
+        tools = f"http://127.0.0.1:{port}/mcp"
+        await run_node(folder, "agents_mcp.mjs", server.url, KEY, tools)
