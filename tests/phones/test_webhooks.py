@@ -433,6 +433,11 @@ async def test_a_caller_hears_an_apology_when_there_is_no_place(tmp_path: Path) 
             socket.transport.abort()
         assert '<Say language="zh-CN">抱歉' in document
         assert "<Hangup/>" in document
+        headers = signed(f"{PUBLIC}{path}/nobody", CALL)
+        async with client.post(f"{path}/nobody", data=CALL, headers=headers) as answer:
+            document = await answer.text()
+        assert '<Say language="en-US">Sorry' in document, "there is no such agent"
+        assert "<Hangup/>" in document
 
 
 def test_the_command_prints_what_to_paste_where(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,7 @@ class AsteriskWire(Wire):
 
     Events and commands are JSON, or plain words, as Asterisk begins. Older versions
     know no marks: they pass over the command, and the clock alone says what was heard.
+    ``MEDIA_XOFF``, from 18 s in the queue on, never comes: less is sent ahead.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("media",)
