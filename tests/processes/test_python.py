@@ -103,7 +103,7 @@ def ran(folder: Path) -> list[str]:
 def run(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
         [sys.executable, *arguments],
-        cwd=folder, env={**os.environ, **(environ or {})}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env={**os.environ, **(environ or {})}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert ran(folder) == []
     assert done.returncode == 0, done.stderr

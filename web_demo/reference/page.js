@@ -73,7 +73,7 @@ function followReading() {
       for (const link of links.values()) link.removeAttribute("aria-current");
       links.get(top.target.id)?.setAttribute("aria-current", "true");
     },
-    { rootMargin: "-80px 0px -70% 0px" },
+    { rootMargin: "-100px 0px -70% 0px" },
   );
   for (const article of document.querySelectorAll(".operation")) observer.observe(article);
 }
