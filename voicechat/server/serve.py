@@ -81,7 +81,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-CLOSE_DETECTION_S = 1.0
+CLOSE_TASKS_S = 1.0
 
 Announce = Callable[[str], None]
 
@@ -166,7 +166,6 @@ async def serving(
             if parts.decoding is not None:
                 await parts.decoding.start()
             await services.start()
-            await _prepare_apology(parts.refusal_speech, config, services)
             await parts.transcriber.start()
             health.phase = Phase.READY
             with (
@@ -178,6 +177,7 @@ async def serving(
                     async with (
                         watching_keys(parts.authorise, parts.admission),
                         detecting(detector),
+                        _preparing_apology(parts.refusal_speech, config, services),
                         mount.listening() as ports,
                         _offering_wyoming(config, services, parts, context) as wyoming,
                         _announced(config, port, wyoming, context),
@@ -382,17 +382,26 @@ async def _announced(
         yield
 
 
-async def _prepare_apology(speech: RefusalSpeech, config: Config, services: Services) -> None:
-    """Prepare what refused callers of a telephone hear: in the embedded voice, which
-    costs nothing, unless the configuration does without it.
+@asynccontextmanager
+async def _preparing_apology(
+    speech: RefusalSpeech, config: Config, services: Services
+) -> AsyncIterator[None]:
+    """Prepare what refused callers of a telephone hear: in the embedded voice, before
+    the context begins; in that of the default synthesiser where the configuration does
+    without it, and then nobody waits for that.
     """
-    if all(service.provider != "espeak" for service in config.tts.values()):
-        await speech.prepare(services.synthesizers["default"])
-        return
-    from voicechat.providers.espeak import open_synthesizer  # GPL-3: not where it is left out
+    tasks = SessionTasks(on_fault=lambda: _log.error("refused callers hear no apology"))
+    if any(service.provider == "espeak" for service in config.tts.values()):
+        from voicechat.providers.espeak import open_synthesizer  # GPL-3: it may be left out
 
-    async with aclosing(open_synthesizer()) as synthesizer:
-        await speech.prepare(synthesizer)
+        async with aclosing(open_synthesizer()) as synthesizer:
+            await speech.prepare(synthesizer)
+    else:
+        _ = tasks.spawn(speech.prepare(services.synthesizers["default"]), "apology")
+    try:
+        yield
+    finally:
+        await tasks.close(CLOSE_TASKS_S)
 
 
 class _WhenStarted:
@@ -465,7 +474,7 @@ async def detecting(detector: VoiceDetector) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await tasks.close(CLOSE_DETECTION_S)
+        await tasks.close(CLOSE_TASKS_S)
 
 
 def tune_threads() -> None:
