@@ -293,6 +293,7 @@ def test_a_turn_without_an_answer_is_only_told() -> None:
     talk.finishes("just write this down")
     assert talk.asked == []
     assert sum(isinstance(message, nt.TurnCompleted) for message in talk.told) == 1
+    assert talk.session.messages[-1]["content"] == "just write this down", "it is remembered"
 
 
 def test_a_recording_that_is_sent_at_once_was_not_spoken_before_the_connection() -> None:
