@@ -1,21 +1,25 @@
 """A flash crowd: ``python -m tools.flash_crowd --sessions N``.
 
-So many sessions connect and stay silent; then all of them begin to speak within a
-second, each for one turn, and hear the answer. Say twice as many as the machine holds
-(``voicechat bench --ramp`` tells). It is done twice: with a server that treats
-everybody alike, and with one as it is, which lets silent sessions and optional work
-wait for turns under way. Services are scripted, sockets and time are real.
+N sessions connect and stay silent. Then all of them begin to speak within a second,
+each for one turn, and hear the answer. The crowd comes twice: to a server that treats
+all sessions alike, and to the server as it is, where optional work waits for turns
+under way. Services are scripted, sockets and time are real.
+
+By default N is twice what a core holds: admission refuses newcomers at 75 % of a core,
+and a session-minute takes 0.22 s of CPU (``docs/bench.md``), which makes 204 sessions.
+``--session-minute-s`` names another cost.
 
 A turn is *under way* when the server has told that it hears speech. Its added latency
 is the time from then, or from the end of what the user said if that is later, to the
-answer's first audio, less what the script and the silence that ends a turn take anyway.
-What was not noticed at once is the *wait*: from the first sound to ``speech_started``.
-A turn is *lost* that has no whole answer within ``--patience``, and *cut* when its
-recogniser was given less audio than the user spoke.
+answer's first audio, less the delays of the script and of the silence that ends a turn.
+The *wait* is the time from the first sound to ``speech_started``. A turn is *lost* if
+it has no whole answer within ``--patience``, and *cut* if its recogniser was given less
+audio than the user spoke.
 
-The clients write frames that are masked in advance, from one timer, so that a core can
-send what another can hardly read. ``client_late_ms`` is how late that timer was: when
-it is not far below the latencies, they are the clients' and not the server's. Server
+The clients write frames that are masked in advance, from one timer, so that one core
+can send more than another can read. ``client_late_ms`` is how late that timer was, and
+``client_busy_percent`` how busy the clients' core was: when the former is not far below
+the latencies, or the latter is near 100, the latencies are those of the clients. Server
 and clients have a core each where there are two.
 """
 
@@ -29,6 +33,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -51,6 +56,7 @@ from voicechat.client import (
 )
 from voicechat.client.connection import socket_url
 from voicechat.client.conversation import CHAT_PATH
+from voicechat.config import AdmissionConfig
 from voicechat.runtime import loop_lateness
 from voicechat.server.serve import loop_factory
 from voicechat.voice import detector
@@ -60,6 +66,9 @@ ADDRESS = re.compile(r"(https?://\S+)/#key=(\S+)")
 CONNECTING_S = 0.005
 SILENT_S = 4.0
 SPREAD_S = 1.0
+SESSION_MINUTE_S = 0.22
+"""CPU time of a hands-free session in a minute, by the bench of ``docs/bench.md``."""
+REFUSING_PERCENT = AdmissionConfig().busy_refuse_percent
 SILENCE_MS = 500
 """That ends a turn."""
 NOISE_LEVEL = 8
@@ -281,11 +290,14 @@ async def run_crowd(mode: str, options: argparse.Namespace) -> dict[str, object]
             await asyncio.sleep(SILENT_S)
             crowd.late_s.clear()
             crowd.speak(loop.time())
+            began_s, began_busy_s = loop.time(), time.process_time()
             end_s = loop.time() + options.patience
             for visitor in visitors:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(end_s):
                         await visitor.turn.completed.wait()
+            busy_s = time.process_time() - began_busy_s
+            busy_percent = round(100 * busy_s / (loop.time() - began_s))
             sending.cancel()
             for visitor in visitors:
                 visitor.leave()
@@ -298,6 +310,7 @@ async def run_crowd(mode: str, options: argparse.Namespace) -> dict[str, object]
         "cut": sum(turn.completed.is_set() and turn.heard_ms < spoken_ms for turn in turns),
         **latencies(turns),
         "client_late_ms": spread(crowd.late_s),
+        "client_busy_percent": busy_percent,
     }
 
 
@@ -355,11 +368,19 @@ def main() -> None:
         serve(sys.argv[2], sys.argv[3:])
         return
     parser = argparse.ArgumentParser(description="a flash crowd")
-    parser.add_argument("--sessions", type=int, default=600)
+    parser.add_argument("--sessions", type=int, help="by default twice what a core holds")
+    parser.add_argument(
+        "--session-minute-s",
+        type=float,
+        default=SESSION_MINUTE_S,
+        help="CPU time that a session takes in a minute",
+    )
     parser.add_argument("--frame-ms", type=int, default=20, help="audio in each frame")
     parser.add_argument("--patience", type=float, default=90.0, help="seconds for an answer")
     parser.add_argument("--mode", choices=MODES, action="append", help="only this one")
     options = parser.parse_args()
+    if options.sessions is None:
+        options.sessions = 2 * round(REFUSING_PERCENT / 100 * 60 / options.session_minute_s)
     for mode in options.mode or MODES:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             print(json.dumps(runner.run(run_crowd(mode, options))), flush=True)

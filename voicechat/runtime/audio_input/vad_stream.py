@@ -56,7 +56,7 @@ LATE_MISSING_MS = 5_000
 """The same while the event loop is late, which reads audio later than it came."""
 
 
-class DetectorStream(Protocol):
+class DetectionStream(Protocol):
     """One session's way into the voice detection; see
     ``voicechat.voice.detector.DetectorStream``.
     """
@@ -89,7 +89,7 @@ class Detector(Protocol):
     def background_db(self) -> float:
         """So much fainter than the user's is a voice in the background; 0: none is."""
 
-    def open_stream(self, on_score: OnScore) -> DetectorStream:
+    def open_stream(self, on_score: OnScore) -> DetectionStream:
         """Open a stream; ``on_score`` is called on the event loop for each frame of its
         audio, in order.
         """
@@ -141,7 +141,7 @@ class VadStream:
         self._loop = asyncio.get_running_loop()
         self._late_until_s = 0.0
         """Until when the event loop counts as late."""
-        self._stream: DetectorStream = detector.open_stream(self._on_score)
+        self._stream: DetectionStream = detector.open_stream(self._on_score)
         self._judge = detector.turn_judge
         difference_db = detector.background_db
         self._foreground = Foreground(timeline, difference_db) if difference_db else None
