@@ -224,13 +224,15 @@ class FrameReader:
         ):
             payload = bytearray(data[_HEAD_126_BYTES:])
             websocket_mask(data[4:_HEAD_126_BYTES], payload)
+            binary = data[0] == _FIN | _BINARY
             try:
-                message = _message(data[0] & 0x0F, payload)
+                content = bytes(payload) if binary else _text(payload)
             except WebSocketError:
                 pass  # the general case reports it
             else:
-                if not self._queue.take_audio(message[1]):
-                    self._queue.put_message(message, len(payload))
+                if not self._queue.take_audio(content):
+                    kind = WSMsgType.BINARY if binary else WSMsgType.TEXT
+                    self._queue.put_message(WSMessage(kind, content, ""), len(payload))
                 return False, b""
         if self._done:
             self._queue.drop(len(data))

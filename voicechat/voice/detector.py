@@ -150,9 +150,21 @@ class DetectorStream:
         if pending_bytes < FRAME_BYTES:
             return
         if not self._busy and pending_bytes < (AT_ONCE_FRAMES + 1) * FRAME_BYTES:
-            while self.has_frame:
-                if not self._push_frame():
-                    break
+            # What is told may clear what waits: its length is asked each time. The
+            # frame is cut as in ``take_frame``, without a call: this is done for each
+            # frame of each microphone.
+            while len(self._pending) >= FRAME_BYTES:
+                frame = bytes(self._pending[:FRAME_BYTES])
+                del self._pending[:FRAME_BYTES]
+                self._audio_ms += FRAME_MS
+                gap, self._gap = self._gap, False
+                if self._listener.admits(frame, after_gap=gap):
+                    admitted = StreamFrame(self._listener, frame, admitted=True)
+                    self._admitted = (admitted, self._audio_ms)
+                    self._busy = True
+                    self._detector.wake(self)
+                    return
+                self._tell(0.0, self._audio_ms)
             return
         if pending_bytes > _MAX_PENDING_BYTES:
             lost_frames = -(-(self.pending_ms - MAX_PENDING_MS) // FRAME_MS)
@@ -162,27 +174,6 @@ class DetectorStream:
             self._detector.count_lost(lost_frames * FRAME_MS)
         self._busy = True
         self._detector.wake(self)
-
-    def _push_frame(self) -> bool:
-        """Ask the gate about a frame before which none waits; return whether it has
-        been reported, so that none waits before the next either.
-        """
-        frame, gap = self._cut_frame()
-        if self._listener.admits(frame, after_gap=gap):
-            self._busy = True
-            self._admitted = (StreamFrame(self._listener, frame, admitted=True), self._audio_ms)
-            self._detector.wake(self)
-            return False
-        self._tell(0.0, self._audio_ms)
-        return True
-
-    def _cut_frame(self) -> tuple[bytes, bool]:
-        """Take the oldest whole frame, and whether audio is missing before it."""
-        frame = bytes(self._pending[:FRAME_BYTES])
-        del self._pending[:FRAME_BYTES]
-        gap, self._gap = self._gap, False
-        self._audio_ms += FRAME_MS
-        return frame, gap
 
     def note_gap(self, at_ms: int) -> None:
         """Audio is missing: what follows begins at ``at_ms``, and does not continue
@@ -212,7 +203,10 @@ class DetectorStream:
         if self._admitted is not None:
             admitted, self._admitted = self._admitted, None
             return admitted
-        frame, gap = self._cut_frame()
+        frame = bytes(self._pending[:FRAME_BYTES])
+        del self._pending[:FRAME_BYTES]
+        self._audio_ms += FRAME_MS
+        gap, self._gap = self._gap, False
         return StreamFrame(self._listener, frame, gap), self._audio_ms
 
     @property
