@@ -143,7 +143,8 @@ async def test_a_cancelled_reply_stops_and_a_long_one_is_bounded(tmp_path: Path)
 @pytest.mark.long
 @pytest.mark.real_time
 async def test_a_conversation_that_is_too_long_is_refused_as_such(tmp_path: Path) -> None:
-    async with opened(write_tiny_gguf(tmp_path / "tiny.gguf"), context=512) as model:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    async with opened(path, context=512, instructions=("word " * 500,)) as model:
         with pytest.raises(RequestRefusedError) as failure:
             await answer(model, asked("word " * 500))
         assert failure.value.code == CONTEXT_TOO_LONG

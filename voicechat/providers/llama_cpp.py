@@ -11,7 +11,7 @@ the token that is being computed.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from typing import Annotated
 import orjson
 from pydantic import Field
 
-from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.errors import ConfigError, FailureKind, ProviderError, RequestRefusedError
 from voicechat.processes.channel import Channel
 from voicechat.providers.interfaces import ChatRequest, Provider, ReplyPart
 from voicechat.providers.model_process import (
@@ -113,7 +113,7 @@ class LlamaCppChatModel(Provider):
         begin, so that the first answer of each waits only for what is new in it.
 
         Raises `ProviderError` (BROKEN) when the model cannot be loaded, and what
-        `reply` raises.
+        `reply` raises, but for instructions that are too long.
         """
         await self._process.start()
         for instructions in self._instructions:
@@ -122,9 +122,11 @@ class LlamaCppChatModel(Provider):
                 {"role": "user", "content": "1"},
             )
             request = ChatRequest(messages=messages, options={"max_tokens": 1})
-            async with aclosing(self.reply(request)) as parts:
-                async for _ in parts:
-                    pass
+            # What does not fit is refused when a conversation begins with it.
+            with suppress(RequestRefusedError):
+                async with aclosing(self.reply(request)) as parts:
+                    async for _ in parts:
+                        pass
 
     async def aclose(self) -> None:
         """End the child process; replies in progress fail."""
