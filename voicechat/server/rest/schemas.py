@@ -15,6 +15,12 @@ class ResponseModel(BaseModel):
     )
 
 
+class SparseResponse(BaseModel):
+    """Part of an answer in which fields without a value are left out."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
 class ExtensibleResponse(BaseModel):
     """Part of a chat model's answer, described: its server may have said more, and that
     is passed on.

@@ -7,7 +7,7 @@ from pydantic import Field, WithJsonSchema
 from voicechat.schema.checked import Check, RequestModel, between, one_of, only
 from voicechat.schema.json_text import shown
 from voicechat.server.rest.media.media import MAX_IMAGES, MAX_PROMPT_CHARACTERS
-from voicechat.server.rest.schemas import ResponseModel
+from voicechat.server.rest.schemas import ResponseModel, SparseResponse
 
 FilePart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 """A form's file. This only describes it."""
@@ -103,7 +103,7 @@ class ImageEditForm(ImageEditRequest):
     mask: FilePart = b""  # type: ignore[assignment]
 
 
-class ImageItem(ResponseModel):
+class ImageItem(SparseResponse):
     """One picture: its address, or itself in base64."""
 
     url: str = left_out()
@@ -149,7 +149,7 @@ class VideoFailure(ResponseModel):
     message: str
 
 
-class VideoAnswer(ResponseModel):
+class VideoAnswer(SparseResponse):
     """A video, made or in the making."""
 
     id: str
@@ -170,7 +170,7 @@ class VideoAnswer(ResponseModel):
     error: VideoFailure | None = None
 
 
-class VideoList(ResponseModel):
+class VideoList(SparseResponse):
     """The newest videos of the key, newest first."""
 
     object: Literal["list"] = "list"

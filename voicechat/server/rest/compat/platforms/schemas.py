@@ -14,7 +14,7 @@ from voicechat.server.rest.media.openai_schemas import (
     VideosRequest,
     left_out,
 )
-from voicechat.server.rest.schemas import ResponseModel
+from voicechat.server.rest.schemas import SparseResponse
 
 
 class PlatformImagesRequest(ImagesRequest):
@@ -61,7 +61,7 @@ class PlatformRemixRequest(RequestModel):
     """Not possible: no service takes pictures for this."""
 
 
-class PlatformTask(ResponseModel):
+class PlatformTask(SparseResponse):
     """A task. What has no value is left out."""
 
     id: str

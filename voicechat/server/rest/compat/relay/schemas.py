@@ -6,7 +6,7 @@ from voicechat.schema.chat_options import ChatMessage
 from voicechat.schema.checked import Items, RequestModel, between, one_of
 from voicechat.server.rest.media.media import MAX_IMAGES
 from voicechat.server.rest.media.openai_schemas import Prompt, left_out
-from voicechat.server.rest.schemas import ResponseModel
+from voicechat.server.rest.schemas import ResponseModel, SparseResponse
 
 MAX_TOKENS = 4096
 MAX_REPLIES = 10
@@ -93,7 +93,7 @@ class RelayPiece(ResponseModel):
     message: Literal["continue", "error", "code", "end"]
 
 
-class SendAnswer(ResponseModel):
+class SendAnswer(SparseResponse):
     """The reply, and the conversation that it belongs to."""
 
     text: str

@@ -8,7 +8,7 @@ from voicechat.schema.checked import Check, Items, RequestModel, between, one_of
 from voicechat.schema.json_text import shown
 from voicechat.server.rest.media.media import MAX_SIDE
 from voicechat.server.rest.media.openai_schemas import Prompt, left_out
-from voicechat.server.rest.schemas import ResponseModel
+from voicechat.server.rest.schemas import ResponseModel, SparseResponse
 
 MAX_SEED = 2**32 - 1
 SIZES = (
@@ -66,7 +66,7 @@ class ImageResult(ResponseModel):
     url: str
 
 
-class ImageTaskOutput(ResponseModel):
+class ImageTaskOutput(SparseResponse):
     """The state of a task."""
 
     taskId: str  # noqa: N815 - the document's name
@@ -153,7 +153,7 @@ class VideoAddress(ResponseModel):
     video_url: str
 
 
-class VideoUsage(ResponseModel):
+class VideoUsage(SparseResponse):
     """What was made, as far as the service says."""
 
     duration: int = left_out()
@@ -163,7 +163,7 @@ class VideoUsage(ResponseModel):
     ratio: str = left_out()
 
 
-class VideoTaskAnswer(ResponseModel):
+class VideoTaskAnswer(SparseResponse):
     """A task that makes a video. What has no value is left out."""
 
     id: str
