@@ -26,6 +26,7 @@ ORDER = (
     sections.TurnDetectionConfig,
     sections.IdlePromptsConfig,
     sections.KeypadConfig,
+    sections.ClientToolConfig,
     sections.DialectConfig,
     sections.ToolConfig,
     sections.FillerConfig,

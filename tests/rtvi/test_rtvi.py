@@ -13,6 +13,7 @@ from voicechat.dialects.rtvi.endpoint import RTVIEndpoint
 from voicechat.dialects.rtvi.frames import RawAudio, read_frame, write_audio, write_message
 from voicechat.errors import RemoteProtocolError
 from voicechat.session.agent import Agent
+from voicechat.session.types import ToolCall
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 
@@ -142,6 +143,34 @@ async def test_texts_context_and_silence() -> None:
         stage.say("send-text", content="loud", options={"run_immediately": False})
         stage.say("send-text", content="now")
         await stage.until("bot-started-speaking")
+
+
+LAMP = {"name": "lamp", "description": "A lamp.", "parameters": {"type": "object"}}
+
+
+async def test_the_client_carries_out_a_function() -> None:
+    agent = Agent(client_tools=({"type": "function", "function": LAMP},))
+    calls = (ToolCall(0, "call_a", "lamp", '{"on": '), ToolCall(0, None, None, "true}"))
+    model = ScriptedModel((calls, ("There is light.",), calls))
+    async with RTVIStage(agent=agent, model=model) as stage:
+        await stage.ready()
+        stage.say("send-text", content="light please")
+        asked = (await stage.until("llm-function-call-in-progress"))["data"]
+        call_id = asked["tool_call_id"]
+        assert (asked["function_name"], asked["arguments"]) == ("lamp", {"on": True})
+        result = {"function_name": "lamp", "arguments": {}, "result": {"on": True}}
+        stage.say("llm-function-call-result", tool_call_id="unknown", **result)
+        assert (await stage.until("error-response"))["id"] == "llm-function-call-result"
+        stage.say("llm-function-call-result", tool_call_id=call_id, **result)
+        stopped = (await stage.until("llm-function-call-stopped"))["data"]
+        assert (stopped["cancelled"], stopped["result"]) == (False, {"on": True})
+        await stage.until("bot-stopped-speaking")
+        assert stage.of("bot-tts-text")[0]["data"]["text"] == "There is light."
+        assert stage.model.requests[-1].messages[-1]["content"] == '{"on":true}'
+        stage.say("send-text", content="again")
+        await stage.until("llm-function-call-in-progress", 2)
+        stage.say("send-text", content="never mind")
+        assert (await stage.until("llm-function-call-stopped", 2))["data"]["cancelled"]
 
 
 async def test_what_is_wrong_is_answered() -> None:

@@ -70,6 +70,7 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
         filler_after_ms=agent.filler_after_ms,
         keypad=agent.keypad.keypad if agent.keypad else Keypad(),
         transfers=agent.transfers,
+        client_tools=tuple(tool.definition(name) for name, tool in agent.client_tools.items()),
         variables=agent.variables,
     )
 

@@ -663,6 +663,22 @@ class KeypadConfig(ConfigSection):
         )
 
 
+class ClientToolConfig(ConfigSection):
+    """``[agents.NAME.client_tools.NAME]``: a function that a client of RTVI carries
+    out.
+    """
+
+    description: _Text
+    """What it does, for the model."""
+    parameters: dict[str, Any] = {"type": "object", "properties": {}}
+    """JSON Schema of its arguments."""
+
+    def definition(self, name: str) -> dict[str, object]:
+        """Return it in the form of chat completions."""
+        function = {"description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": {"name": name, **function}}
+
+
 class AgentConfig(ConfigSection):
     """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts
     may hold `{variables}`.
@@ -724,6 +740,10 @@ class AgentConfig(ConfigSection):
     """How keys that a caller presses become an entry, the table below; unset: with its
     defaults.
     """
+    client_tools: dict[
+        Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")], ClientToolConfig
+    ] = {}
+    """`[agents.NAME.client_tools.NAME]`: functions that clients of RTVI carry out."""
     transfers: dict[_Text, _Text] = {}
     """With whom the model may connect the user, by its tool `transfer`: a number or
     address for each name, such as `{ desk = "+493012345" }`.

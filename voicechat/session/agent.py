@@ -115,6 +115,10 @@ class Agent:
     """Where the model may pass the conversation on to with its tool ``transfer``: by
     name, a number or an address that the line understands. Empty: there is no tool.
     """
+    client_tools: tuple[Mapping[str, object], ...] = ()
+    """Functions that the client carries out, in the form of chat completions, where the
+    client's protocol has no way to name them itself.
+    """
     remembers: bool = False
     """Whether it remembers earlier conversations of the same device."""
     variables: Mapping[str, str] = field(default_factory=dict)

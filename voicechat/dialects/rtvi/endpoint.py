@@ -40,6 +40,9 @@ class RTVIEndpoint(Endpoint):
         detection = connection.agent.turn_detection or detection
         settings = replace(SETTINGS, voice=voice, turn_detection=detection)
         settings = with_agent(settings, connection.agent)
+        if tools := connection.agent.client_tools:
+            chat = replace(settings.chat, options={"tools": list(tools)}, answers_tools=True)
+            settings = replace(settings, chat=chat)
         return Opening(dialect=RTVI(connection, settings), settings=settings)
 
     @override

@@ -25,6 +25,7 @@ from voicechat.session.types import (
     InputSettings,
     ReplyOverrides,
     Settings,
+    ToolCall,
     ToolExchange,
     ToolOutcome,
     Transcript,
@@ -68,6 +69,12 @@ class RTVI(Dialect):
         """Replies whose text goes on."""
         self._voicing = 0
         """The reply whose audio goes on; 0: none's."""
+        self._calls: dict[int, dict[int, ToolCall]] = {}
+        """Functions that the client is to carry out, by their reply, as the model says
+        them.
+        """
+        self._pending: dict[str, tuple[int, str]] = {}
+        """Those that it has been told and has not answered: reply and name."""
         self._contested = False
         """The user speaks while the bot is heard, and has not interrupted it yet."""
 
@@ -177,7 +184,9 @@ class RTVI(Dialect):
     def _on_result(self, data: _Data, message_id: object) -> Iterable[Reaction]:
         result = data.get("result")
         content = result if isinstance(result, str) else write_json(result)
-        return [cmd.AnswerTool(_text(data, "tool_call_id"), content, cause=message_id)]
+        call_id = _text(data, "tool_call_id")
+        answer = cmd.AnswerTool(call_id, content, cause=message_id)
+        return [answer, *self._stop_call(call_id, result=result, cancelled=False)]
 
     def _on_client_message(self, data: _Data, message_id: object) -> Iterable[Reaction]:
         """What Pipecat's evals say besides; nothing else is known here."""
@@ -229,9 +238,12 @@ class RTVI(Dialect):
                 return [self._kept("bot-llm-started")]
             case nt.ReplyText():
                 return [self._tell("bot-llm-text", {"text": notice.text})]
+            case nt.ReplyToolCall():
+                self._add_call(notice.reply, notice.call)
+                return []
             case nt.ReplyTextFinished():
                 self._writing.discard(notice.reply)
-                return [self._kept("bot-llm-stopped")]
+                return [self._kept("bot-llm-stopped"), *self._begin_calls(notice.reply)]
             case nt.ReplyToolsUsed():
                 return self._tools(notice.exchange)
             case nt.SentenceBegun():
@@ -275,6 +287,10 @@ class RTVI(Dialect):
 
     def _on_ended(self, ended: nt.ReplyEnded) -> list[Tell]:
         told = self._stop_voice(ended.reply)
+        self._calls.pop(ended.reply, None)
+        left = [call_id for call_id, (reply, _) in self._pending.items() if reply == ended.reply]
+        for call_id in left:
+            told += self._stop_call(call_id, result=None, cancelled=True)
         if ended.reply in self._writing:
             self._writing.remove(ended.reply)
             told.append(self._tell("bot-llm-stopped"))
@@ -333,6 +349,35 @@ class RTVI(Dialect):
             return []
         self._speaking, self._silent_at_ms = 0, None
         return [self._tell("bot-stopped-speaking")]
+
+    def _add_call(self, reply: int, piece: ToolCall) -> None:
+        calls = self._calls.setdefault(reply, {})
+        known = calls.get(piece.index)
+        if known is not None:
+            piece = replace(known, arguments=known.arguments + piece.arguments)
+        calls[piece.index] = piece
+
+    def _begin_calls(self, reply: int) -> list[Tell]:
+        """The model has said its calls: the client is to carry them out."""
+        told: list[Tell] = []
+        for call in self._calls.pop(reply, {}).values():
+            name, call_id = call.name or "", call.id or ""
+            self._pending[call_id] = (reply, name)
+            place = {"function_name": name, "tool_call_id": call_id}
+            arguments = {"arguments": _arguments(call.arguments)}
+            told += [
+                self._kept("llm-function-call-started", {"function_name": name}),
+                self._kept("llm-function-call-in-progress", {**place, **arguments}),
+            ]
+        return told
+
+    def _stop_call(self, call_id: str, *, result: object, cancelled: bool) -> list[Tell]:
+        if call_id not in self._pending:
+            return []
+        _, name = self._pending.pop(call_id)
+        place = {"function_name": name, "tool_call_id": call_id}
+        data = {**place, "cancelled": cancelled, "result": result}
+        return [self._kept("llm-function-call-stopped", data)]
 
     def _tools(self, exchange: ToolExchange) -> list[Tell]:
         """Tools that the server carried out: they are told once they have answered."""
