@@ -8,9 +8,15 @@ from yarl import URL
 
 from tests.node_packages import node_folder, run_node
 from tests.openai_realtime.server import KEY, realtime_server
+from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel
 
 pytestmark = [pytest.mark.real_time, pytest.mark.long]
+
+LAMP = """
+[agents.default.client_tools.lamp]
+description = "Switch the lamp."
+"""
 
 
 async def test_pipecats_javascript_client(
@@ -23,6 +29,8 @@ async def test_pipecats_javascript_client(
         pcm = file.readframes(file.getnframes()) + bytes(48_000)
     recording = tmp_path / "speech.pcm"
     recording.write_bytes(pcm)
-    async with realtime_server(tmp_path, ScriptedModel(((story,), ("Yes.",)))) as server:
+    lamp = ToolCall(0, "call_lamp", "lamp", '{"on": true}')
+    model = ScriptedModel(((story,), ("Yes.",), (lamp,), ("There is light.",)))
+    async with realtime_server(tmp_path, model, toml=LAMP) as server:
         url = f"ws://127.0.0.1:{URL(server.url).port}/v1/rtvi?token={KEY}"
         await run_node(folder, "client.mjs", url, str(recording))

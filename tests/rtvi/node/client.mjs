@@ -1,5 +1,5 @@
 // Pipecat's stock JavaScript client and its WebSocket transport: a typed turn, a spoken one
-// that interrupts it, and a message that is refused. Node has no sound card, so the media manager
+// that interrupts it, a function, and a message that is refused. Node has no sound card, so the media manager
 // plays into a counter and records from a file.
 // Arguments: the address, a file of 16 kHz s16le audio.
 import assert from 'node:assert/strict';
@@ -37,6 +37,7 @@ const client = new PipecatClient({
     onUserTranscript: note('transcript'),
     onUserStartedSpeaking: note('user'),
     onMetrics: note('metrics'),
+    onLLMFunctionCallStopped: note('call'),
     onError: note('error'),
   },
 });
@@ -62,6 +63,16 @@ await until(() => of('transcript').some(({ final }) => final) && of('started').l
 assert.ok(of('user').length >= 1);
 assert.ok(of('spoken').some(({ text }) => text === 'Yes.'));
 assert.ok(of('metrics').length >= 1);
+
+const asked = [];
+client.registerFunctionCallHandler('lamp', async (call) => {
+  asked.push(call.arguments);
+  return { on: true };
+});
+await client.sendText('light please');
+await until(() => of('spoken').some(({ text }) => text === 'There is light.'));
+assert.deepEqual(asked, [{ on: true }]);
+assert.equal(of('call')[0].cancelled, false);
 assert.deepEqual(of('error'), []);
 await assert.rejects(client.sendClientRequest('order', {}));
 await client.disconnect();
