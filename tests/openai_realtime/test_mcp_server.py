@@ -1,6 +1,7 @@
 """A real MCP server that a stock client names, and addresses that are refused."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,11 +80,18 @@ def calls(*names: str) -> ScriptedModel:
     return ScriptedModel((*made, ("It rains.",)))
 
 
-async def test_the_openai_package_names_a_server(tmp_path: Path) -> None:
+async def test_the_openai_package_names_a_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.WARNING, "uvicorn")
+    caplog.set_level(logging.WARNING, "websockets")
+    caplog.set_level(logging.WARNING, "openai")
     port = free_port()
     model = calls("weather", "storm", "flood", "weather")
     async with serving(port), talking(tmp_path, model, [port]) as talk:
-        listed = await talk.configure(f"http://127.0.0.1:{port}/mcp")
+        url = f"http://127.0.0.1:{port}/mcp?key=hidden"
+        listed = await talk.configure(url, authorization="hidden")
         assert "error" not in listed
         names = [tool["name"] for tool in listed["tools"]]
         assert names == ["weather", "forecast", "tide", "flood", "storm"]
@@ -95,6 +103,8 @@ async def test_the_openai_package_names_a_server(tmp_path: Path) -> None:
         assert (await talk.ask())["output"] == "it rains in Ulm", "connected to anew"
         await talk.connection.response.create()
         assert (await talk.until("response.output_text.done"))["text"] == "It rains."
+    logged = [record for record in caplog.records if "hidden" in record.getMessage()]
+    assert [record.name for record in logged] == []
     told = [str(m["content"]) for m in model.requests[-1].messages if m["role"] == "tool"]
     assert told[0] == told[3] == "it rains in Ulm"
 

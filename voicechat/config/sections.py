@@ -384,13 +384,15 @@ class TranscriptionConfig(ConfigSection):
     allowed_networks: Annotated[
         tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_as_tuple)
     ] = ()
-    """Networks that ``audio_url`` may lead to besides the public ones."""
+    """Networks that ``audio_url``, and MCP servers that clients name, may lead to
+    besides the public ones.
+    """
     allowed_ports: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65535)], ...],
         Field(min_length=1),
         BeforeValidator(_as_tuple),
     ] = (80, 443)
-    """Ports that ``audio_url`` may name."""
+    """Ports that they may name."""
 
 
 class MediaConfig(ConfigSection):
