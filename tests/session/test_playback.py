@@ -11,6 +11,14 @@ def test_it_starts_with_the_first_audio_and_runs_in_real_time() -> None:
     assert [clock.position_ms(at) for at in (5_000, 5_400, 6_000, 9_000)] == [0, 400, 1_000, 1_000]
 
 
+def test_what_was_sent_stays_sent() -> None:
+    clock = PlaybackClock()
+    clock.note_sent(1_000, 0)
+    clock.note_sent(400, 100)
+    assert clock.sent_ms == 1_000
+    assert clock.position_ms(900) == 900
+
+
 def test_it_waits_for_audio_as_a_player_does() -> None:
     clock = PlaybackClock()
     clock.note_sent(100, 0)

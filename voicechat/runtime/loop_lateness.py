@@ -21,9 +21,9 @@ class Lateness(IntEnum):
 
     ON_TIME = 0
     LATE = 1
-    """What nobody waits for is done less often."""
+    """Optional work is done less often."""
     VERY_LATE = 2
-    """It is not done at all where that loses nothing but comfort."""
+    """Optional work is left out where only comfort is lost."""
 
 
 class LoopLateness:

@@ -31,12 +31,12 @@ class ServerTool:
     parameters: Mapping[str, object]
     """JSON Schema of the arguments."""
     arguments: type[BaseModel] | None
-    """Checks the arguments; None: whoever carries the call out does."""
+    """Checks the arguments; None: the tool itself checks them."""
     deadline_s: float
     filler: Filler
     filler_after_ms: int
     read_only: bool = False
-    """Whether whoever offers it says that it changes nothing."""
+    """Whether its provider declares that it changes nothing."""
 
     @property
     def definition(self) -> Mapping[str, object]:

@@ -5,11 +5,11 @@ process are, how late the event loop is, how long audio waits for an encoder and
 voice detection, and how many streams wait for a slot of a provider. Above a first
 threshold replies are no longer begun early (preemptive generation is shed); above a
 second one new sessions are refused. Open sessions are never ended. While there are few
-sessions nobody is refused, because a refusal would help no one.
+sessions none is refused, because a refusal would not help the others.
 
 Lag alone is too late a signal: a loop that is nearly always busy is hardly late until
-it has one session too many, and from then on its lag grows every second, whoever is
-refused.
+it has one session too many, and from then on its lag grows every second, even if all
+newcomers are refused.
 """
 
 import asyncio

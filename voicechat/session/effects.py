@@ -55,7 +55,7 @@ class Route(Enum):
     a time of the audio.
     """
     SKIP = "skip"
-    """To nobody: it only takes its time on the connection's time line."""
+    """To no listener: it only takes its time on the connection's time line."""
     DROP = "drop"
     """It is not even decoded: the session is over."""
 

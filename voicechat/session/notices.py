@@ -49,7 +49,7 @@ class Outcome(Enum):
     EMPTY = "empty"
     """Nothing was understood."""
     UNANSWERED = "unanswered"
-    """The words are remembered, and nobody answers them now."""
+    """The words are remembered, and no reply follows now."""
     CANCELED = "canceled"
     FAILED = "failed"
 

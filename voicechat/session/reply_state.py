@@ -168,8 +168,8 @@ class ReplyState:
         return [started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
 
     def say_text(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
-        """Say ``text``, which nobody was asked for: a greeting, a question after
-        silence, a goodbye.
+        """Say ``text`` without a model: a greeting, a question after silence, a
+        goodbye.
         """
         effects = self.drop_preemptive()
         request = build_request(settings, ReplyOverrides(input=()))

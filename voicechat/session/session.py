@@ -94,9 +94,9 @@ class Session:
             core.effects.append(RecordMetric(StaleDropped(stale)))
             return core.effects
         self._handle(event)
-        # What is made for a reply concerns nobody's turn until it ends one. It is most
-        # of what happens, and asking would be 9 of the 41 calls that a piece of audio
-        # takes.
+        # Events of a reply change no turn until the reply ends one. They are most of
+        # all events, and settling after each would take 9 of the 41 calls that a piece
+        # of audio takes.
         if core.state is not before or not isinstance(event, ev.ReplyEvent):
             self._settle_turn_taking()
             self._settle_keypad()

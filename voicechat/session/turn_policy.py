@@ -49,8 +49,8 @@ class AdaptiveSilence:
         finished, None without one or while it computes.
         """
         factor = self._factor(ending_of(text), completion)
-        # A habit lengthens what is short; after an "and" the wait is long for
-        # everybody.
+        # A habit lengthens short waits only; after an "and" the wait is long for
+        # every speaker.
         habitual_ms = min(factor, 1.0) * self.habit * usual_pause_ms(pauses_ms)
         return min(round(max(factor * self.silence_ms, habitual_ms)), self.most_ms)
 
