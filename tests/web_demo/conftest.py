@@ -22,14 +22,16 @@ _TAP = """
   window.loudness = []; // [ms, level, ms of sound] of what reaches the loudspeaker
   window.spoken = []; // and of what the microphone hears
   window.soundMs = () => sound.currentTime * 1000; // a page that has to wait makes no sound later
+  let taps = 0;
   const record = (node, levels) => {
+    const number = taps++;
     const tap = new AnalyserNode(node.context, { fftSize: 256 });
     const samples = new Float32Array(256);
     connect.call(node, tap);
     setInterval(() => {
       tap.getFloatTimeDomainData(samples);
       const level = Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / 256);
-      levels.push([performance.now(), level, node.context.currentTime * 1000]);
+      levels.push([performance.now(), level, node.context.currentTime * 1000, number]);
       if (levels.length > 60000) levels.splice(0, 30000);
     }, 4);
   };

@@ -39,10 +39,19 @@ ONSET_TO_SILENCE_MS = """() => {
   return silentAt - onsets.at(-1)[0];
 }"""
 AUDIBLE_MS = """() => {
-  const loudAt = window.loudness.filter(([, level]) => level > 0.003).map(([at]) => at);
-  const gaps = loudAt.slice(1).map((at, index) => at - loudAt[index]);
-  return gaps.filter((gap) => gap < 100).reduce((sum, gap) => sum + gap, 0);
+  let [sure, unsure, last] = [0, 0, {}];
+  for (const [at, level, , tap] of window.loudness) {
+    const [before, wasLoud] = last[tap] ?? [at, false];
+    const loud = level > 0.003;
+    if (loud && wasLoud) sure += at - before;
+    else if (loud || wasLoud) unsure += at - before;
+    last[tap] = [at, loud];
+  }
+  return [sure, unsure];
 }"""
+"""How long it was heard for sure, and how long something began or ended between two
+looks, which a busy machine takes less often than every 4 ms.
+"""
 
 
 def tone(length_ms: int) -> str:
@@ -178,9 +187,9 @@ def test_the_playback_clock_keeps_the_time_of_the_wall(open_page: OpenPage) -> N
     ]
     last = {message["reply"]: message["played_ms"] for message in played}
     assert last == {number: length_ms for number in range(1, turns + 1)}
-    audible_ms = page.evaluate(AUDIBLE_MS)
-    print(f"{audible_ms:.0f} ms audible of {turns * length_ms}")
-    assert abs(audible_ms - turns * length_ms) < turns * 40
+    sure_ms, unsure_ms = page.evaluate(AUDIBLE_MS)
+    print(f"{sure_ms:.0f} ms audible, perhaps {unsure_ms:.0f} more, of {turns * length_ms}")
+    assert sure_ms - turns * 40 < turns * length_ms < sure_ms + unsure_ms + turns * 40
 
 
 def test_a_server_without_it_is_told_of_in_plain_words(open_page: OpenPage) -> None:
