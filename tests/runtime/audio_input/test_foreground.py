@@ -17,6 +17,8 @@ from voicechat.voice.silero_network import open_silero
 
 FRAME_MS = 32
 LOUD = 6_000
+ONE_FRAME = 1 / 100
+"""Of 100: the first of a sound counts, which is too short to be speech."""
 CHANCE = np.random.default_rng(1)
 
 
@@ -53,7 +55,7 @@ def test_a_voice_that_is_much_fainter_than_the_users_does_not_count() -> None:
     microphone = Microphone()
     assert microphone.hears(LOUD, 60) == 1.0
     microphone.pauses(20)
-    assert microphone.hears(LOUD / 10, 100) == 0.0
+    assert microphone.hears(LOUD / 10, 100) == ONE_FRAME
     microphone.pauses(20)
     assert microphone.hears(LOUD, 30) == 1.0
     # Without a pause between them: from the third syllable on.
@@ -73,7 +75,14 @@ def test_whoever_is_louder_is_the_user() -> None:
     microphone.hears(LOUD / 10, 200)
     assert microphone.hears(LOUD, 60) == 1.0
     microphone.pauses(20)
-    assert microphone.hears(LOUD / 10, 100) == 0.0
+    assert microphone.hears(LOUD / 10, 100) == ONE_FRAME
+
+
+def test_a_first_syllable_that_begins_softly_counts_at_once() -> None:
+    microphone = Microphone()
+    microphone.hears(LOUD, 60)
+    microphone.pauses(20)
+    assert [microphone.hears(part, 1) for part in (LOUD / 20, LOUD / 2, LOUD / 20)] == [1, 1, 1]
 
 
 def test_a_user_who_has_moved_away_is_heard_again() -> None:
@@ -81,7 +90,7 @@ def test_a_user_who_has_moved_away_is_heard_again() -> None:
     microphone.hears(LOUD, 60)
     microphone.pauses(20)
     frames = FORGOTTEN_MS // FRAME_MS
-    assert microphone.hears(LOUD / 10, frames - 20) == 0.0
+    assert microphone.hears(LOUD / 10, frames - 20) == 1 / (frames - 20)
     microphone.hears(LOUD / 10, 40)
     assert microphone.hears(LOUD / 10, 40) == 1.0
 

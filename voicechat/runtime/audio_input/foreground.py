@@ -48,6 +48,8 @@ class Foreground:
         """How often it was."""
         self._present = 0.0
         """The same of the sound that goes on; 0 at its beginning."""
+        self._heard = 0
+        """Frames of it."""
         self._frames = 0
         """Frames of it that are not measured yet."""
         self._background_ms = 0
@@ -60,10 +62,16 @@ class Foreground:
         Returns its probability, or 0 if it is in the background.
         """
         if audio_ms - self._last_ms > GAP_MS:
-            self._present, self._frames = 0.0, 0
+            self._present, self._heard, self._frames = 0.0, 0, 0
         self._last_ms = audio_ms
+        self._heard += 1
         self._frames += 1
-        if self._frames >= MEASURED_FRAMES or not self._present:
+        if self._heard == 1:
+            self._near = True  # one frame is no speech yet, and its beginning is soft
+        elif self._heard > MEASURED_FRAMES:
+            if self._frames >= MEASURED_FRAMES:
+                self._measure(audio_ms)
+        elif self._heard == 2 or not self._near:  # noqa: PLR2004 - the shortest speech
             self._measure(audio_ms)
         return probability if self._near else 0.0
 
@@ -75,7 +83,12 @@ class Foreground:
         if not power:
             self._near = True
             return
-        self._present += (power - self._present) * (SMOOTHED if self._present else 1.0)
+        if self._heard <= MEASURED_FRAMES:
+            # A first syllable begins softly: it is as loud as the loudest of its frames.
+            newest = samples[-FRAME_MS * BYTES_PER_MS // 2 :]
+            self._present = max(self._present, power, float(np.dot(newest, newest)) / len(newest))
+        else:
+            self._present += (power - self._present) * SMOOTHED
         known = self._measured >= KNOWN_AFTER
         self._near = not known or self._present >= self._user * self._part
         if self._near:
