@@ -12,7 +12,9 @@ from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.voice.silero import FRAME_MS
 
 MEASURED_FRAMES = 4
-"""The level is measured on 128 ms of speech at a time, about a syllable."""
+"""The level is measured on 128 ms of speech at a time, about a syllable; that of a new
+sound from its second frame on, the shortest speech.
+"""
 SMOOTHED = 0.5
 """Weight of the newest measurement in the present level: the last two or three count,
 because syllables differ by 10 dB.
@@ -71,7 +73,7 @@ class Foreground:
         elif self._heard > MEASURED_FRAMES:
             if self._frames >= MEASURED_FRAMES:
                 self._measure(audio_ms)
-        elif self._heard == 2 or not self._near:  # noqa: PLR2004 - the shortest speech
+        elif self._heard == 2 or not self._near:
             self._measure(audio_ms)
         return probability if self._near else 0.0
 
@@ -84,7 +86,7 @@ class Foreground:
             self._near = True
             return
         if self._heard <= MEASURED_FRAMES:
-            # A first syllable begins softly: it is as loud as the loudest of its frames.
+            # A first syllable begins softly: its loudest frame says how loud it is.
             newest = samples[-FRAME_MS * BYTES_PER_MS // 2 :]
             self._present = max(self._present, power, float(np.dot(newest, newest)) / len(newest))
         else:
