@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from voicechat.schema.checked import Check, RequestModel, between, one_of, only
+from voicechat.schema.checked import Check, Items, RequestModel, between, one_of, only
 from voicechat.schema.json_text import shown
+from voicechat.server.rest.media.inputs import MAX_PICTURES
 from voicechat.server.rest.media.media import MAX_IMAGES, MAX_PROMPT_CHARACTERS
 from voicechat.server.rest.schemas import ResponseModel, SparseResponse
 
@@ -90,7 +91,7 @@ class ImagesRequest(RequestModel):
 class ImageEditRequest(ImagesRequest):
     """The same for pictures that are to be changed."""
 
-    image: str | list[str] = ""
+    image: str | Annotated[list[str], Items(0, MAX_PICTURES, "pictures")] = ""
     """In JSON: an address, a data URL or base64, or several; in a form: files."""
     mask: str = ""
     """Transparent where the first picture is to be changed."""
