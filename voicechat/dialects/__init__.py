@@ -1,3 +1,3 @@
-"""The wire protocols that clients speak: one folder for each. ``base`` says what a
-dialect is.
+"""The wire protocols that clients use, one folder each. ``base`` defines what a dialect
+is.
 """

@@ -1,10 +1,10 @@
 """What a dialect is: one side of a conversation's protocol, as a value machine. No I/O,
 no clock.
 
-An ``Endpoint`` says where a protocol is spoken and who is calling; it opens a
+An ``Endpoint`` says where a protocol is served and who is calling, and opens a
 ``Dialect`` for each connection. A dialect turns its client's frames into commands of
 the session, and the session's notices into frames. It may keep state, answer by itself,
-send frames that nothing asked for, and ask to be woken at a time.
+send frames that nothing asked for, and ask to be called at a given time.
 """
 
 from abc import ABC, abstractmethod
@@ -33,14 +33,15 @@ class Tell:
 
     frame: Frame
     kept: bool = False
-    """True: a frame about a reply that is sent even if that reply is stopped while the
-    frame waits. For protocols in which what was begun must be ended in order.
+    """True: the frame is about a reply and is sent even if that reply is stopped while
+    the frame waits. For protocols in which everything that was opened must be closed in
+    order.
     """
 
 
 Reaction: TypeAlias = AnyCommand | AudioReceived | Tell | ToolRequest
 """What a dialect answers with: commands and audio for the session, frames for the
-client, and what is to be asked of tool servers that the client has named, in order.
+client, and requests to tool servers that the client has named, in order.
 """
 
 
@@ -65,18 +66,19 @@ class Dialect(ABC):
     """
 
     bare_audio: bool = False
-    """True: from now on every binary frame that is not empty is audio as it is, and
-    need not be shown to ``receive``. It may change; a dialect that wants to see the
-    first frame says so afterwards.
+    """True: from now on every non-empty binary frame is plain audio and need not be
+    passed to ``receive``. The value may change: a dialect that wants to see the first
+    frame sets it after that frame.
     """
     framed_audio: bool = False
-    """True: ``audio_in`` knows the frames that hold nothing but audio. It may change.
+    """True: ``audio_in`` recognises the frames that hold nothing but audio. The value
+    may change.
     """
     audio_shows_life: bool = True
     """False: a client that only sends audio counts as absent."""
     call_id: str = ""
-    """The other side's name for the connection. By it that side asks where a
-    conversation goes on that the agent has passed on; empty: it cannot ask.
+    """The other side's id of the connection. With this id the other side asks where to
+    send a conversation that the agent has transferred. Empty: it cannot ask.
     """
 
     def open(self, now_ms: int) -> Iterable[Reaction]:
@@ -85,26 +87,26 @@ class Dialect(ABC):
 
     @abstractmethod
     def receive(self, frame: Frame, now_ms: int) -> Iterable[Reaction]:
-        """The client said ``frame``. Never raises for anything that a client may
-        say.
+        """Handle a frame of the client. Never raises for anything that a client may
+        send.
         """
 
     @abstractmethod
     def notify(self, notice: Notice, now_ms: int) -> Iterable[Reaction]:
-        """Write the frames of a notice of the session. When a reply is stopped, its
+        """Return the frames for a notice of the session. When a reply is stopped, its
         frames that have not been sent yet are dropped.
         """
 
     def audio_in(self, frame: Frame) -> bytes | None:
-        """Return the audio of a frame, which then need not be shown to ``receive``;
-        None: it holds something else, or nothing. Never raises. Asked only while there
-        is ``framed_audio``.
+        """Return the audio of a frame, which then need not be passed to ``receive``;
+        None if the frame holds anything else, or nothing. Never raises. Called only
+        while ``framed_audio`` is true.
         """
         return None
 
     def note_audio(self) -> None:  # noqa: B027 - most dialects have nothing to note
-        """Bare or framed audio has come since the last call of ``receive``; called once
-        before the next one.
+        """Plain or framed audio has arrived since the last call of ``receive``. Called
+        once before the next call of ``receive``.
         """
 
     def hear_tools(self, news: ToolNews, now_ms: int) -> Iterable[Reaction]:
@@ -112,15 +114,17 @@ class Dialect(ABC):
         return ()
 
     def pong(self, now_ms: int) -> Iterable[Reaction]:
-        """The transport's own sign of life has come, where it has one."""
+        """The transport has received its own sign of life (for example a pong)."""
         return ()
 
     def deadline_ms(self) -> int | None:
-        """When ``wake`` is wanted; asked again after each call of another method."""
+        """Return when to call ``wake``; None: not at all. Asked again after each call
+        of another method.
+        """
         return None
 
     def wake(self, now_ms: int) -> Iterable[Reaction]:
-        """The time has come."""
+        """The time that ``deadline_ms`` returned has come."""
         return ()
 
     def close_code(self, ended: Ended) -> int:
@@ -131,16 +135,14 @@ class Dialect(ABC):
 
 
 class Framing(ABC):
-    """How frames are cut out of a plain byte stream. One object serves one
-    connection.
-    """
+    """How frames are cut out of a byte stream. One object serves one connection."""
 
     @abstractmethod
     def push(self, data: bytes) -> Sequence[Frame]:
-        """Take bytes as they come; give the frames that are complete.
+        """Take bytes in any division; return the frames that are complete.
 
-        Raises ``RemoteProtocolError`` when they cannot be frames of this protocol, or
-        are too large: what is kept of an unfinished frame must be bounded.
+        Raises ``RemoteProtocolError`` when the bytes cannot be frames of this protocol,
+        or a frame is too large: the memory for an unfinished frame must be bounded.
         """
 
     @abstractmethod
@@ -150,12 +152,10 @@ class Framing(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
-    """What is known of a connection before anything was said on it. Names are in small
-    letters.
-    """
+    """What is known of a connection before its first frame. Names are in lower case."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
-    """What stood in the path, by the names of the endpoint's ``paths``."""
+    """The variables in the path, by the names in the endpoint's ``paths``."""
     query: Mapping[str, str] = field(default_factory=dict)
     """The request's query parameters, without any key or token."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -163,7 +163,7 @@ class Handshake:
     protocols: tuple[str, ...] = ()
     """Subprotocols that the client offers."""
     peer: str = ""
-    """The network address that it came from."""
+    """The client's network address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,19 +171,21 @@ class Caller:
     """Who a connection says it is, and what it asks for."""
 
     arrival: Arrival = field(default_factory=Arrival)
-    """By what an agent is chosen."""
+    """What the agent is chosen by."""
     recognizer: str = ""
-    """The recogniser that it asks for; empty: the agent's. The next one likewise."""
+    """The recogniser that it asks for; empty: the agent's. ``synthesizer`` likewise."""
     synthesizer: str = ""
     recognizer_path: str = "asr"
-    """What the protocol calls that parameter; refusals begin with it."""
+    """What the protocol calls that parameter; error messages begin with it."""
     synthesizer_path: str = "tts"
     key: str = field(default="", repr=False)
-    """A key that came in a frame; empty: it came with the request, or there is none."""
+    """A key that came in a frame. Empty: it came with the request, or there is none."""
     resume: str = ""
     """Name of a resumable session; empty: the connection cannot be resumed."""
     received: int | None = None
-    """Results that a returning client says it has; None: it does not say."""
+    """The number of results that a returning client reports to have; None: it reports
+    none.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,36 +198,38 @@ class Connection:
     session_id: str = ""
     """Random; makes ids unique."""
     models: ServiceNames = field(default_factory=ServiceNames)
-    """Chat models that may be asked for by name."""
+    """The chat models that a client may ask for by name."""
     model: str = "default"
-    """The chat model or agent that the connection asked for, by the name that it used.
+    """The chat model or agent that the connection asked for, under the name that it
+    used.
     """
     configuration: str = ""
-    """What the session is to begin with, as the protocol writes it, if the client's
-    token is bound to that.
+    """The configuration that the session must begin with, in the protocol's own form,
+    if the client's token is bound to one.
     """
     note: str = ""
-    """What the client is to be told about its names; see ``names.ResolvedName.note``.
+    """What to report to the client about the names it used; see
+    ``names.ResolvedName.note``.
     """
     hands_free: bool = True
     """Whether the server can detect the ends of turns itself."""
     pick_voice: Callable[[str], str] = lambda name: name
-    """Maps a wished-for voice name to one that the service has."""
+    """Maps the voice name that a client asks for to one that the service has."""
     apology: Callable[[int], bytes] | None = None
-    """What is said where a turn has failed and nothing else can be: s16le mono, at a
-    rate in Hz; None: nothing.
+    """Speech for a turn that has failed without any other audio: returns s16le mono at
+    the given rate in Hz. None: there is no such speech.
     """
     agent: Agent = field(default_factory=Agent)
     """Who answers, with its variables filled in."""
     find_agent: Callable[[str, Mapping[str, str]], Agent | None] = lambda name, variables: None
     """Returns another agent by name or alias, with these variables filled in besides
-    the connection's; None: there is none.
+    the connection's; None if there is no such agent.
     """
 
 
 def with_agent(settings: Settings, agent: Agent) -> Settings:
-    """Lay an agent's own over settings: its filler, and its instructions and its turn
-    detection where they have none.
+    """Apply an agent's own settings: its filler always, its instructions and turn
+    detection only where ``settings`` have none.
     """
     chat = settings.chat
     if (agent.instructions or agent.instructions_by_language) and not chat.instructions:
@@ -241,7 +245,7 @@ def with_agent(settings: Settings, agent: Agent) -> Settings:
 
 
 class Kind(Enum):
-    """What a connection is for. A key's scope says which of them it opens."""
+    """What a connection is for. A key's scope lists the kinds it may open."""
 
     CONVERSATION = "conversation"
     RECOGNITION = "recognition"
@@ -253,42 +257,44 @@ class Opening:
 
     dialect: Dialect
     settings: Settings = field(default_factory=Settings)
-    """Of a recognition only ``input`` counts, and it does not change."""
+    """For a recognition only ``input`` is used, and it does not change."""
 
 
 class Endpoint(ABC):
-    """Where a protocol is spoken. One object serves all connections, and keeps nothing
-    of any.
+    """Where a protocol is served. One object serves all connections and keeps no state
+    of any of them.
     """
 
     name: str = ""
-    """What the configuration calls it; messages name it so."""
+    """The endpoint's name in the configuration; messages use this name."""
     kind: ClassVar[Kind] = Kind.CONVERSATION
     paths: tuple[str, ...] = ()
-    """Paths of a WebSocket on the server's own port, with variables in braces."""
+    """WebSocket paths on the server's own port, with variables in braces."""
     port: int | None = None
-    """A plain TCP port of its own; 0: any free one. Then there is a ``framing``."""
+    """A TCP port of its own; 0: any free port; None: none. An endpoint with a port has
+    a ``framing``.
+    """
     host: str = "127.0.0.1"
-    """The address that the port is opened on."""
+    """The address that the port listens on."""
     protocols: tuple[str, ...] = ()
     """Subprotocols of the WebSocket, the preferred one first."""
     trusted: bool = False
     """True: callers need no key. For networks that only trusted devices can reach."""
     greeting_frames: int = 0
-    """Frames that may have to come before ``identify`` knows its caller; 0: the
-    handshake says all.
+    """The most frames that ``identify`` may need to know the caller; 0: the handshake
+    is enough.
     """
 
     def framing(self) -> Framing:
-        """Make what cuts one TCP connection into frames."""
+        """Return a new object that cuts one TCP connection into frames."""
         raise NotImplementedError("an endpoint with a port has a framing")
 
     @abstractmethod
     def identify(self, handshake: Handshake, frames: Sequence[Frame]) -> Caller | None:
-        """Say who is calling; None: more frames must come. The frames are also given to
-        the dialect.
+        """Return who is calling; None: more frames are needed. The frames are also
+        passed to the dialect.
 
-        Raises ``RemoteProtocolError`` when that is not acceptable.
+        Raises ``RemoteProtocolError`` when the caller's request is not acceptable.
         """
 
     @abstractmethod
@@ -297,34 +303,34 @@ class Endpoint(ABC):
 
     @abstractmethod
     def refuse(self, status: Status, message: str, *, restarting: bool) -> "Refused":
-        """Return the frames and the close code that a refused client gets.
+        """Return the frames and the close code for a client that is refused.
         ``restarting``: the server is about to stop.
         """
 
     def speak_refusal(
         self, frames: Sequence[Frame], speech: Callable[[int], bytes]
     ) -> "Refused | None":
-        """Return what a client hears who is refused after it has said ``frames``, in a
-        protocol that carries a voice and no words; None: ``refuse`` says it.
+        """Return the audio for a client that is refused after it has sent ``frames``,
+        in a protocol that carries audio and no messages. None: use ``refuse``.
 
-        ``speech`` gives the apology as s16le mono, at a rate in Hz.
+        ``speech`` returns the apology as s16le mono, at a rate in Hz.
         """
         return None
 
     def resumed(self, offset_bytes: int) -> Frame:
-        """The first frame of each connection of a resumable session: which byte of
-        audio is expected next.
+        """Return the first frame of each connection of a resumable session: it says
+        which byte of audio the server expects next.
         """
         raise NotImplementedError("this protocol has no resumable sessions")
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """How a connection is turned away."""
+    """How a connection is refused."""
 
     frames: tuple[Frame, ...] = ()
     code: int = 1008
-    """The transport's closing code, where it has codes."""
+    """The transport's close code, where it has codes."""
     spoken: tuple[tuple[Frame, ...], ...] = ()
-    """Audio that is sent before ``frames``, a group each ``pause_ms``."""
+    """Audio that is sent before ``frames``, one group every ``pause_ms``."""
     pause_ms: int = 0

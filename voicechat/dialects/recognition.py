@@ -9,8 +9,8 @@ from voicechat.session.types import Transcript, Word
 def result_text(
     transcript: Transcript, *, words_as_objects: bool = False, number: int | None = None
 ) -> str:
-    """Serialise one result. Words are strings as the document's samples show them, or,
-    opted in, objects.
+    """Serialise one result. Words are strings, as the document's samples show them, or
+    objects if the client asked for objects.
 
     ``number`` counts the results of a resumable session.
     """
@@ -28,8 +28,8 @@ def result_text(
 
 
 def _word_string(word: Word) -> object:
-    # The document's samples say fixed=false in final results too; clients parse the
-    # string as it stands there.
+    # The document's samples say fixed=false in final results too, and clients parse the
+    # string literally.
     return (
         f"Word(beginTime={word.begin_ms}, endTime={word.end_ms}, text={word.text}, "
         f"punctuation={word.punctuation}, fixed=false)"

@@ -1,4 +1,4 @@
-"""What the dialects of telephone lines share: how a line carries audio, and with what a
+"""What the dialects of telephone lines share: how a line carries audio, and how a
 call's session begins.
 """
 
@@ -21,8 +21,8 @@ from voicechat.session.types import (
 FRAME_MS = 20
 """The length of a telephone's frames: that of RTP (RFC 3551, section 4.2)."""
 LEAD_MS = 1_000
-"""How far ahead of playback audio is sent to a far end that buffers it. It survives a
-second of a bad network, and an interruption has only that to take back.
+"""How far ahead of playback audio is sent to a far end that buffers it. It bridges a
+second of a bad network, and an interruption has to discard no more than that.
 """
 LEVEL_DBOV = -26.0
 """The active speech level of telephony (ITU-T P.830, 7.2.2, and G.191)."""
@@ -30,9 +30,11 @@ SECRETS = ("token", "apikey")
 """Parameters of a call that hold a key: they never become variables of an agent."""
 _CALLED = ("called", "to", "To", "to_number")
 _CALLER = ("caller", "from", "From", "from_number")
-"""How the parameters are called that hold the number called and the one that calls."""
+"""The names of the parameters that hold the called and the calling number."""
 MAX_VARIABLES = 50
-"""More parameters of one call are ignored. The vendors allow far fewer."""
+"""The most parameters of one call; further ones are ignored. The vendors allow far
+fewer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class LineFormat:
 
     @property
     def input(self) -> InputSettings:
-        """How the caller's audio is read. A caller may stay silent: the agent sees to
-        that.
+        """How the caller's audio is read. A caller may stay silent: the agent handles
+        silence.
         """
         return InputSettings(
             format=self.container.value, sample_rate_hz=self.rate_hz, silence_allowed=True
@@ -64,7 +66,7 @@ class LineFormat:
         return self.rate_hz * FRAME_MS // 1000 * sample_bytes
 
     def packets(self, pcm: bytes) -> list[bytes]:
-        """Cut s16le mono at ``rate_hz`` into frames as the line carries them; silence
+        """Cut s16le mono at ``rate_hz`` into frames in the line's encoding; silence
         fills the last one.
         """
         size = self.rate_hz * FRAME_MS // 1000 * 2
@@ -78,7 +80,7 @@ MU_LAW = LineFormat(Container.MU_LAW)
 
 
 def line_format(encoding: str, rate_hz: object = 8_000) -> LineFormat:
-    """Return the format of a line by the name that a vendor has for it.
+    """Return the line for a vendor's name of an encoding.
 
     Raises ``RemoteProtocolError`` (UNSUPPORTED_FORMAT) for another encoding or rate.
     """
@@ -108,7 +110,7 @@ _LINEAR_HZ = (8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192
 
 
 class SilentFailures:
-    """Notices that a turn has failed and its caller has heard nothing, not even the
+    """Detects that a turn has failed and its caller has heard nothing, not even the
     session's own apology.
     """
 
@@ -116,7 +118,7 @@ class SilentFailures:
         self._audible = False
 
     def happens(self, notice: nt.Notice) -> bool:
-        """Whether it happens with this notice. To be asked about each."""
+        """Whether such a failure happens with this notice. Call it for every notice."""
         match notice:
             case nt.ReplyAudio(_, packets) if packets:
                 self._audible = True
@@ -131,10 +133,10 @@ class SilentFailures:
 def call_settings(
     connection: Connection, line: LineFormat = MU_LAW, lead_ms: int = LEAD_MS
 ) -> Settings:
-    """Return the settings of a call. A telephone has no button for the end of a turn,
-    so the server detects it.
+    """Return the settings of a call. A telephone has no button that ends a turn, so the
+    server detects the end.
 
-    Raises ``RemoteProtocolError`` (NOT_ALLOWED_NOW) where it detects no voice.
+    Raises ``RemoteProtocolError`` (NOT_ALLOWED_NOW) if the server cannot detect voice.
     """
     if not connection.hands_free:
         raise RemoteProtocolError(
@@ -157,8 +159,8 @@ def call_settings(
 
 
 def caller_of(parameters: Mapping[str, str], agent: str = "") -> Caller:
-    """Return who is calling, of the parameters of a call; ``agent`` is the one that the
-    address names. All but the keys are offered to the agent as variables.
+    """Return the caller for the parameters of a call; ``agent`` is the one that the
+    address names. All parameters but the keys become variables for the agent.
     """
     open_parameters = {name: value for name, value in parameters.items() if name not in SECRETS}
     return Caller(

@@ -1,8 +1,8 @@
-"""What a dialect and the runtime tell each other about tool servers that a client
+"""The messages between a dialect and the runtime about tool servers that a client
 names: programs on the network whose tools the chat model may call.
 
-The dialect asks by a ``ToolRequest`` among its reactions; the runtime answers each
-``ListTools`` and each ``CallTool`` exactly once, by ``Dialect.hear_tools``.
+The dialect puts a ``ToolRequest`` among its reactions. The runtime answers each
+``ListTools`` and each ``CallTool`` exactly once, through ``Dialect.hear_tools``.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from voicechat.session.types import ToolAnswer
 
 @dataclass(frozen=True, slots=True)
 class ToolServerAddress:
-    """Where a tool server is, and what it is sent with each request."""
+    """Where a tool server is, and what is sent to it with each request."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -29,12 +29,12 @@ class OfferedTool:
     parameters: Mapping[str, object]
     """JSON Schema of its arguments."""
     read_only: bool = False
-    """Whether the server says that it changes nothing."""
+    """Whether the server declares the tool read-only."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListTools:
-    """Connect to a server and ask which tools it has. ``cause`` comes back."""
+    """Connect to a server and ask which tools it has. The answer carries ``cause``."""
 
     server: ToolServerAddress
     cause: object
@@ -42,7 +42,7 @@ class ListTools:
 
 @dataclass(frozen=True, slots=True)
 class CallTool:
-    """Call one tool; ``arguments`` is JSON text. ``cause`` comes back."""
+    """Call one tool; ``arguments`` is JSON text. The answer carries ``cause``."""
 
     server: ToolServerAddress
     name: str
@@ -62,17 +62,18 @@ ToolRequest: TypeAlias = ListTools | CallTool | ForgetToolServer
 
 @dataclass(frozen=True, slots=True)
 class ToolsListed:
-    """What a server has."""
+    """The tools of a server."""
 
     cause: object
     tools: tuple[OfferedTool, ...] = ()
     failure: str = ""
-    """Why it could not be asked, for the client; empty: it has answered."""
+    """Why the server could not be asked, worded for the client; empty: it has answered.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswered:
-    """What a tool answered, or why it did not."""
+    """What a tool answered, or why it did not answer."""
 
     cause: object
     answer: ToolAnswer

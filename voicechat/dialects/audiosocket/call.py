@@ -1,9 +1,9 @@
 """One call by AudioSocket: audio both ways, keys, and the end.
 
-Asterisk neither buffers for us nor tells what it has played. So frames of 20 ms leave
-one by one, at multiples of 20 ms since the first, and an interruption only empties the
-queue. While nothing is said the frames are silent: a call on which nothing comes for
-two seconds is hung up.
+Asterisk neither buffers audio for the server nor reports what it has played. So frames
+of 20 ms are sent one by one, at multiples of 20 ms since the first, and an interruption
+only empties the queue. While the agent is silent the frames hold silence: Asterisk
+hangs up a call on which nothing comes for two seconds.
 """
 
 import uuid
@@ -31,16 +31,16 @@ from voicechat.session.events import AudioReceived
 from voicechat.session.types import Settings
 
 LEAD_MS = 300
-"""How far ahead of playback the session gives audio out. It waits here, not in a
-network, so it only has to survive a busy moment of the server.
+"""How far ahead of playback the session releases audio. It waits here and not in a
+network, so it only has to bridge a busy moment of the server.
 """
 CAUGHT_UP_MS = 200
-"""Frames that are late by at most so much are sent together; after a longer pause the
-clock begins anew.
+"""Frames that are late by at most this much are sent together; after a longer delay the
+clock starts over.
 """
 RATE_WAIT_MS = 200
-"""The rate of the first audio is waited for this long. A channel that sends none gets
-the rate that was configured.
+"""How long to wait for the first audio, which tells the rate. A channel that sends none
+gets the configured rate.
 """
 
 
@@ -53,9 +53,9 @@ class AudioSocketCall(Dialect):
         rate_hz: int = 8_000,
         apology: Callable[[int], bytes] | None = None,
     ) -> None:
-        """``settings`` are the session's. ``rate_hz`` is that of the kind 0x10, which
-        old versions of Asterisk use for any rate. ``apology`` is that of the
-        connection.
+        """``settings`` are the session's. ``rate_hz`` is the rate of the kind 0x10,
+        which old versions of Asterisk use for any rate. ``apology`` is the
+        connection's.
         """
         self._apology = apology
         self._failures = SilentFailures()
@@ -91,7 +91,7 @@ class AudioSocketCall(Dialect):
             if not self._begun:
                 yield from self._begin(kind)
             yield from self._read_as(kind)
-            yield AudioReceived(payload)  # which shows life by itself
+            yield AudioReceived(payload)  # which is a sign of life by itself
             return
         yield cmd.Alive()
         match kind:
@@ -106,7 +106,7 @@ class AudioSocketCall(Dialect):
                 pass
 
     def _begin(self, kind: int) -> Iterator[Reaction]:
-        """The call begins with audio of that kind, and is answered in it."""
+        """The call begins with audio of that kind, and the server answers in it."""
         self._begun, self._kind = True, kind
         voice = replace(self._settings.voice, format=self._line(kind).output)
         self._settings = replace(self._settings, voice=voice)
@@ -114,9 +114,7 @@ class AudioSocketCall(Dialect):
         yield cmd.Begin()
 
     def _read_as(self, kind: int) -> Iterator[Reaction]:
-        """What the caller says comes as audio of that kind. It may change at any
-        time.
-        """
+        """Read the caller's audio as that kind from now on. It may change later."""
         if kind == self._heard:
             return
         self._heard = kind

@@ -1,4 +1,4 @@
-"""Where Asterisk connects to, and which calls are taken."""
+"""Where Asterisk connects to, and which calls are accepted."""
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -31,16 +31,16 @@ from voicechat.dialects.telephony import FRAME_MS, LineFormat, call_settings, ca
 from voicechat.errors import ConfigError, RemoteProtocolError, Status
 
 PORT = 9092
-"""The port of Asterisk's own examples."""
+"""The port in Asterisk's own examples."""
 LookUp = Callable[[str], Mapping[str, object] | None]
-"""From a call's id to its parameters, as a stream of media has them, and ``agent``;
-None: the call is not taken. It must not wait for anything.
+"""Maps a call's id to its parameters, as a media stream has them, and ``agent``; None
+refuses the call. It must not block.
 """
 
 
 class AudioSocketEndpoint(Endpoint):
-    """AudioSocket has no keys: whoever reaches the port and has an id that is taken may
-    speak.
+    """AudioSocket has no keys: every caller that reaches the port with an accepted id
+    may speak.
     """
 
     trusted = True
@@ -106,7 +106,7 @@ class AudioSocketEndpoint(Endpoint):
     def speak_refusal(
         self, frames: Sequence[Frame], speech: Callable[[int], bytes]
     ) -> Refused | None:
-        # The first kind of audio is the one that every Asterisk takes.
+        # Every version of Asterisk accepts the first kind of audio.
         line = LineFormat(Container.PCM, self._rate_hz)
         packets = line.packets(speech(self._rate_hz))
         return Refused(
@@ -127,10 +127,10 @@ def open_endpoint(
 ) -> AudioSocketEndpoint:
     """Open the endpoint of ``[dialects.NAME]``.
 
-    ``ids``: UUIDs of the calls that are taken; unset: any. ``look_up``: instead, a
-    function ``package.module:name`` (see ``LookUp``). ``agent`` answers; empty: as with
-    any connection. ``rate_hz``: that of audio of kind 0x10, for versions of Asterisk
-    that have no other kind. Raises ConfigError.
+    ``ids``: UUIDs of the calls that are accepted; unset: any. ``look_up``: instead, a
+    function ``package.module:name`` (see ``LookUp``). ``agent`` answers; empty: the
+    agent is chosen as for any connection. ``rate_hz``: the rate of audio of kind 0x10,
+    for versions of Asterisk that have no other kind. Raises ConfigError.
     """
     if rate_hz not in RATES_HZ.values():
         known = ", ".join(map(str, RATES_HZ.values()))

@@ -1,6 +1,6 @@
-"""The frames of AudioSocket: a byte that says the kind, a length, and as many bytes.
+"""The frames of AudioSocket: one byte for the kind, a length, and that many bytes.
 
-A frame is given on as its kind and its payload, without the length.
+A frame is passed on as its kind and its payload, without the length.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing_extensions import override
 from voicechat.dialects.base import Frame, Framing
 
 HANGUP, ID, DTMF, ERROR = 0x00, 0x01, 0x03, 0xFF
-"""Kinds besides audio. Asterisk takes none of them but HANGUP."""
+"""Kinds besides audio. Asterisk accepts none of them but HANGUP."""
 ID_BYTES = 16
 RATES_HZ: Mapping[int, int] = {
     0x10: 8_000,
@@ -23,8 +23,8 @@ RATES_HZ: Mapping[int, int] = {
     0x17: 96_000,
     0x18: 192_000,
 }
-"""The kinds of audio, 16-bit little-endian samples, and their rates. Asterisk from
-before October 2025 has the first one only.
+"""The kinds of audio, 16-bit little-endian samples, and their rates. Versions of
+Asterisk before October 2025 have only the first one.
 """
 NARROW = 0x10
 _HEAD_BYTES = 3
@@ -32,7 +32,7 @@ _HEAD_BYTES = 3
 
 class AudioSocketFraming(Framing):
     """See ``Framing``. An unfinished frame is at most 65,538 bytes: its length has two
-    bytes, and any kind is taken, because Asterisk may add some.
+    bytes, and any kind is accepted, because Asterisk may add some.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Telephone calls over a WebSocket, as Twilio's Media Streams and their relatives carry
-them: ``wire`` says what all of them have, ``vendors`` and ``own_systems`` how each
-writes it, ``call`` what a call does.
+"""Telephone calls over a WebSocket, in the form of Twilio's Media Streams and similar
+products: ``wire`` defines what all of them share, ``vendors`` and ``own_systems`` how
+each writes it, ``call`` what a call does.
 """

@@ -1,5 +1,5 @@
-"""What a call does, whatever its wire is: audio both ways, marks that say what the
-caller has heard, and a clear when he interrupts.
+"""What a call does on any wire: audio both ways, marks that report what the caller has
+heard, and a clear when the caller interrupts.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,20 +25,20 @@ from voicechat.session.events import AudioReceived
 from voicechat.session.types import Settings
 
 MOST_ERRORS = 100
-"""So many malformed messages in a row end the call."""
+"""This many malformed messages in a row end the call."""
 MOST_MARKS = 1_000
-"""Marks that a far end may leave unanswered; older ones are forgotten."""
+"""The most marks that may wait for their return; older ones are forgotten."""
 
 
 class MediaStreamCall(Dialect):
     """One call.
 
-    The kernel's clock says what the caller has heard, counted from when audio was sent.
-    It is right as long as the far end plays what it gets; a returned mark corrects it.
-    A mark at position p that returns now was reached a return trip ago, and a clear
-    sent now takes effect a trip from now: by then the caller will have heard
-    p + round trip. The round trip is measured by a mark before a reply's first audio,
-    where nothing is before it.
+    The kernel's clock estimates what the caller has heard, counted from when audio was
+    sent. The estimate is right as long as the far end plays what it gets; a returned
+    mark corrects it. The caller reached the position p of a mark one way of the network
+    before the mark returned, and a clear sent now arrives one way from now: by then the
+    caller will have heard p + round trip. A mark before a reply's first audio measures
+    the round trip, because nothing is played before it.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class MediaStreamCall(Dialect):
         call_id: str = "",
         apology: Callable[[int], bytes] | None = None,
     ) -> None:
-        """``settings`` are the session's; ``call_id`` replaces the one that the stream
-        tells; ``apology`` is that of the connection.
+        """``settings`` are the session's; ``call_id`` replaces the id that the stream
+        states; ``apology`` is the connection's.
         """
         self.call_id = call_id
         self._apology = apology
@@ -67,11 +67,11 @@ class MediaStreamCall(Dialect):
         self._probed_ms = 0
         self._round_trip_ms = 0
         self._reply = 0
-        """The reply whose audio was written last."""
+        """The reply whose audio was sent last."""
         self._end_ms = 0
         self._marked_ms = 0
         self._voided = 0
-        """The last reply that was cut; its audio is void."""
+        """The last reply that was cut; its audio has been cleared."""
 
     # --- up ---------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class MediaStreamCall(Dialect):
     def _react(self, said: Said | None, now_ms: int) -> Iterator[Reaction]:
         match said:
             case MediaReceived(payload) if self.framed_audio and payload:
-                yield AudioReceived(payload)  # which shows life by itself
+                yield AudioReceived(payload)  # which is a sign of life by itself
                 return
         yield cmd.Alive()
         match said:
@@ -173,7 +173,7 @@ class MediaStreamCall(Dialect):
         yield from self._wire.audio(audio.packets)
 
     def _mark(self) -> Iterator[Frame]:
-        """Mark how far the reply's audio has been written."""
+        """Send a mark at the end of the reply's audio so far."""
         if not self._wire.marks or self._marked_ms == self._end_ms:
             return
         self._marked_ms = self._end_ms

@@ -1,4 +1,4 @@
-"""Where each vendor's streams arrive, and who calls."""
+"""Where each vendor's streams arrive, and how callers are identified."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -20,20 +20,20 @@ from voicechat.dialects.telephony import FRAME_MS, call_settings, caller_of
 from voicechat.errors import Status
 
 GREETING_FRAMES = 16
-"""Frames until ``start`` at most: Twilio sends one before it; media that comes early is
-passed over.
+"""The most frames before ``start``: Twilio sends one; media that comes early is
+ignored.
 """
 
 GROUP_PACKETS = 10
-"""Packets of an apology that are sent together: Exotel takes no fewer."""
+"""Packets of an apology that are sent together: Exotel accepts no fewer."""
 AHEAD_PACKETS = 30
-"""Those that are sent first, so that a late group leaves no gap."""
+"""The packets that are sent first, so that a late group leaves no gap."""
 
 
 class MediaStreamsEndpoint(Endpoint):
     """The streams of one vendor. The key of a call is its parameter ``token``, or comes
     with the request as every key does. ``call`` in the query is the call's id, where
-    the stream has another one.
+    the stream's own id is a different one.
     """
 
     greeting_frames = GREETING_FRAMES
@@ -48,8 +48,8 @@ class MediaStreamsEndpoint(Endpoint):
     def identify(self, handshake: Handshake, frames: Sequence[Frame]) -> Caller | None:
         if not frames:
             return None
-        # The others have been read before: whoever is not known yet shall not have each
-        # of them parsed again with every further one.
+        # The earlier frames have been read before. Parsing all of them again with each
+        # further frame would let an unknown caller cause much work.
         said = self._wire().read(frames[-1])
         if not isinstance(said, StreamStarted):
             return None
@@ -65,7 +65,8 @@ class MediaStreamsEndpoint(Endpoint):
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
-        # No vendor has a message for it: the call goes on with what follows the stream.
+        # No vendor has a message for a refusal: the call continues with whatever
+        # follows the stream.
         if status is not Status.AT_CAPACITY:
             return Refused(code=1008)
         return Refused(code=1012 if restarting else 1013)
@@ -80,7 +81,7 @@ class MediaStreamsEndpoint(Endpoint):
             return None
         line = started.line
         packets = line.packets(speech(line.rate_hz))
-        packets += line.packets(bytes(line.rate_hz * 2))  # the far end is behind by its buffer
+        packets += line.packets(bytes(line.rate_hz * 2))  # its buffer delays it
         starts = (0, *range(AHEAD_PACKETS, len(packets), GROUP_PACKETS))
         groups = [packets[start:end] for start, end in pairwise((*starts, len(packets)))]
         return Refused(
@@ -100,4 +101,4 @@ VENDORS: Mapping[str, type[Wire]] = {
     "asterisk": AsteriskWire,
     "jambonz": JambonzWire,
 }
-"""The wires by the names that stand in the paths."""
+"""The wires by the names in the paths."""

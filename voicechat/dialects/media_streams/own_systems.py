@@ -1,5 +1,5 @@
-"""The wires of telephone systems of one's own: Asterisk's ``chan_websocket`` and
-jambonz' ``listen``. Their audio is binary, and a stream begins with a text.
+"""The wires of self-hosted telephone systems: Asterisk's ``chan_websocket`` and
+jambonz' ``listen``. Their audio is binary, and a stream begins with a text message.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,9 +40,10 @@ MAX_PLAIN_CHARACTERS = 8_192
 class AsteriskWire(Wire):
     """docs.asterisk.org/Configuration/Channel-Drivers/WebSocket.
 
-    Events and commands are JSON, or plain words, as Asterisk begins. Older versions
-    know no marks: they pass over the command, and the clock alone says what was heard.
-    ``MEDIA_XOFF``, from 18 s in the queue on, never comes: less is sent ahead.
+    Events and commands are JSON, or plain words, whichever Asterisk begins with. Older
+    versions do not know marks and ignore the command; then only the clock says what was
+    heard. ``MEDIA_XOFF``, which Asterisk sends from 18 s in its queue on, never comes,
+    because less is sent ahead.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("media",)
@@ -99,7 +100,7 @@ class AsteriskWire(Wire):
 class JambonzWire(Wire):
     """docs.jambonz.org/verbs/verbs/listen, with ``bidirectionalAudio.streaming``.
 
-    It returns no marks: the clock says what was heard.
+    It returns no marks: only the clock says what was heard.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("audio.jambonz.org",)

@@ -28,7 +28,7 @@ from voicechat.schema.json_text import read_object, write_json
 
 
 class TwilioWire(JsonWire):
-    """twilio.com/docs/voice/media-streams/websocket-messages. Also Fonoster's."""
+    """twilio.com/docs/voice/media-streams/websocket-messages. Fonoster uses it, too."""
 
     @override
     def started(self, message: Mapping[str, Any]) -> StreamStarted:
@@ -57,7 +57,7 @@ class TwilioWire(JsonWire):
 
 class TelnyxWire(JsonWire):
     """developers.telnyx.com/docs/voice/programmable-voice/media-streaming, with
-    ``stream_bidirectional_mode`` ``rtp``. Audio goes back in the coding that came.
+    ``stream_bidirectional_mode`` ``rtp``. Audio is returned in the encoding that came.
     """
 
     @override
@@ -89,7 +89,7 @@ class TelnyxWire(JsonWire):
 
 class PlivoWire(JsonWire):
     """plivo.com/docs/voice-agents/audio-streaming/concepts/audio-streaming-reference.
-    Its marks are checkpoints, which a clear does not return.
+    Its marks are checkpoints; a clear does not return them.
     """
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class PlivoWire(JsonWire):
 
 
 class ExotelWire(JsonWire):
-    """developer.exotel.com/docs/agentstream/stream-voicebot-applet. Audio goes back in
+    """developer.exotel.com/docs/agentstream/stream-voicebot-applet. Audio is sent in
     frames of at least 3,200 bytes, a multiple of 320; silence fills the last one.
     """
 
@@ -152,7 +152,7 @@ class ExotelWire(JsonWire):
         start = part(message, "start")
         media = start.get("media_format")
         if isinstance(media, dict):
-            # The encoding of samples is said to be that of the text, "base64".
+            # Exotel says that samples are encoded as their text is: "base64".
             coding = str(media.get("encoding") or "slin")
             coding = "slin" if coding == "base64" else coding
             self._line = line_format(coding, media.get("sample_rate") or 8_000)
@@ -203,8 +203,8 @@ class ExotelWire(JsonWire):
 
 class VonageWire(Wire):
     """developer.vonage.com/en/voice/voice-api/guides/websockets: audio is binary, 20 ms
-    of samples to a frame, and a mark is ``notify``. The headers of the endpoint stand
-    in the first message.
+    of samples per frame, and a mark is ``notify``. The first message contains the
+    headers of the endpoint.
     """
 
     @override
@@ -244,11 +244,11 @@ class VonageWire(Wire):
 
 
 _MEDIA_TYPES = {Container.MU_LAW: "audio/x-mulaw", Container.PCM: "audio/x-l16"}
-"""What Plivo calls the codings that it takes."""
+"""Plivo's names of the encodings that it accepts."""
 
 
 def _line(media: object, rate: str) -> LineFormat:
-    """Return the line of a media format; mu-law where the vendor says none."""
+    """Return the line for a media format; mu-law where the vendor names none."""
     if not isinstance(media, dict):
         return MU_LAW
     return line_format(str(media.get("encoding") or "mulaw"), media.get(rate) or 8_000)

@@ -1,4 +1,4 @@
-"""What all media streams say, whoever writes it: a stream starts, audio comes, a key is
+"""What the messages of all media streams mean: a stream starts, audio comes, a key is
 pressed, a mark is reached, the stream stops.
 """
 
@@ -16,16 +16,20 @@ from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object, shown
 
 MOST_PACKETS = 50
-"""Of 20 ms in one frame: Asterisk takes 65,500 bytes, a second at 32 kHz."""
+"""The most packets of 20 ms in one frame: Asterisk accepts 65,500 bytes, a second at 32
+kHz.
+"""
 STREAM_PARAMETERS = 50
 MAX_PARAMETER_CHARACTERS = 2_000
-"""Parameters of a stream beyond that are cut. Twilio's limit is 500 characters."""
+"""The most parameters of a stream, and the most characters of each name and value; the
+rest is cut off. Twilio's limit is 500 characters.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStarted:
-    """The call is there. ``parameters`` are those that the operator gave the stream,
-    the numbers among them where the vendor says them by itself.
+    """The call has begun. ``parameters`` are those that the operator gave the stream,
+    and the telephone numbers where the vendor states them.
     """
 
     stream_id: str = ""
@@ -50,7 +54,7 @@ class KeyPressed:
 
 @dataclass(frozen=True, slots=True)
 class MarkReached:
-    """The audio before that mark has been played, or cleared."""
+    """The audio before the mark of that name has been played, or cleared."""
 
     name: str
 
@@ -61,54 +65,63 @@ class StreamStopped:
 
 
 Said: TypeAlias = StreamStarted | MediaReceived | KeyPressed | MarkReached | StreamStopped
-"""What a vendor's messages mean."""
+"""What a message of a vendor means."""
 
 
 class Wire(ABC):
-    """How one vendor writes all that. One object serves one connection."""
+    """How one vendor writes its messages. One object serves one connection."""
 
     protocols: ClassVar[tuple[str, ...]] = ()
     """Subprotocols of its WebSocket."""
     marks: ClassVar[bool] = True
-    """False: the far end knows no marks, and ``mark`` is not called."""
+    """False: the far end does not know marks, and ``mark`` is not called."""
 
     @abstractmethod
     def read(self, frame: Frame) -> Said | None:
-        """Understand a frame; None: it means nothing here, as what a vendor may add.
+        """Read a frame; None: the frame means nothing here, for example a message that
+        the vendor has added.
 
-        Raises ``RemoteProtocolError`` for what is no frame of this vendor.
+        Raises ``RemoteProtocolError`` for anything that is no frame of this vendor.
         """
 
     @abstractmethod
     def audio(self, packets: Sequence[bytes]) -> Iterable[Frame]:
-        """Write audio, to be played after all before it."""
+        """Return frames that make the far end play audio after all earlier audio."""
 
     def spoken(self, packets: Sequence[bytes]) -> Iterable[Frame]:
-        """Write all the audio of a sentence, in frames that every far end takes."""
+        """Return the frames for all the audio of a sentence, in sizes that every far
+        end accepts.
+        """
         for start in range(0, len(packets), MOST_PACKETS):
             yield from self.audio(packets[start : start + MOST_PACKETS])
 
     def audio_end(self) -> Iterable[Frame]:
-        """Write what ``audio`` kept for a larger frame: a reply has come to its end."""
+        """Return the frames for what ``audio`` kept for a larger frame: the reply has
+        ended.
+        """
         return ()
 
     @abstractmethod
     def mark(self, name: str) -> Frame:
-        """Write a mark, to be returned when all audio before it has been played."""
+        """Return a mark, which the far end returns when it has played all earlier
+        audio.
+        """
 
     @abstractmethod
     def clear(self) -> Frame:
-        """Write that all audio that has not been played is void, and forget what
-        ``audio`` kept.
+        """Return the frame that discards all audio that has not been played, and forget
+        what ``audio`` kept.
         """
 
     def hang_up(self) -> Iterable[Frame]:
-        """Write that the call is over, where closing the socket does not say it."""
+        """Return the frames that end the call, where closing the socket does not end
+        it.
+        """
         return ()
 
 
 class JsonWire(Wire):
-    """A vendor that writes everything as JSON in text frames, and audio in base64."""
+    """A vendor that writes all messages as JSON in text frames, and audio in base64."""
 
     def __init__(self) -> None:
         self.stream_id = ""
@@ -141,15 +154,15 @@ class JsonWire(Wire):
 
     @staticmethod
     def _media(media: Mapping[str, Any]) -> MediaReceived | None:
-        # "inbound" is what comes from the caller; a stream of both tracks also has what
-        # the caller hears, which is us.
+        # "inbound" is the caller's audio; a stream of both tracks also contains the
+        # audio that the caller hears, which is the server's.
         if media.get("track", "inbound") not in ("inbound", "inbound_track"):
             return None
         return MediaReceived(decoded(media))
 
 
 def decoded(media: Mapping[str, Any]) -> bytes:
-    """Decode ``payload``. Raises ``RemoteProtocolError`` for what is not base64."""
+    """Decode ``payload``. Raises ``RemoteProtocolError`` if it is not base64."""
     payload = text(media, "payload")
     try:
         return pybase64.b64decode(payload, validate=True)
@@ -158,7 +171,7 @@ def decoded(media: Mapping[str, Any]) -> bytes:
 
 
 def encoded(packets: Sequence[bytes]) -> str:
-    """Write packets as one text of base64."""
+    """Return packets as one base64 text."""
     return pybase64.b64encode_as_string(b"".join(packets))
 
 
@@ -179,8 +192,8 @@ def text(message: Mapping[str, Any], name: str) -> str:
 
 
 def parameters_of(value: object) -> dict[str, str]:
-    """Return the parameters in an object: numbers and truth values as text, anything
-    else left out.
+    """Return the parameters in an object: numbers and truth values as text; other types
+    are left out.
     """
     if not isinstance(value, dict):
         return {}

@@ -1,7 +1,7 @@
-"""The frames of the conversation socket: what a client's text says, and how a session's
-notices are written.
+"""The frames of the conversation socket: how a client's text is read, and how a
+session's notices are written.
 
-The messages down that have no ``event_type`` are told apart by a key each:
+The messages down that have no ``event_type`` differ by one key each:
 ``is_sentence_end`` (recognition), ``choices`` (text), ``audioFrame`` (speech).
 """
 
@@ -30,17 +30,17 @@ from voicechat.text.words import usage_characters
 MAX_CONTROL_BYTES = 256 * 1024
 """Largest text frame."""
 BINARY_HEADER = struct.Struct(">IIQ")
-"""Of an audio frame with ``downlink: binary``: reply number, sequence within the reply
-from 0, and the position in the reply, in milliseconds, of its first sample.
+"""The header of an audio frame with ``downlink: binary``: reply number, sequence within
+the reply from 0, and the position of its first sample in the reply, in milliseconds.
 """
 _MAX_NUMBER = 2**53 - 1
 """Largest whole number that every JSON implementation keeps exact (RFC 8259, section
 6).
 """
 MAX_CALL_ID_CHARACTERS = 256
-"""Longest id of a tool call that may be answered."""
+"""The longest id of a tool call that may be answered."""
 MAX_TOOL_ANSWER_BYTES = 64 * 1024
-"""Of one answer: the model reads it in every later turn."""
+"""The longest answer to a tool call: the model reads it in every later turn."""
 _REPLY_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -125,7 +125,7 @@ def _whole_number(event: Mapping[str, object], field: str) -> int:
 
 
 def reply_id(session_id: str, reply: int | str) -> str:
-    """Write the id of a reply: no two sessions have the same."""
+    """Return the id of a reply, which is unique over all sessions."""
     return f"chatcmpl-{session_id}-{reply}"
 
 
@@ -137,7 +137,7 @@ def typed_text(
 
 
 def latency_text(session_id: str, measured: LatencyMeasured) -> str:
-    """Write where the time of a reply went."""
+    """Return the stages of a reply's latency as JSON."""
     stages_ms = {
         stage.value: length_ms for stage, length_ms in measured.breakdown.stages_ms.items()
     }
@@ -164,14 +164,14 @@ class ReplyWriter:
         self._epoch_s = epoch_s
         self._reply = 0
         self._id = self._id_text = ""
-        """The reply's id, and the same as JSON: each piece of audio has it."""
+        """The reply's id, and the same as JSON: each piece of audio carries it."""
         self._created = int(epoch_s)
         self._role_told = False
         self._sequence = 0
         self._position_ms = 0
 
     def write(self, notice: ReplyNotice) -> Frame | None:
-        """Write one notice; None where the protocol has nothing to say."""
+        """Return the message of one notice; None where the protocol has none."""
         if notice.reply != self._reply:
             self._reply, self._role_told = notice.reply, False
             self._id = reply_id(self._session_id, notice.reply)
@@ -217,7 +217,7 @@ class ReplyWriter:
 
     def _audio_text(self, audio: ReplyAudio) -> str:
         # Base64 needs no escaping, and this is the one message that is large and
-        # frequent: no serialiser runs over it.
+        # frequent, so it is written without a serialiser.
         payload = audio.payload
         frame = f'"{pybase64.b64encode_as_string(payload)}"' if payload else "null"
         return f'{{"status":"accepting","usage":null,"audioFrame":{frame},"id":{self._id_text}}}'

@@ -1,6 +1,4 @@
-"""Where the conversation socket is served, who may call, and with what its sessions
-begin.
-"""
+"""Where the conversation socket is served, who may call, and how its sessions begin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +27,7 @@ PATHS = (
     "/api/open-apis/chat/speech-chat",
 )
 """With the project and, as public clients do, without: then the key's default project
-serves.
+is used.
 """
 
 
@@ -80,8 +78,8 @@ class SpeechChatEndpoint(Endpoint):
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
-        # A browser cannot read what comes before the upgrade, so the refusal is told
-        # after it.
+        # A browser cannot read an answer that comes before the upgrade, so the refusal
+        # is sent after it.
         frames = (typed_text("chat.created", status, message),)
         if status is not Status.AT_CAPACITY:
             return Refused(frames, 1008)

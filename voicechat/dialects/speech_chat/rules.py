@@ -1,10 +1,10 @@
 """The rules of the conversation socket: what is allowed when, and that every request
 has one answer.
 
-The session does not know them. ``chat.update`` is allowed before the first audio and
-the first typed turn only; ``complete`` and ``clear`` not before; a request that is not
-allowed is answered 40901 and changes nothing. A client that is silent for a minute is
-cut off, and so is one of whom nothing makes sense.
+The session does not know these rules. ``chat.update`` is allowed only before the first
+audio and the first typed turn; ``complete`` and ``clear`` only after. A request that is
+not allowed is answered 40901 and changes nothing. A client that sends nothing for a
+minute, or only malformed messages, is disconnected.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,15 +32,15 @@ from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
 
 UPDATED = "chat.updated"
-"""What answers ``chat.update`` unless a server is configured otherwise: the document's
-example says so, its table ``chat.update``.
+"""The default answer to ``chat.update``: this is the document's example; its table says
+``chat.update``.
 """
 COMPLETED = "input_audio_buffer.completed"
 CLEARED = "input_audio_buffer.cleared"
 FORGOTTEN = "conversation.cleared"
 CANCELED = "conversation.chat.canceled"
 TURN_DETECTED = "turn_detected"
-"""The reason of what the server does by itself in hands-free mode."""
+"""The reason of everything that the server does by itself in hands-free mode."""
 NO_AUDIO = {
     COMPLETED: "input_audio_buffer.complete: no audio has been sent yet, "
     "or a turn is still in progress",
@@ -50,7 +50,7 @@ NO_AUDIO = {
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """The cause of a command: what answers it."""
+    """The cause of a command: its answer."""
 
     answer: str
     update: Update | None = None
@@ -58,15 +58,15 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Unanswered:
-    """The cause of a command that is only told about when it is refused. ``field`` is
-    what it is about.
+    """The cause of a command that is answered only when it is rejected. ``field`` is
+    the field at fault.
     """
 
     field: str
 
 
 class SpeechChat(Dialect):
-    """One connection. See the module, and ``Dialect``."""
+    """One connection. See the module and ``Dialect``."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class SpeechChat(Dialect):
         strict_ping: bool = False,
         most_errors: int = 100,
     ) -> None:
-        """``strict_ping``: only ``ping`` shows that the client is there.
+        """``strict_ping``: only ``ping`` counts as a sign of life.
 
-        ``most_errors``: so many malformed messages in a row close the connection.
+        ``most_errors``: this many malformed messages in a row close the connection.
         """
         self.audio_shows_life = not strict_ping
         self._connection = connection
@@ -121,7 +121,7 @@ class SpeechChat(Dialect):
 
     @override
     def pong(self, now_ms: int) -> Iterable[Reaction]:
-        # The transport answers pings whether or not anybody is behind it.
+        # The transport answers pings even when the client's program no longer runs.
         return self._alive() if self._said_something else ()
 
     def _alive(self, *, is_ping: bool = False) -> Iterator[Reaction]:
@@ -188,8 +188,8 @@ class SpeechChat(Dialect):
         return (Tell(text),) if text else ()
 
     def _text_of(self, notice: nt.Notice) -> str:
-        """Write a notice that is none of a reply; empty: this protocol does not tell
-        it.
+        """Return the message for a notice that belongs to no reply; empty where this
+        protocol has none.
         """
         match notice:
             case nt.Recognised():
@@ -244,13 +244,14 @@ _READERS: Mapping[str, _Reader] = {
     "conversation.message.create": SpeechChat._on_message,
     "ping": lambda _, __: [Tell(typed_text("pong"))],
 }
-"""What reads an event, by its type. Not kept by each dialect: it would refer to itself.
+"""The function that reads each type of event. A dialect keeps no copy, which would
+refer to the dialect itself.
 """
 
 
 def _status_of(ended: nt.Ended) -> Status:
-    """The status of a session's end: the one that this dialect gave its client up with,
-    or the fault's.
+    """The status for the end of a session: the one with which this dialect ended it, or
+    the fault's.
     """
     if isinstance(ended.cause, Status):
         return ended.cause

@@ -1,4 +1,4 @@
-"""``chat.update``: the document's nested configuration, checked and laid over the
+"""``chat.update``: the document's nested configuration, checked and merged into the
 defaults.
 """
 
@@ -62,8 +62,8 @@ class _Transcription(_RecognitionParam):
     speech_recognition_param: _RecognitionParam = _RecognitionParam()
 
     def named(self, field: str) -> tuple[str, str | int]:
-        """The path and the value of ``field``: the inner object's if it names one, else
-        the one beside it.
+        """Return the path and the value of ``field``: the inner object's if it has one,
+        else the outer object's.
         """
         if field in self.speech_recognition_param.model_fields_set:
             return f"{_RECOGNITION_PATH}.speech_recognition_param.{field}", getattr(
@@ -152,23 +152,25 @@ class _ChatUpdate(RequestModel):
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """New settings of the session, and what only the dialect needs to know."""
+    """New settings of the session, and what only the dialect uses."""
 
     settings: Settings
     binary_audio: bool = False
     """True: the reply's audio is sent as binary messages."""
     report_latency: bool = False
-    """True: tell, of each reply, where the time went until its first audio left."""
+    """True: report for each reply where the time went until its first audio was sent.
+    """
     note: str = ""
-    """Said in the answer although the update is granted: a name was mapped to another.
+    """A remark in the answer although the update is granted: a name was mapped to
+    another.
     """
 
 
 def read_chat_update(message: object, connection: Connection) -> Update:
-    """Understand the ``message`` of a ``chat.update``: a JSON string, or an object.
+    """Read the ``message`` of a ``chat.update``: a JSON string, or an object.
 
     Every update is complete in itself: unset fields take the defaults, never the
-    previous update's values. What is not acceptable raises ``RemoteProtocolError``,
+    previous update's values. An unacceptable value raises ``RemoteProtocolError``,
     whose message begins with the path of the offending field.
     """
     try:
@@ -238,10 +240,10 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
 
 
 def _is_own(model: str, connection: Connection) -> bool:
-    """Whether a ``model`` is what the connection has anyway.
+    """Whether ``model`` is what the connection has anyway.
 
-    Clients say in every update what they said when they connected, an agent's name
-    among it; and ``default``, with an agent, is what that agent has.
+    Clients repeat in every update the name with which they connected, which may be an
+    agent's; and ``default`` means the agent's own model if there is an agent.
     """
     named_agent = connection.agent.name != DEFAULT
     return model in ("", connection.model) or (model == DEFAULT and named_agent)

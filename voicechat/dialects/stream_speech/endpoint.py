@@ -1,6 +1,4 @@
-"""Where the recognition socket is served, who may call, and with what its sessions
-begin.
-"""
+"""Where the recognition socket is served, who may call, and how its sessions begin."""
 
 from collections.abc import Sequence
 
@@ -29,7 +27,7 @@ PATHS = (
     "/api/open-apis/easyllms/stream-speech",
 )
 """With the project and, as public clients do, without: then the key's default project
-serves.
+is used.
 """
 
 

@@ -25,11 +25,13 @@ class StreamOptions:
     session: str = ""
     """Name of a resumable session; empty: the connection cannot be resumed."""
     received: int | None = None
-    """Results that a returning client says it has; None: it does not say."""
+    """The number of results that a returning client reports to have; None: it reports
+    none.
+    """
 
 
 def parse_query(query: Mapping[str, str]) -> StreamOptions:
-    """Read the query parameters; a missing or empty one takes its default, an unknown
+    """Read the query parameters. A missing or empty one takes its default, an unknown
     one is ignored.
 
     Raises ``RemoteProtocolError``, whose message begins with the offending parameter.
@@ -84,8 +86,8 @@ def _boolean(query: Mapping[str, str], name: str) -> bool:
 
 def _integer(query: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
     text = query.get(name) or str(default)
-    # Twelve digits hold every bound here; int() of more would be work that a client can
-    # ask for.
+    # Twelve digits are enough for every bound here; a client must not make the server
+    # convert longer numbers, which is slow.
     digits = text.isascii() and text.isdecimal() and len(text) <= 12
     if not digits or not low <= int(text) <= high:
         raise RemoteProtocolError(

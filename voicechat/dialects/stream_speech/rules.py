@@ -1,6 +1,6 @@
 """The recognition socket: binary audio up, results down, ``BYE`` to finish.
 
-Nothing but results and the ready message is ever sent: a failure is told by closing the
+The server sends nothing but results and the ready message. A failure closes the
 connection.
 """
 
@@ -18,14 +18,14 @@ from voicechat.session.events import AudioReceived
 from voicechat.session.notices import Ended, Ending, Notice, Recognised
 
 CLOSE_CODES: Mapping[Ending, int] = {**SESSION_CODES, Ending.AUDIO: 1003}
-"""Audio that cannot be recognised is data that the server cannot take."""
+"""Audio that cannot be recognised is data that the server cannot accept."""
 
 
 class StreamSpeech(Dialect):
     """One connection; see ``Dialect``.
 
-    In a resumable session results are numbered, and the server greets each connection
-    in place of the ready message.
+    In a resumable session results are numbered, and a greeting replaces the ready
+    message on each connection.
     """
 
     bare_audio = True
@@ -53,7 +53,7 @@ class StreamSpeech(Dialect):
 
     @override
     def pong(self, now_ms: int) -> Iterable[Reaction]:
-        # The transport answers pings whether or not anybody is behind it.
+        # The transport answers pings even when the client's program no longer runs.
         return [Alive()] if self._said_something else []
 
     @override

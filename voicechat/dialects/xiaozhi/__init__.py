@@ -1,9 +1,9 @@
 """The protocol of the xiaozhi-esp32 firmware: JSON messages and single Opus packets on
 a WebSocket.
 
-``docs/devices.md`` tells how a device is set up; ``codec`` reads and writes messages,
-``dialect`` has the rules, ``speech`` says when a device is told to begin and to stop
-speaking, ``device_tools`` makes tools of the model of what a device can do.
+``docs/devices.md`` describes how to set up a device. ``codec`` reads and writes
+messages, ``dialect`` has the rules, ``speech`` decides when a device begins and stops
+speaking, ``device_tools`` makes the device's functions tools of the model.
 """
 
 from voicechat.dialects.xiaozhi.device_tools import Vision

@@ -1,5 +1,5 @@
-"""The messages of the xiaozhi protocol: what is read, what is written, and the three
-frames of audio.
+"""The messages of the xiaozhi protocol, read and written, and the three forms of its
+audio frames.
 
 Source: xiaozhi-esp32, ``docs/websocket.md`` and ``main/protocols``.
 """
@@ -19,13 +19,13 @@ PACKET_MS = (20, 40, 60, 120)
 """Lengths of the packets that a device may ask for."""
 USUAL_RATE_HZ = 24_000
 USUAL_PACKET_MS = 60
-"""What the firmware expects unless it is told otherwise."""
+"""What the firmware expects unless the server's hello says otherwise."""
 MAX_PACKET_BYTES = 6 * 1_275 + 14
 """Longer packets are dropped. 120 ms of Opus are at most six frames of 20 ms, 1,275
 bytes each, and their lengths (RFC 6716, section 3.2.5).
 """
 MAX_TEXT_CHARACTERS = 2_000
-"""Of the text that a device sends as a wake word, or as typed."""
+"""The longest wake word or typed text that is read from a device."""
 
 _V2 = struct.Struct(">HHIII")
 """Version, type, reserved, time stamp in ms, size."""
@@ -33,9 +33,10 @@ _V3 = struct.Struct(">BBH")
 """Type, reserved, size."""
 _OPUS = 0
 _SILENCE = 2
-"""Packets of at most so many bytes hold no sound: an encoder with DTX makes them."""
+"""Packets of at most this many bytes hold no sound: an encoder with DTX produces them.
+"""
 _SILENT_BYTES = b"\xff\xfe"
-"""Behind a table-of-contents byte of CELT: a frame of silence."""
+"""After a table-of-contents byte of CELT: a frame of silence."""
 _SILENT_20_MS = b"\xf8" + _SILENT_BYTES
 
 
@@ -54,16 +55,18 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """What a device says of itself; the usual value where one cannot be used."""
+    """What a device says of itself. A value that cannot be used is replaced by the
+    usual one.
+    """
 
     version: int
-    """Of its binary frames, in both directions."""
+    """The version of the binary frames, in both directions."""
     raw_input: bool = False
     """It sends s16le samples in place of Opus."""
     input_rate_hz: int = 16_000
     packet_ms: int = USUAL_PACKET_MS
     rate_hz: int = USUAL_RATE_HZ
-    """Of the packets that it is sent."""
+    """The sample rate of the packets that the device receives."""
     mcp: bool = False
     """It has tools."""
     echo: bool = False
@@ -72,8 +75,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class AudioFrame:
-    """One packet of a device's microphone. ``stamp_ms`` is the time stamp of what its
-    loudspeaker played meanwhile; 0: it does not say.
+    """One packet of a device's microphone. ``stamp_ms`` is the time stamp of the audio
+    that its loudspeaker was playing; 0: unknown.
     """
 
     packet: bytes
@@ -89,9 +92,9 @@ class FrameCodec:
     def read(self, frame: bytes) -> AudioFrame | None:
         """Return the packet of a frame; None when it holds no audio.
 
-        A frame with a whole header of version 2 is read as such whatever was agreed: it
-        could only be a packet by a chance of 1 in 2**80. Other frames that do not fit
-        the version are dropped.
+        A frame with a whole header of version 2 is read as version 2 whatever was
+        agreed: the chance that a packet looks like one is 1 in 2**80. Other frames that
+        do not fit the version are dropped.
         """
         packet, stamp_ms, kind = frame, 0, _OPUS
         if _is_v2(frame):
@@ -111,8 +114,8 @@ class FrameCodec:
         return AudioFrame(packet, stamp_ms)
 
     def write(self, packet: bytes, stamp_ms: int) -> bytes:
-        """Return the frame of a packet; ``stamp_ms`` comes back from the device that
-        plays it.
+        """Return the frame of a packet; the device returns ``stamp_ms`` while it plays
+        the packet.
         """
         match self.version:
             case 2:
@@ -131,8 +134,8 @@ def _is_v2(frame: bytes) -> bool:
 
 
 def audible(packet: bytes, packet_ms: int) -> bytes:
-    """Return an Opus packet as a decoder understands it: what DTX left of one becomes a
-    packet of silence as long.
+    """Return an Opus packet in a form that every decoder accepts: a packet that DTX
+    emptied becomes a packet of silence of the same length.
     """
     return silence(packet_ms) if len(packet) <= _SILENCE else packet
 
@@ -152,8 +155,8 @@ def silence(length_ms: int) -> bytes:
 def read_hello(message: Mapping[str, object], header_version: str) -> Hello:
     """Read a device's hello. ``header_version`` is its ``Protocol-Version``.
 
-    Raises ``RemoteProtocolError`` for an audio format other than Opus and samples: it
-    could not be heard.
+    Raises ``RemoteProtocolError`` for an audio format other than Opus and samples: the
+    server cannot decode it.
     """
     features, params = _mapping(message.get("features")), _mapping(message.get("audio_params"))
     audio_format = params.get("format", "opus")
@@ -214,7 +217,7 @@ class MessageWriter:
         return write_json({"type": kind, "session_id": self._session_id, **values})
 
     def hello(self, hello: Hello) -> str:
-        """Answer a hello: what is sent is Opus as these parameters say."""
+        """Answer a hello: state the parameters of the Opus that the server sends."""
         params = {
             "format": "opus",
             "sample_rate": hello.rate_hz,
@@ -230,7 +233,9 @@ class MessageWriter:
         return self._write("stt", text=text)
 
     def tts(self, state: str, text: str | None = None) -> str:
-        """``start``, ``sentence_start`` with the sentence, or ``stop``."""
+        """Return a ``tts`` message: ``start``, ``sentence_start`` with the sentence, or
+        ``stop``.
+        """
         return self._write("tts", state=state, **({} if text is None else {"text": text}))
 
     def emotion(self, emotion: str, emoji: str) -> str:
@@ -238,7 +243,7 @@ class MessageWriter:
         return self._write("llm", text=emoji, emotion=emotion)
 
     def alert(self, status: str, message: str, emotion: str) -> str:
-        """Something for the display, with a sound."""
+        """A message for the display, with a sound."""
         return self._write("alert", status=status, message=message, emotion=emotion)
 
     def mcp(self, payload: Mapping[str, object]) -> str:

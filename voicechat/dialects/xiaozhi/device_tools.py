@@ -1,8 +1,8 @@
-"""What a device can do, as tools of the chat model: MCP over the device's connection.
+"""A device's functions as tools of the chat model: MCP over the device's connection.
 
 A value machine like a dialect: ``begin`` asks the device for its tools, ``receive``
-takes its answers, ``call`` has a tool carried out. Every call is answered, by the
-device or, when its time is over, in its place.
+takes its answers, ``call`` calls a tool. Every call gets an answer: the device's, or
+after a time-out one that is made here.
 
 Source: xiaozhi-esp32, ``docs/mcp-protocol.md`` and ``main/mcp_server.cc``.
 """
@@ -19,22 +19,25 @@ from voicechat.session.commands import AnswerTool
 
 PROTOCOL = "2024-11-05"
 LISTED_MS = 10_000
-"""For an answer to ``initialize`` or ``tools/list``; then the tools that came count."""
+"""The longest wait for an answer to ``initialize`` or ``tools/list``; after it the
+tools that have come so far are used.
+"""
 CALLED_MS = 25_000
-"""For an answer to ``tools/call``: a photo is described within. Less than the session
-waits for the client's tools (``limits.tool_answer_ms``).
+"""The longest wait for an answer to ``tools/call``, which may include the description
+of a photo. Less than the session waits for the client's tools
+(``limits.tool_answer_ms``).
 """
 MOST_TOOLS = 64
 MOST_PAGES = 16
-"""Of ``tools/list``: the firmware makes pages of 8,000 bytes."""
+"""The most pages of ``tools/list``: the firmware makes pages of 8,000 bytes."""
 MAX_TOOL_CHARACTERS = 8_000
-"""Of one tool, written out; longer ones are passed over."""
+"""The longest description of one tool, as JSON; longer ones are skipped."""
 MAX_ANSWER_CHARACTERS = 16_000
-"""Of a result; the rest is cut off."""
+"""The longest result; the rest is cut off."""
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
 _NAME_CHARACTERS = 64
-"""OpenAI's form of a function's name."""
+"""The form that OpenAI requires for a function's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +68,13 @@ class DeviceTools:
         self._initialised = False
         self._pages = 0
         self._functions: dict[str, Mapping[str, object]] = {}
-        """The tools as the model is told of them, by the name that it uses."""
+        """The tools in the form that the model reads, by the name that it uses."""
         self._names: dict[str, str] = {}
-        """The device's names by the model's."""
+        """The device's tool names by the model's."""
         self._calls: dict[int, _Call] = {}
-        """By the number of the request."""
+        """The open calls, by the number of their request."""
         self.complete = False
-        """All tools that the device has are known."""
+        """Whether the list of tools is complete, or its time-out has passed."""
 
     @property
     def functions(self) -> list[Mapping[str, object]]:
@@ -90,8 +93,8 @@ class DeviceTools:
         yield from self._ask_for_tools("initialize", params, now_ms)
 
     def receive(self, payload: object, now_ms: int) -> Iterator[Reaction]:
-        """Take an answer of the device. What answers no open request is dropped: it is
-        late, or nobody asked.
+        """Take an answer of the device. An answer to no open request is dropped: it is
+        late, or unsolicited.
         """
         if not isinstance(payload, Mapping):
             return
@@ -157,7 +160,7 @@ class DeviceTools:
     # --- what they do -----------------------------------------------------------------
 
     def call(self, call_id: str, name: str, arguments: str, now_ms: int) -> Iterator[Reaction]:
-        """Have a tool carried out. ``arguments`` is what the model wrote."""
+        """Call a tool. ``arguments`` is what the model wrote."""
         try:
             values = json.loads(arguments or "{}")
         except (ValueError, RecursionError):
@@ -172,7 +175,7 @@ class DeviceTools:
             self._calls[self._last_id] = _Call(call_id, now_ms + CALLED_MS)
 
     def forget_calls(self) -> None:
-        """The reply was stopped: nobody waits for answers any more."""
+        """The reply was stopped: drop the answers to its calls."""
         self._calls.clear()
 
     def deadline_ms(self) -> int | None:
@@ -183,7 +186,7 @@ class DeviceTools:
         return min(due, default=None)
 
     def wake(self, now_ms: int) -> Iterator[Reaction]:
-        """Answer in the device's place what it has not answered in time."""
+        """Answer the calls that the device has not answered in time."""
         if self._listing is not None and now_ms >= self._listing[1]:
             self._listing = None
             self.complete = True
@@ -205,7 +208,9 @@ class DeviceTools:
 
 
 def _answer_of(payload: Mapping[str, object]) -> str:
-    """Return a device's answer as the model reads it. An error is an answer, too."""
+    """Return a device's answer in the form that the model reads. An error is an answer,
+    too.
+    """
     error, result = payload.get("error"), payload.get("result")
     if isinstance(error, Mapping):
         return f"Error: {error.get('message', 'the device refused')}"[:MAX_ANSWER_CHARACTERS]
@@ -227,7 +232,9 @@ def _text_of(part: object) -> str:
 
 
 class ToolCalls:
-    """The calls of one answer of the model, gathered from the pieces that it says."""
+    """The calls of one answer of the model, collected from the pieces in which it
+    comes.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[int, list[str]] = {}
@@ -240,6 +247,6 @@ class ToolCalls:
         call[2] += arguments
 
     def take(self) -> Iterable[tuple[str, str, str]]:
-        """Return the whole calls, id, name and arguments, and begin anew."""
+        """Return the whole calls (id, name and arguments) and start over."""
         calls, self._calls = self._calls, {}
         return [(call_id, name, arguments) for call_id, name, arguments in calls.values()]

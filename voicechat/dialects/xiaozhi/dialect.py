@@ -1,8 +1,8 @@
 """The rules of a device's connection: how it listens, when it speaks, what interrupts.
 
-A device says hello first. It then listens in one of three modes (``Mode``) and is told
-what it heard, what it is to show and what it is to play. Messages and keys that are not
-known are ignored: newer firmware has more of them.
+A device says hello first. Then it listens in one of three modes (``Mode``), and the
+server sends it what was understood, what to show and what to play. Unknown messages and
+keys are ignored, because newer firmware has more of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,35 +36,36 @@ from voicechat.session.limits import earliest_ms
 from voicechat.session.types import InputSettings, Settings, TurnDetection
 
 HELLO_MS = 10_000
-"""For the device's hello; a connection that says nothing else is closed."""
+"""The longest wait for the device's hello; a connection that sends none is closed."""
 MOST_ERRORS = 50
-"""So many malformed messages in a row close the connection."""
+"""This many malformed messages in a row close the connection."""
 BITRATE_BPS = 24_000
-"""Of the Opus that a device is sent: 16 to 20 kbit/s is wide-band speech (RFC 6716,
-section 2.1.1), and a display's Wi-Fi takes a little more.
+"""The bit rate of the Opus that is sent to a device: 16 to 20 kbit/s is wide-band
+speech (RFC 6716, section 2.1.1), and a display's Wi-Fi can carry a little more.
 """
 GAP_MS = 400
-"""While the server listens for the end of a turn, audio that has not come for so long
-counts as silence: a device may send none while nobody speaks.
+"""While the server listens for the end of a turn, audio that is this late counts as
+silence: a device may send nothing while nobody speaks.
 """
 HELD_SILENCE_MS = 3_000
-"""While a button is held, packets without speech for so long end the turn, once there
-was some: load generators and some clients never say that it was let go.
+"""While a button is held, this much audio without speech ends the turn if it contained
+speech: load generators and some clients never report the release of the button.
 """
 SPARSEST_BYTES_PER_S = 300
-"""Packets with fewer hold no speech: no codec needs less (Speex at 2.15 kbit/s has
-270).
+"""Packets with a lower rate hold no speech: no codec needs less (Speex at 2.15 kbit/s
+has 270).
 """
 FILLED_MS = 120
-"""Silence is put in its place in pieces of this length,"""
+"""The length of the pieces of silence that replace missing audio."""
 MOST_FILLED_MS = 6_000
-"""up to so much: more than any silence that ends a turn."""
+"""The most silence that replaces missing audio: more than any silence that ends a turn.
+"""
 ALERTS: Mapping[str, str] = {"zh": "出错了", "en": "Error"}
 """The title of an alert, by language."""
 FILLER = Filler(en="One moment, please.", zh="请稍等。")
-"""Said while the device carries out a tool, unless its agent has a filler."""
+"""Spoken while the device carries out a tool, unless its agent has a filler."""
 WAKE_WORDS = ("你好小智", "嗨小智", "小智小智", "小智同学", "hi小智", "hi xiaozhi", "hey xiaozhi")
-"""What a device sends for its wake word, besides those that are configured."""
+"""What devices send for their wake word, besides the configured ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +78,19 @@ class DeviceOptions:
     """
     answer_wake_word: bool = False
     """True: the model answers the wake word as if the user had said it. False: the
-    device listens.
+    device only listens.
     """
     alerts: bool = True
-    """Failures are shown on the display."""
+    """True: the display shows failures."""
     emotions: bool = True
-    """The model is told to begin each answer with an emoji."""
+    """True: the model's instructions ask for an emoji at the beginning of each answer.
+    """
     signs: EmotionSigns = field(default_factory=EmotionSigns)
-    """What else of its words stands for an emotion."""
+    """The emoji and words of the model that stand for emotions."""
 
 
 class XiaozhiDialect(Dialect):
-    """One connection. See the module, and ``Dialect``."""
+    """One connection. See the module and ``Dialect``."""
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class XiaozhiDialect(Dialect):
         options: DeviceOptions,
         vision: Vision,
     ) -> None:
-        """``settings`` are the connection's: the mode lays its own over them."""
+        """``settings`` are the connection's; each mode changes some of them."""
         self._connection = connection
         self._settings = settings
         self._options = options
@@ -112,18 +114,18 @@ class XiaozhiDialect(Dialect):
         self._tool_calls = ToolCalls()
         self._mode = Mode.AUTO
         self._listening = False
-        """The microphone counts: between ``start`` and ``stop``."""
+        """Whether the microphone's audio is used: between ``start`` and ``stop``."""
         self._quiet_ms: int | None = None
-        """For how long packets have held no speech while the button is held; None: none
-        has held any yet.
+        """How long packets have held no speech while the button is held; None: none has
+        held speech yet.
         """
         self._heard_ms = 0
-        """When the last packet came, or silence was put in its place."""
+        """When the last packet came, or when silence last replaced one."""
         self._filled_ms = 0
-        """How much silence was put in place of audio since the last packet."""
+        """How much silence has replaced audio since the last packet."""
         self._reply = 0
         self._reply_from_ms = 0
-        """The reply whose audio was sent last, and the time stamp of its beginning."""
+        """The reply whose audio was sent last, and the time stamp at its beginning."""
         self._errors = 0
 
     # --- up ---------------------------------------------------------------------------
@@ -168,25 +170,28 @@ class XiaozhiDialect(Dialect):
             yield from self._on_held(len(packet), hello.packet_ms)
 
     def _on_held(self, size_bytes: int, packet_ms: int) -> Iterator[Reaction]:
-        """A packet came while a button is held; end the turn if that is forgotten."""
+        """Handle a packet that came while a button is held: end the turn after
+        ``HELD_SILENCE_MS`` without speech.
+        """
         if size_bytes * 1000 >= SPARSEST_BYTES_PER_S * packet_ms:
             self._quiet_ms = 0
         elif self._quiet_ms is not None:
             self._quiet_ms += packet_ms
             if self._quiet_ms >= HELD_SILENCE_MS:
-                self._listening = False  # until the button is pressed anew
+                self._listening = False  # until the button is pressed again
                 yield cmd.CommitTurn()
 
     @property
     def _hears(self) -> bool:
-        """Whether the microphone counts now. In ``AUTO`` it does not while the device
-        speaks: what comes then was under way when it began.
+        """Whether the microphone's audio is used now. In ``AUTO`` it is not used while
+        the device speaks: audio that comes then was sent before the device began to
+        speak.
         """
         return self._listening and not (self._mode is Mode.AUTO and self._speech.speaking)
 
     def _on_hello(self, message: Mapping[str, object], now_ms: int) -> Iterator[Reaction]:
         if self._hello is not None:
-            yield Tell(self._writer.hello(self._hello))  # it is sent again, and asks the same
+            yield Tell(self._writer.hello(self._hello))  # a repeated hello
             return
         header = self._connection.handshake.headers.get("protocol-version", "")
         hello = self._hello = read_hello(message, header)
@@ -228,8 +233,8 @@ class XiaozhiDialect(Dialect):
 
     def _on_start(self, mode: Mode, now_ms: int) -> Iterator[Reaction]:
         if self._listening and mode is self._mode:
-            return  # said twice: what was heard meanwhile counts
-        if mode is Mode.MANUAL:  # the user speaks now, whatever was being answered
+            return  # a repeated start changes nothing
+        if mode is Mode.MANUAL:  # the user speaks now, whatever is being answered
             yield cmd.Cancel()
             yield from self._speech.stop()
         changed, self._mode = mode is not self._mode, mode
@@ -243,7 +248,7 @@ class XiaozhiDialect(Dialect):
             yield cmd.Begin()
 
     def _on_detect(self, text: object) -> Iterator[Reaction]:
-        """A wake word, or what the user has typed: devices send both so."""
+        """Handle a wake word or typed text: devices send both in the same message."""
         if not isinstance(text, str) or not text.strip():
             return
         words = text.strip()[:MAX_TEXT_CHARACTERS]
@@ -253,7 +258,9 @@ class XiaozhiDialect(Dialect):
             yield cmd.CommitTurn(text=words)
 
     def _on_abort(self, message: Mapping[str, object], now_ms: int) -> Iterator[Reaction]:
-        """The device waits for ``tts stop``, whether or not a reply is in progress."""
+        """Stop speaking. The device waits for ``tts stop``, whether or not a reply is
+        in progress.
+        """
         was_speaking = self._speech.speaking
         yield cmd.Cancel()
         self._tools.forget_calls()
@@ -282,7 +289,7 @@ class XiaozhiDialect(Dialect):
         yield self._configured()
 
     def _configured(self) -> cmd.Configure:
-        """Return the settings of the mode that the device listens in."""
+        """Return the command that sets the settings for the device's mode."""
         detection = self._connection.agent.turn_detection or TurnDetection()
         if self._mode is Mode.AUTO:
             detection = replace(detection, interrupt_response=False)
@@ -376,14 +383,14 @@ class XiaozhiDialect(Dialect):
 
     @property
     def _filling_ms(self) -> int | None:
-        """When silence is to be put in place of audio that has not come."""
+        """When silence next replaces audio that has not come; None: never."""
         if not self._hears or self._mode is Mode.MANUAL or self._filled_ms >= MOST_FILLED_MS:
             return None
         return self._heard_ms + max(GAP_MS, self._filled_ms + FILLED_MS)
 
 
 def plain_words(text: str) -> str:
-    """Return a wake word as it is compared: small letters, no punctuation."""
+    """Return a wake word in the form for comparison: lower case, no punctuation."""
     return "".join(char for char in text.lower() if char.isalnum() or char == " ").strip()
 
 

@@ -30,7 +30,7 @@ EMOTIONS: Mapping[str, str] = {
     "silly": "😜😝😛🤪",
     "confused": "🙄😕😖",
 }
-"""The emoji of each emotion; the first one goes with it to the device."""
+"""The emoji of each emotion; the first one is sent to the device with the emotion."""
 WORDS: Mapping[str, tuple[str, ...]] = {
     "neutral": ("平静", "中性"),
     "happy": ("开心", "高兴", "快乐", "微笑", "smile"),
@@ -54,7 +54,9 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "silly": ("调皮", "搞怪"),
     "confused": ("困惑", "疑惑"),
 }
-"""What else a mark may say for each emotion, by hand: models have no fixed words."""
+"""Further words that a mark may use for each emotion, chosen by hand: models have no
+fixed vocabulary.
+"""
 
 _FACES = "".join(several[0] for several in EMOTIONS.values())
 _INSTRUCTIONS: Mapping[str, str] = {
@@ -73,18 +75,18 @@ _UNFINISHED = re.compile(r"(?:[\[【][^\[\]【】\n]{0,60}|<[^/>\n]{0,40}(?:>[^<
 
 
 def instructions(language: str) -> str:
-    """Return what a model is told so that it writes emotions; ``language`` is a BCP 47
-    tag, and empty where the user may speak any.
+    """Return the instructions that make a model write emotions; ``language`` is a BCP
+    47 tag, and empty where the user may speak any language.
     """
     return _INSTRUCTIONS["zh" if language.lower().partition("-")[0] == "zh" else "en"]
 
 
 class EmotionSigns:
-    """What stands for which emotion: emoji, and the words of marks."""
+    """Which emotion each emoji and each word of a mark stands for."""
 
     def __init__(self, more: Mapping[str, str] | None = None) -> None:
-        """``more``: further emoji and words, or others' meaning changed, each with its
-        emotion.
+        """``more``: further emoji and words, or other meanings for known ones, each
+        with its emotion.
         """
         emoji = {sign: name for name, several in EMOTIONS.items() for sign in several}
         words = {word: name for name, several in WORDS.items() for word in (name, *several)}
@@ -92,7 +94,7 @@ class EmotionSigns:
 
     @property
     def words(self) -> frozenset[str]:
-        """All signs, in small letters."""
+        """All signs, in lower case."""
         return frozenset(self._emotions)
 
     def last_in(self, text: str) -> str | None:
@@ -117,8 +119,8 @@ class EmotionFinder:
         self._last = self._rest = ""
 
     def find(self, text: str) -> tuple[str, str] | None:
-        """Return the last emotion in a piece of text, with its emoji, when it differs
-        from the one before.
+        """Return the last emotion in a piece of text, with its emoji; None unless it
+        differs from the previous emotion.
         """
         text = self._rest + text
         unfinished = _UNFINISHED.search(text)

@@ -1,4 +1,4 @@
-"""Where devices connect, who they are, and with what their sessions begin."""
+"""Where devices connect, how they are identified, and how their sessions begin."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,11 +24,11 @@ from voicechat.session.types import Settings
 
 PATH = "/xiaozhi/v1/"
 MAX_DEVICE_CHARACTERS = 64
-"""Of a device's name for itself, which is its MAC address."""
+"""The longest id of a device, which is its MAC address."""
 
 
 class XiaozhiEndpoint(Endpoint):
-    """See ``Endpoint``. A device names itself in ``Device-Id``, or in the query."""
+    """See ``Endpoint``. A device sends its id in ``Device-Id``, or in the query."""
 
     name = "xiaozhi"
     paths = (PATH, PATH.removesuffix("/"))
@@ -38,7 +38,7 @@ class XiaozhiEndpoint(Endpoint):
         options: DeviceOptions | None = None,
         vision: Callable[[Handshake], Vision] = lambda _: Vision(),
     ) -> None:
-        """``vision`` says where the device of a handshake sends its photos."""
+        """``vision`` returns where the device of a handshake sends its photos."""
         self._options = options or DeviceOptions()
         self._vision = vision
 
@@ -73,6 +73,6 @@ class XiaozhiEndpoint(Endpoint):
 
 
 def device_of(handshake: Handshake) -> str:
-    """Return what a device calls itself; empty: it does not say."""
+    """Return the id that a device sends; empty: it sends none."""
     said = handshake.headers.get("device-id", "") or handshake.query.get("device-id", "")
     return said.strip().lower()[:MAX_DEVICE_CHARACTERS]
