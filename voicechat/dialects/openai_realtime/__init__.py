@@ -1,1 +1,1 @@
-"""OpenAI's Realtime protocol, in the form that its maker calls GA."""
+"""OpenAI's Realtime protocol, in the version that OpenAI calls GA."""

@@ -53,7 +53,7 @@ class _Reasoning(SessionPart):
 
 
 class Answering(SessionPart):
-    """What a session and a single response both may set."""
+    """The fields that a session and a single response share."""
 
     instructions: str | None = None
     output_modalities: _Modalities | None = None
@@ -64,7 +64,7 @@ class Answering(SessionPart):
     reasoning: _Reasoning | None = None
 
     def options(self, offer: ToolOffer) -> dict[str, object]:
-        """Return the options for the chat model that are set here; ``offer`` are the
+        """Return the options for the chat model that are set here. ``offer`` holds the
         tools in force.
         """
         options: dict[str, object] = {}
@@ -81,7 +81,7 @@ class Answering(SessionPart):
         return options
 
     def written(self) -> dict[str, object]:
-        """Write what is in force."""
+        """Return the fields in force, as the protocol writes them."""
         tools = self.tools or []
         return {
             "instructions": self.instructions or "",
@@ -97,7 +97,7 @@ class _ResponseVoice(SessionPart):
 
 
 class ResponseWishes(Answering):
-    """What a client wants of one response; None: as the session says."""
+    """What a client asks for in one response; None: the session's value."""
 
     conversation: Annotated[str, one_of("auto", "none")] = "auto"
     input: list[Any] | None = None
@@ -106,11 +106,13 @@ class ResponseWishes(Answering):
 
     @property
     def out_of_band(self) -> bool:
-        """Whether it is no part of the conversation."""
+        """Whether the response is no part of the conversation."""
         return self.conversation == "none"
 
     def voice(self, connection: Connection, before: VoiceSettings) -> VoiceSettings | None:
-        """Return how it is to be spoken; None: as the session says."""
+        """Return how the response is to be spoken; None: as the session's settings
+        say.
+        """
         wished = None if self.audio is None else self.audio.output
         if wished is None:
             return None
@@ -130,8 +132,8 @@ class ResponseWishes(Answering):
         messages: tuple[Any, ...] | None,
         offer: ToolOffer,
     ) -> ReplyOverrides:
-        """Return the engine's form; ``messages`` is what the model reads, None: the
-        conversation.
+        """Return the engine's overrides. ``messages`` is what the model reads; None:
+        the conversation.
         """
         options = self.options(offer)
         if self.out_of_band:
@@ -147,8 +149,8 @@ class ResponseWishes(Answering):
 
 
 def read_wishes(value: object) -> ResponseWishes:
-    """Read the ``response`` of a ``response.create``. Raises ``RemoteProtocolError``,
-    as ``updated`` does.
+    """Read the ``response`` of a ``response.create``. Raises ``RemoteProtocolError`` as
+    ``updated`` does.
     """
     try:
         return ResponseWishes.model_validate({} if value is None else value)
@@ -158,5 +160,5 @@ def read_wishes(value: object) -> ResponseWishes:
 
 
 def failure_of(error: ValidationError) -> str:
-    """Return the path of the first invalid field and what is allowed."""
+    """Return the path of the first invalid field, and the values that it allows."""
     return first_failure(error, unnamed=(FUNCTION, MCP))

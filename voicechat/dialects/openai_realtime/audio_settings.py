@@ -1,5 +1,5 @@
-"""How a client describes audio: the formats of both ways, turn detection, transcription
-and the voice, and the engine's settings that follow from that.
+"""How a client describes audio: the formats of both directions, turn detection,
+transcription and the voice; and the engine's settings for them.
 """
 
 from dataclasses import replace
@@ -22,9 +22,9 @@ PCM_RATE_HZ = 24_000
 """The only rate of ``audio/pcm``."""
 G711_RATE_HZ = 8_000
 SILENCE_OF_EAGERNESS_MS = {"low": 1_000, "medium": 500, "auto": 500, "high": 350}
-"""``semantic_vad``: the silence that ends a turn whose words do not say whether more
-comes. After a finished sentence it is 0.6 of it, after an "and" three times as much,
-1.3 s more at most.
+"""For ``semantic_vad``, by eagerness: the silence that ends a turn whose words do not
+say whether more follows. After a finished sentence the silence is 0.6 of this, after an
+"and" three times this, at most 1.3 s more.
 """
 IDLE_TIMEOUT_MS = (5_000, 30_000)
 INPUT_SETTINGS = {
@@ -41,7 +41,7 @@ BYTES_PER_MS = {"audio/pcm": PCM_RATE_HZ * 2 / 1000, "audio/pcmu": 8.0, "audio/p
 
 
 class SessionPart(BaseModel):
-    """A part of what a client sets: types are strict, unknown keys are passed over."""
+    """A part of what a client sets. Types are strict, unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -80,7 +80,7 @@ class _NoiseReduction(SessionPart):
 
 
 class DetectionWish(SessionPart):
-    """How the ends of turns are to be found."""
+    """How to find the ends of turns."""
 
     type: Annotated[str, one_of("server_vad", "semantic_vad")] = "server_vad"
     threshold: Annotated[float, between(0, 1)] | None = None
@@ -92,8 +92,8 @@ class DetectionWish(SessionPart):
     interrupt_response: bool | None = None
 
     def settings(self) -> TurnDetection:
-        """Return the engine's; what is out of its bounds becomes the nearest that it
-        has.
+        """Return the engine's turn detection. A value out of the engine's bounds
+        becomes the nearest allowed one.
         """
         semantic = self.type == "semantic_vad"
         silence_ms = (
@@ -113,7 +113,7 @@ class DetectionWish(SessionPart):
         )
 
     def written(self) -> dict[str, object]:
-        """Write what is in force."""
+        """Return the fields in force, as the protocol writes them."""
         own = self.settings()
         answers: dict[str, object] = {
             "create_response": own.create_response,
@@ -143,7 +143,7 @@ class _VoiceId(SessionPart):
 
 
 class OutputAudio(SessionPart):
-    """How a response is to be spoken."""
+    """How to speak a response."""
 
     format: _AudioFormat = Field(default_factory=_AudioFormat)
     speed: Annotated[float, between(0.25, 1.5)] = 1.0
@@ -151,13 +151,13 @@ class OutputAudio(SessionPart):
 
     @property
     def voice_name(self) -> str:
-        """What the client calls the voice; empty: it names none."""
+        """The client's name for the voice; empty: it names none."""
         return self.voice.id if isinstance(self.voice, _VoiceId) else self.voice or ""
 
     def settings(
         self, connection: Connection, agent: Agent, before: VoiceSettings
     ) -> VoiceSettings:
-        """Return the engine's. It speaks no slower than at half its speed."""
+        """Return the engine's voice settings. The engine's slowest speed is 0.5."""
         return replace(
             before,
             voice=connection.pick_voice(self.voice_name or agent.voice),
@@ -167,7 +167,7 @@ class OutputAudio(SessionPart):
 
 
 class SessionAudio(SessionPart):
-    """The audio of both ways."""
+    """The audio of both directions."""
 
     input: _InputAudio = Field(default_factory=_InputAudio)
     output: OutputAudio = Field(default_factory=OutputAudio)

@@ -1,6 +1,4 @@
-"""Where the Realtime protocol is served, who may call, and with what its sessions
-begin.
-"""
+"""Where the Realtime protocol is served, who may call, and how its sessions begin."""
 
 from collections.abc import Sequence
 
@@ -49,8 +47,8 @@ class OpenAIRealtimeEndpoint(Endpoint):
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
-        # A browser cannot read what comes before the upgrade, so the refusal is told
-        # after it.
+        # A browser cannot read an answer that comes before the upgrade, so the refusal
+        # is sent after it.
         writer = EventWriter("")
         ours = status >= Status.INTERNAL
         frame = (

@@ -9,7 +9,7 @@ from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object, shown, write_json
 
 MOST_EVENT_ID_CHARACTERS = 512
-"""Of an ``event_id`` that a client chooses, which comes back with an error."""
+"""The longest ``event_id`` that a client may choose; an error repeats it."""
 CODES: Mapping[Status, str] = {
     Status.MALFORMED: "invalid_json",
     Status.UNKNOWN_EVENT: "invalid_event_type",
@@ -27,12 +27,12 @@ CODES: Mapping[Status, str] = {
     Status.LLM_FAILED: "model_failed",
     Status.TTS_FAILED: "speech_failed",
 }
-"""The ``code`` of an error, by our status."""
+"""The ``code`` of an error, by this server's status."""
 
 
 class EventError(Exception):
-    """What a client asked for cannot be done; it is told so, and nothing has
-    changed.
+    """A client's request cannot be carried out. The client gets an error, and nothing
+    has changed.
     """
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
@@ -51,7 +51,7 @@ class EventWriter:
     _made: int = 0
 
     def new_id(self, kind: str) -> str:
-        """Make an id that no other session has, such as ``item_...``."""
+        """Return an id that is unique over all sessions, such as ``item_...``."""
         self._made += 1
         return f"{kind}_{self.session_id}{self._made:04x}"
 
@@ -60,8 +60,8 @@ class EventWriter:
         return write_json({"type": event_type, "event_id": self.new_id("event"), **fields})
 
     def write_delta(self, head: str, payload: bytes) -> str:
-        """Write ``response.output_audio.delta``. ``head`` are the fields that name its
-        place, as JSON without braces.
+        """Return a ``response.output_audio.delta``. ``head`` holds the fields that name
+        its place, as JSON without braces.
         """
         delta = pybase64.b64encode(payload).decode()
         event_id = self.new_id("event")
@@ -73,13 +73,13 @@ class EventWriter:
     def write_error(
         self, code: str, message: str, *, cause: str | None = None, param: str | None = None
     ) -> str:
-        """Write an error about what the client sent; ``cause`` is the ``event_id`` of
-        that.
+        """Return the error for a client's event; ``cause`` is the ``event_id`` of that
+        event.
         """
         return self._error("invalid_request_error", code, message, cause, param)
 
     def write_failure(self, status: Status, message: str) -> str:
-        """Write an error of the server or of a service."""
+        """Return the error for a failure of the server or of a service."""
         return self._error("server_error", code_of(status), message, None, None)
 
     def _error(
@@ -101,8 +101,8 @@ def code_of(status: Status) -> str:
 
 
 def error_of(error: RemoteProtocolError) -> EventError:
-    """Return the protocol's form of what is wrong with a request. Messages begin with
-    the path of the field, which becomes ``param``.
+    """Return the protocol's error for an invalid request. Messages begin with the path
+    of the field, which becomes ``param``.
     """
     path, colon, _ = error.message.partition(": ")
     param = path if colon and " " not in path else None
@@ -138,7 +138,9 @@ def read_audio(event: Mapping[str, object]) -> bytes:
 
 
 def read_item_id(event: Mapping[str, object]) -> str:
-    """Read the item that an event is about. Raises ``RemoteProtocolError``."""
+    """Read the id of the item that an event is about. Raises
+    ``RemoteProtocolError``.
+    """
     item_id = event.get("item_id")
     if not isinstance(item_id, str):
         raise RemoteProtocolError(Status.INVALID_PARAMETER, "item_id: must be present and a text")
@@ -146,7 +148,7 @@ def read_item_id(event: Mapping[str, object]) -> str:
 
 
 def read_number(event: Mapping[str, object], name: str) -> int:
-    """Read a whole number from 0. Raises ``RemoteProtocolError``."""
+    """Read a whole number that is at least 0. Raises ``RemoteProtocolError``."""
     value = event.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
         given = "must be present and" if value is None else f"{shown(value)} is not"

@@ -1,9 +1,9 @@
-"""The items of a conversation: how a client writes them, what a chat model reads of
-them, and their order.
+"""The items of a conversation: how a client writes them, how a chat model reads them,
+and their order.
 
-Items are the client's view of what the session calls its history. Not each of them has
-one message there: a turn in which nothing was understood has none, and a reply's text
-shares one with the calls that it makes.
+Items are the client's view of what the session calls its history. An item need not have
+exactly one message there: a turn in which nothing was understood has none, and a
+reply's text shares one with the calls that it makes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,15 +19,15 @@ from voicechat.session.types import Message
 Content = dict[str, object]
 
 MOST_ITEMS = 1_000
-"""Items of one conversation. Older ones are forgotten, as the session's history forgets
-them.
+"""The most items of one conversation. Older ones are dropped, as in the session's
+history.
 """
 MOST_ITEM_BYTES = 8 * 1024 * 1024
-"""What all items that a client made may hold together: a model's server reads them with
-each turn, and pictures are large.
+"""The most bytes of all items that a client made: a model's server reads them with each
+turn, and pictures are large.
 """
 MOST_ID_CHARACTERS = 64
-"""Of an id that the client chooses."""
+"""The longest id that the client may choose."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,16 +36,16 @@ class RealtimeItem:
 
     id: str
     content: Content
-    """All but its id and status, as the protocol writes it."""
+    """All fields but its id and status, as the protocol writes them."""
     status: str = "completed"
     messages: tuple[Message, ...] = ()
-    """What a chat model reads of it."""
+    """The messages in the form that a chat model reads."""
     history: tuple[str, ...] = ()
     """The ids of its messages in the session's history."""
     call_id: str = ""
-    """The chat model's id of the call that it makes; empty: it makes none."""
+    """The chat model's id of the call that the item makes; empty: it makes none."""
     answer: str = ""
-    """The id, in the session's history, of the answer to its call by an MCP server;
+    """The id, in the session's history, of an MCP server's answer to the item's call;
     empty: there is none.
     """
     reply: int = 0
@@ -53,36 +53,36 @@ class RealtimeItem:
     audio: bytes = b""
     """Speech of the user that is not recognised yet."""
     audio_ms: int | None = None
-    """How much of its audio was told; None: it has none."""
+    """How much of its audio was sent; None: it has none."""
     size_bytes: int = 0
-    """Of an item that the client made."""
+    """The size of an item that the client made."""
 
     def written(self) -> Content:
-        """Write it as the protocol does. Items of MCP have no status."""
+        """Return the item as the protocol writes it. Items of MCP have no status."""
         if str(self.content["type"]).startswith("mcp_"):
             return {"id": self.id, **self.content}
         return {"id": self.id, "object": "realtime.item", "status": self.status, **self.content}
 
     @property
     def is_call(self) -> bool:
-        """Whether it makes a call."""
+        """Whether the item makes a call."""
         return bool(self.call_id)
 
     @property
     def known(self) -> tuple[str, ...]:
-        """All ids of it in the session's history, in their order there."""
+        """All ids of the item in the session's history, in their order there."""
         return (*self.history, self.answer) if self.answer else self.history
 
 
 def user_audio(item_id: str, history_id: str = "") -> RealtimeItem:
-    """Return the item of a turn that the user spoke: its words are not known yet."""
+    """Return the item of a turn that the user spoke, whose words are not known yet."""
     part = {"type": "input_audio", "transcript": None}
     content: Content = {"type": "message", "role": "user", "content": [part]}
     return RealtimeItem(item_id, content, history=(history_id,) if history_id else ())
 
 
 def hold_heard(item: RealtimeItem, heard: str) -> None:
-    """Only ``heard`` of a reply's text was heard: that is what its item holds."""
+    """Reduce the item to ``heard``, the part of a reply's text that was heard."""
     parts = item.content["content"]
     assert isinstance(parts, list)
     part = parts[0]
@@ -102,7 +102,7 @@ class RealtimeConversation:
         return next((item for item in self.items if item.id == item_id), None)
 
     def previous_id(self, item: RealtimeItem) -> str | None:
-        """Return the id of the item before; None: it is the first."""
+        """Return the id of the item before; None: the item is the first."""
         place = self.items.index(item)
         return self.items[place - 1].id if place else None
 
@@ -112,8 +112,8 @@ class RealtimeConversation:
         return self.items[-1].id if self.items else None
 
     def insert(self, item: RealtimeItem, after: str | None) -> None:
-        """Put an item behind the item ``after``; ``root``: before all others; None or
-        not there: behind them.
+        """Insert an item behind the item ``after``; ``root``: before all others; None,
+        or an unknown id: behind all others.
         """
         if after == "root":
             self.items.insert(0, item)
@@ -130,19 +130,19 @@ class RealtimeConversation:
 
     def known_before(self, item: RealtimeItem | None) -> str:
         """Return the id of the nearest item before ``item`` that the session's history
-        has; None: before the end. Empty: there is none.
+        holds; ``item`` None: of the last such item. Empty: there is none.
         """
         place = len(self.items) if item is None else self.items.index(item)
         known = (each.id for each in reversed(self.items[:place]) if each.known)
         return next(known, "")
 
     def known_behind(self, item: RealtimeItem) -> bool:
-        """Whether the session's history has anything that stands behind ``item``."""
+        """Whether the session's history holds any item behind ``item``."""
         return any(later.known for later in self.items[self.items.index(item) + 1 :])
 
     def history_before(self, item: RealtimeItem) -> str:
-        """Return the last id in the session's history of what stands before ``item``;
-        empty: nothing does.
+        """Return the last history id of the nearest item before ``item`` that has one;
+        empty: there is none.
         """
         place = self.items.index(item)
         earlier = (before.known for before in reversed(self.items[:place]) if before.known)
@@ -150,7 +150,7 @@ class RealtimeConversation:
 
     @property
     def size_bytes(self) -> int:
-        """What the items that the client made hold."""
+        """The size of all items that the client made."""
         return sum(item.size_bytes for item in self.items)
 
 
@@ -230,7 +230,9 @@ def _read_message(item: Mapping[str, object], path: str) -> tuple[Content, tuple
 
 
 def _joined(pieces: Iterable[Content]) -> object:
-    """Parts as a chat model reads them: one text where all are texts."""
+    """Return content parts in the form that a chat model reads: one text if all are
+    texts.
+    """
     pieces = list(pieces)
     if all(piece["type"] == "text" for piece in pieces):
         return "\n".join(str(piece["text"]) for piece in pieces)
@@ -243,7 +245,7 @@ def _read_text(part: Mapping[str, object], path: str) -> tuple[Content, Content]
 
 
 def _read_audio(part: Mapping[str, object], path: str) -> tuple[Content, Content]:
-    """Audio that the client brings is known by its transcript, or is to be
+    """Read a part with audio: it needs a transcript, unless its audio is to be
     recognised.
     """
     transcript = part.get("transcript")
@@ -324,7 +326,7 @@ _READERS: Mapping[str, _ItemReader] = {
 
 
 def call_message(call_id: str, name: str, arguments: str) -> Message:
-    """Write a call as a chat model reads it."""
+    """Return a call in the form that a chat model reads."""
     sane = arguments if is_json_object(arguments) else "{}"
     function = {"name": name, "arguments": sane}
     call = {"id": call_id, "type": "function", "function": function}
@@ -332,7 +334,7 @@ def call_message(call_id: str, name: str, arguments: str) -> Message:
 
 
 def tool_message(call_id: str, output: str) -> Message:
-    """Write what a call came to as a chat model reads it."""
+    """Return a call's result in the form that a chat model reads."""
     return {"role": "tool", "tool_call_id": call_id, "content": output}
 
 

@@ -1,5 +1,5 @@
-"""The MCP servers of a connection: which tools they have, the calls of these that are
-being made, and those that the client has yet to approve.
+"""The MCP servers of a connection: their tools, the calls in progress, and the calls
+that wait for the client's approval.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,12 +30,12 @@ from voicechat.session.types import ToolAnswer, ToolOutcome
 
 @dataclass(slots=True, eq=False)
 class McpListing:
-    """The cause of a ``ListTools``: what one server has."""
+    """The cause of a ``ListTools``, and the list that came back."""
 
     tool: McpTool
     item: RealtimeItem
     tools: tuple[OfferedTool, ...] | None = None
-    """None: it is being asked."""
+    """None: the list has not come yet."""
     failed: bool = False
 
 
@@ -45,7 +45,7 @@ class McpCall:
 
     item: RealtimeItem
     request: RealtimeItem
-    """The item whose message of the history makes the call: ``item``, or the request
+    """The item whose message in the history makes the call: ``item``, or the request
     for its approval.
     """
     output_index: int = 0
@@ -53,7 +53,7 @@ class McpCall:
 
 @dataclass(frozen=True, slots=True)
 class McpApproval:
-    """A call that the client has yet to approve."""
+    """A call that waits for the client's approval."""
 
     item: RealtimeItem
     target: McpTarget
@@ -61,22 +61,22 @@ class McpApproval:
 
 @dataclass(slots=True)
 class McpServers:
-    """The servers of one connection. Its methods return what is to be told and
-    asked.
+    """The servers of one connection. Its methods return events for the client and
+    requests to the servers.
     """
 
     writer: EventWriter
     conversation: RealtimeConversation
     _listings: dict[str, McpListing] = field(default_factory=dict)
-    """By their label."""
+    """The lists, by the server's label."""
     _approvals: dict[str, McpApproval] = field(default_factory=dict)
-    """By the ids of their items."""
+    """The approvals, by the ids of their items."""
 
     # --- lists ------------------------------------------------------------------------
 
     def configure(self, tools: Iterable[AnyTool]) -> list[Reaction]:
-        """The session has these tools from now on: ask servers that are new, have
-        changed or could not be asked, and forget those that are gone.
+        """Set the session's tools: ask servers that are new, have changed or could not
+        be asked, and drop those that are gone.
         """
         servers = _servers_of(tools)
         labels = {tool.server_label for tool in servers}
@@ -88,7 +88,7 @@ class McpServers:
         return reactions
 
     def prepare(self, tools: Iterable[AnyTool]) -> list[Reaction]:
-        """A response has these tools of its own. Raises ``EventError``."""
+        """Ask the servers that a response adds. Raises ``EventError``."""
         reactions: list[Reaction] = []
         for tool in _servers_of(tools):
             if tool.server_url is None and tool.server_label not in self._listings:
@@ -104,16 +104,16 @@ class McpServers:
         return reactions
 
     def listed(self, tools: Iterable[AnyTool]) -> bool:
-        """Whether it is known what the servers among ``tools`` have."""
+        """Whether all servers among ``tools`` have answered with their lists."""
         found = (self._listings.get(tool.server_label) for tool in _servers_of(tools))
         return all(listing is None or listing.tools is not None for listing in found)
 
     def offer(self, tools: Iterable[AnyTool]) -> ToolOffer:
-        """Return what the chat model is offered of ``tools`` now."""
+        """Return what is offered to the chat model of ``tools`` now."""
         return offer_of(tools, self._tools_of)
 
     def finish_list(self, listing: McpListing, answer: ToolsListed) -> list[Reaction]:
-        """A server has said what it has, or could not be asked."""
+        """Take a server's list, or the failure to get one."""
         if self._listings.get(listing.tool.server_label) is not listing:
             return []
         listing.tools, listing.failed = answer.tools, bool(answer.failure)
@@ -173,11 +173,11 @@ class McpServers:
     # --- calls ------------------------------------------------------------------------
 
     def await_approval(self, item: RealtimeItem, target: McpTarget) -> None:
-        """The client was asked to approve a call by ``item``."""
+        """Note that ``item`` asked the client to approve a call."""
         self._approvals[item.id] = McpApproval(item, target)
 
     def take_approval(self, request_id: object) -> McpApproval:
-        """Return what a client's answer is about, which is answered by that. Raises
+        """Return the call that the client's answer is about, and remove it. Raises
         ``EventError``.
         """
         found = self._approvals.get(request_id) if isinstance(request_id, str) else None
@@ -198,14 +198,14 @@ class McpServers:
         return [*added, *self.begin_call(McpCall(item, request), target)]
 
     def begin_call(self, call: McpCall, target: McpTarget) -> list[Reaction]:
-        """Make a call, whose item the client knows."""
+        """Make a call whose item the client knows."""
         arguments = str(call.item.content["arguments"])
         place = {"item_id": call.item.id, "output_index": call.output_index}
         told = self.writer.write("response.mcp_call.in_progress", **place)
         return [Tell(told), CallTool(target.server, target.name, arguments, call)]
 
     def end_call(self, call: McpCall, answer: ToolAnswer) -> list[Tell]:
-        """A call was answered, or has failed: then that is its result."""
+        """End a call that was answered, or has failed: a failure is its result, too."""
         item = call.item
         item.status = "completed"
         answered = answer.outcome is ToolOutcome.ANSWERED
@@ -229,7 +229,7 @@ class McpServers:
 
 
 def call_item(item_id: str, target: McpTarget, arguments: str) -> RealtimeItem:
-    """Return the item of a call that is being made."""
+    """Return the item of a call in progress."""
     content: dict[str, object] = {
         "type": "mcp_call",
         "server_label": target.server_label,

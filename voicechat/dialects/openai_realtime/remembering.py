@@ -1,5 +1,5 @@
-"""Keeps the session's history as the client sees it: each item of the conversation at
-its place, with the messages that a chat model reads of it.
+"""Keeps the session's history in step with the client's items: each item at its place,
+as the messages that a chat model reads.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,29 +23,29 @@ class Remembering:
     command: AddItem
 
     def again(self) -> AddItem:
-        """Return the command once more, for a history that has forgotten what stood
-        before the item: then it is the first.
+        """Return the command once more, for a history that no longer holds the item
+        before: then the item becomes the first.
         """
         return replace(self.command, after="")
 
 
 @dataclass(slots=True)
 class ItemMemory:
-    """Turns what happens to items into commands about the history."""
+    """Translates changes of items into commands about the history."""
 
     conversation: RealtimeConversation
     replies: set[int] = field(default_factory=set)
-    """Those in progress: nothing of them is remembered yet."""
+    """The replies in progress: the history holds nothing of them yet."""
     _made: int = 0
     _waiting: list[RealtimeItem] = field(default_factory=list)
-    """Outputs of calls that the session does not remember yet."""
+    """Outputs of calls that the history does not hold yet."""
     _answers: list[tuple[RealtimeItem, str]] = field(default_factory=list)
-    """What calls of MCP servers came to that the session does not remember yet."""
+    """Results of calls of MCP servers that the history does not hold yet."""
 
     def add(self, item: RealtimeItem) -> list[AddItem]:
-        """A client's item was put into the conversation.
+        """Add a client's item to the history.
 
-        The output of a call whose response goes on waits for the end of that.
+        The output of a call waits until the response that made the call has ended.
         """
         if self._waits(item):
             self._waiting.append(item)
@@ -53,17 +53,17 @@ class ItemMemory:
         return self._remember(item)
 
     def check_call(self, item: RealtimeItem) -> None:
-        """Raise ``EventError`` for the output of a call that nobody has made."""
+        """Raise ``EventError`` for the output of a call that does not exist."""
         if item.content["type"] == "function_call_output" and self._call_of(item) is None:
             given = shown(item.content["call_id"])
             message = f"item.call_id: no call of the conversation has the id {given}"
             raise EventError("invalid_value", message, "item.call_id")
 
     def delete(self, item: RealtimeItem) -> list[AddItem | DeleteItem]:
-        """An item was taken out of the conversation.
+        """Delete an item's messages from the history.
 
-        A reply's text and its calls are one message of the history: what was not
-        deleted of that becomes messages of its own.
+        A reply's text and its calls are one message of the history: the parts of it
+        that remain become messages of their own.
         """
         if item in self._waiting:
             self._waiting.remove(item)
@@ -79,23 +79,23 @@ class ItemMemory:
         return [*commands, *map(DeleteItem, gone)]
 
     def answer(self, item: RealtimeItem, content: str) -> list[AddItem]:
-        """The call that ``item`` makes came to ``content``. A reply in progress is not
-        remembered yet: then it waits for the end of that.
+        """Add the result of the call that ``item`` makes. While the reply is in
+        progress the result waits, because the history does not hold the reply yet.
         """
         if item.reply in self.replies:
             self._answers.append((item, content))
             return []
         if not item.history or item.answer:
-            return []  # it was deleted, or the reply was forgotten
+            return []  # the item was deleted, or the history has dropped the reply
         message = tool_message(item.call_id, content)
         item.messages = (*item.messages, message)
         return self._added(item, message, item.history[-1])
 
     def settle(self, reply: int, remembered: tuple[Item, ...]) -> list[DeleteItem]:
-        """The session remembers ``remembered`` of a reply: note which items that is.
+        """Note which history entries (``remembered``) belong to which items of a reply.
 
-        The session answers calls that the client carries out with a sentence of its
-        own. The client's answers come as items, so that sentence is deleted.
+        For each call that the client carries out, the session has added an answer of
+        its own. The client's answers come as items, so the session's answer is deleted.
         """
         own = [item for item in self.conversation.items if item.reply == reply]
         calls = {item.call_id: item for item in own if item.is_call}
@@ -114,13 +114,13 @@ class ItemMemory:
                 text.history += (entry.id,)
         for item in own:
             if not item.history:
-                item.messages = ()  # a call that was cut off, or a text of which nothing was heard
+                item.messages = ()  # cut off, or not heard at all
         return commands
 
     def settle_order(self, response: Response) -> list[AddItem | DeleteItem]:
-        """A response is over. What was put in front of it meanwhile stands behind it in
-        the history, and outputs of its calls are not there yet: put them in their
-        places.
+        """Put items in order when a response has ended: items that were inserted in
+        front of it meanwhile stand behind it in the history, and outputs of its calls
+        are not in the history yet.
         """
         self.replies.discard(response.reply)
         items = self.conversation.items
@@ -156,8 +156,8 @@ class ItemMemory:
         return next((each for each in calls if each.call_id == item.content["call_id"]), None)
 
     def _remember(self, item: RealtimeItem, after: str | None = None) -> list[AddItem]:
-        """Put an item's messages into the history: behind ``after``, else at its
-        place.
+        """Put an item's messages into the history: behind ``after``, or at the item's
+        place if ``after`` is None.
         """
         if after is None and self.conversation.known_behind(item):
             after = self.conversation.history_before(item)
@@ -171,7 +171,7 @@ class ItemMemory:
 
     def _added(self, item: RealtimeItem, message: Message, after: str | None) -> list[AddItem]:
         self._made += 1
-        # The client's own ids could be those that the session makes.
+        # The client's own ids could collide with those that the session makes.
         command = AddItem(message, f"client-{self._made}", after)
         if message["role"] == "tool" and item.is_call:
             item.answer = command.id

@@ -1,9 +1,9 @@
-"""One response: what the client was told of it, in the documented order.
+"""One response: its events, in the documented order.
 
-``begin`` (response.created), then for each output item: output_item.added, item.added,
-content_part.added, deltas, the dones of each in the opposite order; ``end``
-(response.done) last and once. Events that open or close something are kept even if the
-reply is stopped while they wait; deltas are not.
+``begin`` (response.created) comes first. Then follow for each output item:
+output_item.added, item.added, content_part.added, deltas, and the dones in reverse
+order. ``end`` (response.done) comes last and once. Events that open or close something
+are sent even if the reply is stopped while they wait; deltas are not.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ from voicechat.session.tool_calls import is_json_object
 from voicechat.session.types import ToolCall, Usage
 
 _CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Why a model stopped before its end, by the model's word for it."""
+"""The protocol's reason for a model that stopped early, by the model's own word."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ResponseForm:
-    """What the client reads of a response besides its output."""
+    """The fields of a response besides its output."""
 
     spoken: bool
     voice: str
@@ -37,15 +37,15 @@ class ResponseForm:
     max_output_tokens: object
     metadata: Mapping[str, str] | None
     conversation_id: str | None
-    """None: it is no part of the conversation."""
+    """None: the response is no part of the conversation."""
     targets: Mapping[str, McpTarget] = field(default_factory=dict)
-    """Tools of MCP servers by the names that the model calls."""
+    """MCP tools by the names that the model calls."""
 
 
 @dataclass(slots=True)
 class _ServerCall:
-    """A call of an MCP server's tool, while it comes in pieces. Nothing is told of one
-    that is cut short.
+    """A call of an MCP server's tool, while it comes in pieces. A call that is cut
+    short causes no events.
     """
 
     target: McpTarget
@@ -55,7 +55,7 @@ class _ServerCall:
 
 @dataclass(slots=True)
 class Response:
-    """A response that is being made. Its methods return what is to be told."""
+    """A response in progress. Its methods return the events for the client."""
 
     id: str
     form: ResponseForm
@@ -64,16 +64,18 @@ class Response:
     servers: McpServers
     reply: int = 0
     anchor: str | None = None
-    """The item behind which its output stands; None: behind all others, empty: before
-    them.
+    """The item behind which its output stands; None: behind all others; empty: before
+    all others.
     """
     known_anchor: str = ""
-    """The nearest item up to there that the session's history has; empty: none."""
+    """The nearest item up to ``anchor`` that the session's history holds; empty:
+    none.
+    """
     text: str = ""
     sent_ms: int = 0
-    """How much of its audio was told."""
+    """How much of its audio was sent."""
     heard: str | None = None
-    """What was heard of its text, when it was stopped; None: it was not."""
+    """How much of its text was heard when it was stopped; None: it was not stopped."""
     finish_reason: str = ""
     output: list[RealtimeItem] = field(default_factory=list)
     _message: RealtimeItem | None = None
@@ -86,14 +88,14 @@ class Response:
     # --- its life ---------------------------------------------------------------------
 
     def begin(self) -> list[Tell]:
-        """It has begun."""
+        """Return the events of the beginning."""
         return [
             self._kept("response.created", response=self.written("in_progress")),
             self._kept("rate_limits.updated", rate_limits=[]),
         ]
 
     def add_text(self, text: str) -> list[Tell]:
-        """The model said ``text``."""
+        """Add text of the model."""
         opened = self._open_message()
         self.text += text
         name = "output_audio_transcript" if self.form.spoken else "output_text"
@@ -101,7 +103,7 @@ class Response:
         return [*opened, Tell(delta)]
 
     def add_audio(self, audio: ReplyAudio) -> list[Tell]:
-        """The next piece of its audio."""
+        """Add the next piece of audio."""
         opened = self._open_message()
         self._sounding = True
         self.sent_ms = audio.end_ms
@@ -110,7 +112,7 @@ class Response:
         return [*opened, Tell(self.writer.write_delta(self._head, audio.payload))]
 
     def add_call(self, piece: ToolCall) -> list[Tell]:
-        """The model said a piece of a function call."""
+        """Add a piece of a function call."""
         if piece.index in self._server_calls:
             self._server_calls[piece.index].arguments += piece.arguments
             return []
@@ -118,7 +120,7 @@ class Response:
         told: list[Tell] = []
         if call is None:
             if not piece.name:
-                return []  # a call without a name is none
+                return []  # a call without a name is not a call
             call_id = piece.id or self.writer.new_id("call")
             if piece.name in self.form.targets:
                 target = self.form.targets[piece.name]
@@ -145,8 +147,8 @@ class Response:
         return told
 
     def finish_text(self, reason: str) -> list[Reaction]:
-        """The model has finished. Its calls are complete, and those of MCP servers are
-        made; what it said may still be spoken.
+        """The model has finished: close the function calls and make the calls of MCP
+        servers. Audio may still follow.
         """
         self.finish_reason = reason
         whole = reason not in _CUT_SHORT
@@ -162,11 +164,11 @@ class Response:
         return told
 
     def finish_audio(self) -> list[Tell]:
-        """All of its audio was told."""
+        """All audio was sent: close the message."""
         return self._close_message(whole=self.finish_reason not in _CUT_SHORT)
 
     def end(self, ended: ReplyEnded, reason: str) -> list[Tell]:
-        """Nothing more comes. ``reason``: why it was cancelled, if it was."""
+        """End the response. ``reason`` says why it was cancelled, if it was."""
         whole = ended.outcome is Outcome.SPOKEN and self.finish_reason not in _CUT_SHORT
         told = self._close_message(whole=whole)
         for call in self._calls.values():
@@ -179,7 +181,7 @@ class Response:
     def written(
         self, status: str, details: object = None, usage: Usage | None = None
     ) -> dict[str, object]:
-        """Write the response."""
+        """Return the response as the protocol writes it."""
         form = self.form
         output = {"format": form.audio_format, "voice": form.voice}
         return {
@@ -215,7 +217,7 @@ class Response:
 
     @property
     def message(self) -> RealtimeItem | None:
-        """The item that holds its text, once there is one."""
+        """The item that holds its text; None before the first text."""
         return self._message
 
     def _open_message(self) -> list[Tell]:
@@ -301,7 +303,7 @@ class Response:
         return [done, *self._close_item(call, whole=whole)]
 
     def _make_call(self, call: _ServerCall) -> list[Reaction]:
-        """Let an MCP server's tool be called, or ask the client for its approval."""
+        """Call an MCP server's tool, or ask the client for its approval."""
         target = call.target
         arguments = call.arguments if is_json_object(call.arguments) else "{}"
         message = call_message(call.call_id, target.name, arguments)

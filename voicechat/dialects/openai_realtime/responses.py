@@ -1,5 +1,5 @@
-"""The responses of a connection: which of them are asked for, in progress or cancelled,
-and what the client is told of each.
+"""The responses of a connection: which of them are requested, in progress or cancelled,
+and the events of each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,22 +30,22 @@ class Asked:
     messages: tuple[Message, ...] | None = None
     """What the model reads in place of the conversation."""
     targets: Mapping[str, McpTarget] = field(default_factory=dict)
-    """Tools of MCP servers that the model is offered."""
+    """The MCP tools that are offered to the model."""
     cancelled: bool = False
     listing: bool = False
-    """It waits until its MCP servers have said what they have."""
+    """Whether it waits until its MCP servers have listed their tools."""
 
 
 def busy() -> EventError:
-    """Return the error of a second response in the conversation."""
+    """Return the error for a second response in the conversation."""
     message = "response.create: the conversation already has an active response"
     return EventError("conversation_already_has_active_response", message)
 
 
 @dataclass(slots=True)
 class Responses:
-    """The responses of one connection. Its methods return what is to be told and
-    done.
+    """The responses of one connection. Its methods return events for the client and
+    commands for the session.
     """
 
     writer: EventWriter
@@ -57,31 +57,33 @@ class Responses:
     configuration: SessionConfiguration
     settings: Settings
     offer: ToolOffer
-    """These three as they are in force."""
+    """The values in force of these three fields."""
     current: Response | None = None
-    """The one that is part of the conversation."""
+    """The response in progress that is part of the conversation."""
     asked: Asked | None = None
     """A ``response.create`` that waits for the words of a turn."""
     answer_due: bool = False
-    """A turn that was detected is to be answered once its words are known."""
+    """Whether a detected turn is answered as soon as its words are known."""
     playing_until_ms: int = 0
-    """Until when the last audio is heard; 0: there was none."""
+    """When the user has heard the last audio; 0: there was none."""
     _in_progress: dict[int, Response] = field(default_factory=dict)
-    """By their reply."""
+    """The responses in progress, by the number of their reply."""
     _cancelled: set[int] = field(default_factory=set)
-    """Replies that the client has cancelled."""
+    """The replies that the client has cancelled."""
     _listing: list[Asked] = field(default_factory=list)
-    """Those that wait for the lists of MCP servers."""
+    """The requests that wait for the tool lists of MCP servers."""
     _answers: dict[int, list[tuple[McpCall, ToolAnswer]]] = field(default_factory=dict)
-    """What calls of MCP servers came to, by replies that are still in progress: the
-    client goes on when it is told, which it can only after ``response.done``.
+    """Results of MCP calls, by replies that are still in progress: the client goes on
+    when it gets a result, and it can go on only after ``response.done``.
     """
     _truncated: dict[int, int] = field(default_factory=dict)
-    """Of replies in progress, where the client has stopped to play them."""
+    """Where the client has stopped playing replies in progress, by the number of the
+    reply.
+    """
 
     @property
     def idle(self) -> bool:
-        """Whether no response of the conversation is in progress or to come."""
+        """Whether no response of the conversation is in progress or requested."""
         return self.current is None and self.asked is None and not self.answer_due
 
     def ask(
@@ -90,8 +92,8 @@ class Responses:
         event_id: str | None,
         messages: tuple[Message, ...] | None = None,
     ) -> list[Reaction]:
-        """Note a ``response.create`` and ask the session for it, once it is known which
-        tools there are. Raises ``EventError`` and what ``overrides`` raises.
+        """Handle a ``response.create``: ask the session for the reply, once the tools
+        are known. Raises ``EventError``, and what ``overrides`` raises.
         """
         asked = Asked(event_id, wishes, messages)
         if wishes.out_of_band:
@@ -108,7 +110,9 @@ class Responses:
         return listing
 
     def finish_list(self, listing: McpListing, answer: ToolsListed) -> list[Reaction]:
-        """An MCP server has said what it has: responses that waited for that begin."""
+        """Take the tools of an MCP server, and begin the responses that waited for
+        them.
+        """
         reactions = self.servers.finish_list(listing, answer)
         for asked in list(self._listing):
             if not self.servers.listed(asked.wishes.tools or ()):
@@ -119,7 +123,7 @@ class Responses:
         return reactions
 
     def finish_call(self, call: McpCall, answer: ToolAnswer) -> list[Reaction]:
-        """A call of an MCP server's tool was answered, or has failed."""
+        """Take the result of an MCP server's tool, or its failure."""
         if call.item.reply in self._in_progress:
             self._answers.setdefault(call.item.reply, []).append((call, answer))
             return []
@@ -132,7 +136,8 @@ class Responses:
         tools = asked.wishes.tools
         offer = self.offer if tools is None else self.servers.offer(tools)
         if asked.wishes.out_of_band:
-            # Nothing of it is remembered, so there is no place for what servers answer.
+            # Nothing of it is remembered, so there is no place for the servers'
+            # answers.
             offer = offer.without_servers()
         asked.targets = offer.targets
         return cmd.Respond(
@@ -141,7 +146,7 @@ class Responses:
         )
 
     def _end_unbegun(self, asked: Asked, outcome: nt.Outcome) -> list[Reaction]:
-        """A response ends as it begins."""
+        """Return the events of a response that ends as soon as it begins."""
         if asked is self.asked:
             self.asked = None
         response = self._new(0, asked)
@@ -150,13 +155,13 @@ class Responses:
         return [*response.begin(), *response.end(ended, reason)]
 
     def refuse(self, asked: Asked) -> None:
-        """The session does not make the response."""
+        """Drop a request that the session has rejected."""
         if asked is self.asked:
             self.asked = None
 
     def cancel(self, response_id: object) -> list[Reaction]:
-        """Cancel the response of that id; None: the conversation's. Raises
-        ``EventError``.
+        """Cancel the response of that id; None: the response of the conversation.
+        Raises ``EventError``.
         """
         response = self.current
         if response_id is not None:
@@ -179,8 +184,8 @@ class Responses:
         raise EventError("response_cancel_not_active", message)
 
     def truncate(self, item: RealtimeItem, end_ms: int) -> bool:
-        """Of an item in progress no more than ``end_ms`` is heard; False: it is not in
-        progress.
+        """Note that the client has played an item in progress up to ``end_ms`` only;
+        return False if the item is not in progress.
         """
         if item.reply not in self._in_progress:
             return False
@@ -188,13 +193,13 @@ class Responses:
         return True
 
     def left_ms(self, item: RealtimeItem) -> int:
-        """How much of an item's audio has not been truncated."""
+        """Return how much of an item's audio has not been truncated."""
         sent_ms = item.audio_ms or 0
         return min(sent_ms, self._truncated.get(item.reply, sent_ms))
 
     def forget_item(self, item: RealtimeItem) -> None:
-        """An item is about to be deleted: what stood behind it stands behind the one
-        before.
+        """Prepare for the deletion of an item: a response that stands behind it now
+        stands behind the item before.
         """
         for response in self._in_progress.values():
             if response.anchor == item.id:
@@ -202,10 +207,10 @@ class Responses:
             if response.known_anchor == item.id:
                 response.known_anchor = self.conversation.known_before(item)
 
-    # --- what the session says --------------------------------------------------------
+    # --- notices of the session -------------------------------------------------------
 
     def notify(self, notice: nt.ReplyNotice, now_ms: int) -> Sequence[Reaction]:
-        """Something happened in a reply."""
+        """Return the events for a notice of a reply."""
         if isinstance(notice, nt.ReplyBegun):
             return self._begin(notice)
         response = self._in_progress.get(notice.reply)
@@ -221,15 +226,15 @@ class Responses:
             case nt.ReplyTextFinished():
                 return response.finish_text(notice.finish_reason)
             case nt.SentenceBegun() if not response.text:
-                return response.add_text(notice.text)  # an apology, which is no text of the model
+                return response.add_text(notice.text)  # an apology, which the model did not write
             case nt.ReplyAudioFinished():
                 return response.finish_audio()
             case _:
                 return []
 
     def complete_turn(self, turn: nt.TurnCompleted) -> list[Reaction]:
-        """A turn is over. A response that still waits for its words ends as it
-        begins.
+        """A turn has ended. A response that still waits for its words ends as soon as
+        it begins.
         """
         self.answer_due = False
         if self.asked is None or self.asked.listing:
@@ -237,8 +242,8 @@ class Responses:
         return self._end_unbegun(self.asked, turn.outcome)
 
     def cut(self, cut: nt.ReplyCut) -> list[cmd.DeleteItem]:
-        """Less was heard of a reply: of one that is over, its item holds only that from
-        now on. One in progress is still to be closed.
+        """Less of a reply was heard. The item of a reply that has ended keeps only the
+        text that was heard; a reply in progress is still to be closed.
         """
         if cut.reply in self._in_progress:
             self._in_progress[cut.reply].heard = cut.heard
@@ -249,7 +254,7 @@ class Responses:
         return self.memory.settle(cut.reply, cut.items)
 
     def end(self, ended: nt.ReplyEnded, now_ms: int) -> list[Reaction]:
-        """Nothing more of a reply comes."""
+        """End a response: nothing more of its reply follows."""
         response = self._in_progress.pop(ended.reply, None)
         if response is None:
             return []

@@ -1,8 +1,8 @@
-"""The rules of a Realtime connection: what each client event does, and what the client
-is told.
+"""The rules of a Realtime connection: what each client event does, and which events
+answer it.
 
-Whatever is wrong is answered by an ``error`` that names the event at fault, and the
-connection goes on.
+Every mistake of the client is answered by an ``error`` that names the event at fault,
+and the connection goes on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,11 +50,11 @@ from voicechat.session.types import Message, Settings
 _Event: TypeAlias = Mapping[str, object]
 
 MOST_INPUT_ITEMS = 256
-"""Items of a response's own ``input``."""
+"""The most items in a response's own ``input``."""
 
 
 REFUSED = "The user has not approved this call."
-"""What the chat model reads as the result of such a call."""
+"""What the chat model reads as the result of a call that the user refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class _Commit:
 
     event_id: str | None
     item: RealtimeItem | None = None
-    """The item that the client made of its audio; None: it was buffered."""
+    """The item in which the client sent the audio; None: the audio was buffered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ class _Truncate:
 
 
 class OpenAIRealtime(Dialect):
-    """One connection. See the module, and ``Dialect``."""
+    """One connection. See the module and ``Dialect``."""
 
     def __init__(self, connection: Connection, configuration: SessionConfiguration) -> None:
-        """``configuration`` is that which the session begins with. Raises
-        ``RemoteProtocolError`` when its agent does not exist.
+        """``configuration`` is the session's first one. Raises ``RemoteProtocolError``
+        when its agent does not exist.
         """
         self._connection = connection
         self._configuration = configuration
@@ -108,7 +108,7 @@ class OpenAIRealtime(Dialect):
 
     @property
     def settings(self) -> Settings:
-        """The engine's settings, as the configuration in force has them."""
+        """The engine's settings for the configuration in force."""
         return self._settings
 
     @override
@@ -151,14 +151,14 @@ class OpenAIRealtime(Dialect):
         return [cmd.Alive(), *reactions, *self._begin()]
 
     def _begin(self) -> Iterator[Reaction]:
-        """The client has said something: an agent that speaks first does so now."""
+        """Let an agent that speaks first speak, at the client's first event."""
         if not self._begun:
             self._begun = True
             yield cmd.Begin()
 
     def _on_update(self, event: _Event, now_ms: int) -> Iterable[Reaction]:
         wished = updated(self._configuration, event.get("session"), self._connection)
-        wished.agent(self._connection)  # raises when there is none, before anything changes
+        wished.agent(self._connection)  # raises if there is none, before anything changes
         self._configuration = wished
         listing = self._servers.configure(wished.tools or ())
         self._apply()
@@ -182,7 +182,7 @@ class OpenAIRealtime(Dialect):
                 return []
 
     def _apply(self) -> None:
-        """What the configuration says holds from now on."""
+        """Apply the configuration in force to the parts of the connection."""
         offer = self._servers.offer(self._configuration.tools or ())
         self._settings = self._configuration.settings(self._connection, self._settings, offer)
         self._responses.offer = offer
@@ -245,8 +245,8 @@ class OpenAIRealtime(Dialect):
     def _recognise_item(
         self, item: RealtimeItem, after: object, event_id: str | None
     ) -> list[Reaction]:
-        """Recognise the audio of an item, as a turn that is not answered. Meanwhile
-        nobody looks for the ends of turns.
+        """Recognise the audio of an item as a turn that is not answered. Turn detection
+        is off meanwhile.
         """
         self._turns.check_empty()
         if after not in (None, self._conversation.last_id):
@@ -293,7 +293,8 @@ class OpenAIRealtime(Dialect):
         if self._responses.truncate(item, end_ms):
             return [cmd.Played(item.reply, end_ms), self._truncated_event(item.id, end_ms)]
         if not item.history:
-            # Nothing of it was heard before it was stopped, and nothing is remembered.
+            # The reply was stopped before any of it was heard, so the history holds
+            # nothing of it.
             item.audio_ms = end_ms
             return [self._truncated_event(item.id, end_ms)]
         cause = _Truncate(_id_of(event), item.id, end_ms)
@@ -324,7 +325,9 @@ class OpenAIRealtime(Dialect):
         return self._responses.ask(wishes, _id_of(event), self._input_of(wishes))
 
     def _input_of(self, wishes: ResponseWishes) -> tuple[Message, ...] | None:
-        """What the model reads in place of the conversation; None: the conversation."""
+        """Return what the model reads in place of the conversation; None: the
+        conversation.
+        """
         if wishes.input is None:
             return None
         if len(wishes.input) > MOST_INPUT_ITEMS:
@@ -479,7 +482,7 @@ _READERS: Mapping[str, _Reader] = {
     "response.cancel": OpenAIRealtime._on_cancel_response,
     "output_audio_buffer.clear": OpenAIRealtime._on_clear_output,
 }
-"""What reads an event, by its type."""
+"""The function that reads each type of event."""
 
 
 def _id_of(event: _Event) -> str | None:

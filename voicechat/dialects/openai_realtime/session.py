@@ -1,8 +1,8 @@
-"""The configuration of a session: what a client writes of it, what is in force, and the
-engine's settings that follow from it.
+"""The configuration of a session: what a client sends, what is in force, and the
+engine's settings for it.
 
-An update holds only what is to change. Objects are merged, everything else is replaced;
-null is a value of its own where the protocol knows one.
+An update holds only the fields that change. Objects are merged, everything else is
+replaced; null is a value of its own in the fields for which the protocol defines it.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class _Prompt(SessionPart):
 
     @property
     def texts(self) -> dict[str, str]:
-        """The variables' values, which may be texts or parts with a text."""
+        """The variables' values, which may be texts or content parts with a text."""
         texts = {}
         for name, value in (self.variables or {}).items():
             text = value.get("text") if isinstance(value, dict) else value
@@ -43,7 +43,7 @@ class _Prompt(SessionPart):
 
 
 class SessionConfiguration(Answering):
-    """The configuration of a session, complete."""
+    """The whole configuration of a session."""
 
     type: Annotated[str, one_of("realtime", "transcription")] = "realtime"
     model: str | None = None
@@ -54,21 +54,21 @@ class SessionConfiguration(Answering):
 
     @property
     def transcribes_only(self) -> bool:
-        """Whether nobody answers."""
+        """Whether the session only transcribes, so that no turn is answered."""
         return self.type == "transcription"
 
     @property
     def tells_transcripts(self) -> bool:
-        """Whether the client wants to read what was understood."""
+        """Whether the client asked for transcripts."""
         return self.transcribes_only or self.audio.input.transcription is not None
 
     @property
     def input_format(self) -> str:
-        """The format of the client's audio, by the protocol's name."""
+        """The format of the client's audio, under the protocol's name."""
         return self.audio.input.format.type
 
     def output_format(self, wishes: ResponseWishes) -> dict[str, object]:
-        """Write the format of a response's audio."""
+        """Return the format of a response's audio, as the protocol writes it."""
         audio = None if wishes.audio is None else wishes.audio.output
         if audio is not None and "format" in audio.model_fields_set:
             return audio.format.written()
@@ -77,14 +77,14 @@ class SessionConfiguration(Answering):
     @property
     def idle_timeout_ms(self) -> int | None:
         """How long the user may be silent after a response before the model speaks
-        again; None: as long as they like.
+        again; None: without limit.
         """
         detection = self.audio.input.turn_detection
         return None if detection is None or self.transcribes_only else detection.idle_timeout_ms
 
     @property
     def answers_turns(self) -> bool:
-        """Whether a turn that was detected is answered by itself."""
+        """Whether a detected turn is answered without a request."""
         detection = self.audio.input.turn_detection
         return detection is not None and self._detection(detection).create_response
 
@@ -93,8 +93,8 @@ class SessionConfiguration(Answering):
         return replace(found, create_response=False) if self.transcribes_only else found
 
     def agent(self, connection: Connection) -> Agent:
-        """Return who answers: the agent of the ``prompt``, or the connection's. Raises
-        ``RemoteProtocolError``.
+        """Return the agent of the ``prompt``, or the connection's. Raises
+        ``RemoteProtocolError`` if the ``prompt`` names no agent.
         """
         if self.prompt is None:
             return connection.agent
@@ -105,8 +105,9 @@ class SessionConfiguration(Answering):
         return found
 
     def settings(self, connection: Connection, before: Settings, offer: ToolOffer) -> Settings:
-        """Return the engine's settings. The agent's own hold where the client set none;
-        ``offer`` is what is known of ``tools``. Raises what ``agent`` raises.
+        """Return the engine's settings. The agent's own values are used where the
+        client set none; ``offer`` is what the model is offered of ``tools``. Raises
+        what ``agent`` raises.
         """
         agent = self.agent(connection)
         detection = self.audio.input.turn_detection
@@ -127,8 +128,9 @@ class SessionConfiguration(Answering):
         )
 
     def _chat_model(self, connection: Connection, agent: Agent) -> str:
-        """Return the chat model that answers; empty: the connection's own. Clients name
-        their vendor's model in each update: what is not ours is passed over.
+        """Return the chat model that answers; empty: the connection's own. Clients send
+        their vendor's model name in each update: a name that this server does not have
+        is ignored.
         """
         if self.prompt is not None:
             return agent.llm
@@ -138,7 +140,7 @@ class SessionConfiguration(Answering):
         return connection.models.resolve("session.model", asked).name
 
     def described(self, connection: Connection, session_id: str) -> dict[str, object]:
-        """Write the session as it is in force."""
+        """Return the session in force, as the protocol writes it."""
         shared: dict[str, object] = {"id": session_id, "include": self.include}
         given = self.audio.input
         heard = given.transcription
@@ -176,8 +178,8 @@ class SessionConfiguration(Answering):
 
 
 def first_configuration(connection: Connection, *, transcription: bool) -> SessionConfiguration:
-    """Return the configuration that a session begins with: the protocol's defaults, and
-    the agent's turn detection.
+    """Return the first configuration of a session: the protocol's defaults, with the
+    agent's turn detection.
     """
     own = connection.agent.turn_detection
     detection: dict[str, object] | None = {"type": "server_vad"}
@@ -199,8 +201,8 @@ def first_configuration(connection: Connection, *, transcription: bool) -> Sessi
 
 
 def configuration_from(session: object, connection: Connection) -> SessionConfiguration:
-    """Return the configuration of a session that is bound to begin with ``session``.
-    Raises ``RemoteProtocolError``, as ``updated`` does.
+    """Return the first configuration of a session whose token is bound to ``session``.
+    Raises ``RemoteProtocolError`` as ``updated`` does.
     """
     kind = session.get("type") if isinstance(session, dict) else None
     first = first_configuration(connection, transcription=kind == "transcription")
@@ -210,7 +212,7 @@ def configuration_from(session: object, connection: Connection) -> SessionConfig
 def updated(
     before: SessionConfiguration, update: object, connection: Connection
 ) -> SessionConfiguration:
-    """Lay an update over a configuration.
+    """Return the configuration with an update applied.
 
     Raises ``RemoteProtocolError``, whose message begins with the path of the offending
     field.
@@ -235,7 +237,7 @@ def updated(
 
 _MERGED = ("audio", "input", "output")
 _OFF = ("turn_detection", "transcription", "noise_reduction", "prompt")
-"""Fields in which null says that something is off."""
+"""Fields in which null switches something off."""
 
 
 def _merged(before: Mapping[str, object], update: Mapping[str, object]) -> dict[str, object]:
@@ -252,8 +254,8 @@ def _merged(before: Mapping[str, object], update: Mapping[str, object]) -> dict[
 
 
 def _own_name(connection: Connection) -> str:
-    """Return what answers, by our name for it: the client may have asked for its
-    vendor's.
+    """Return this server's own name for the model or agent that answers: the client may
+    have asked for a name of its vendor.
     """
     known = connection.model in connection.models
     return connection.model if known else connection.agent.name

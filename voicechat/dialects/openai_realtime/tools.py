@@ -1,5 +1,6 @@
-"""Tools as a client writes them: functions, which it carries out itself, and MCP
-servers, whose tools this server calls; and what the chat model is offered of both.
+"""Tools as a client writes them (functions, which the client carries out, and MCP
+servers, whose tools this server calls), and the tools that are offered to the chat
+model.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,17 +22,19 @@ from voicechat.schema.checked import Check, Items, first_failure, one_of
 from voicechat.schema.json_text import shown
 
 MOST_SERVERS = 8
-"""MCP servers of one session."""
+"""The most MCP servers of one session."""
 MOST_OFFERED = 128
-"""Tools that the chat model is offered at once. Further ones of MCP servers are passed
-over.
+"""The most tools that are offered to the chat model. Further tools of MCP servers are
+left out.
 """
 MOST_HEADERS = 32
 MOST_HEADER_CHARACTERS = 16_384
-"""Of all headers of a server together, ``authorization`` included."""
+"""The most characters of all headers of a server together, ``authorization``
+included.
+"""
 _TOKEN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 FUNCTION, MCP = "(function)", "(mcp)"
-"""How pydantic calls the kinds of tools in the path of an error."""
+"""The names of the kinds of tools in the path of a validation error."""
 
 
 class FunctionTool(SessionPart):
@@ -43,17 +46,17 @@ class FunctionTool(SessionPart):
     parameters: dict[str, object] | None = None
 
     def chat_tool(self) -> dict[str, object]:
-        """Return it in the form of chat completions."""
+        """Return the function in the form of chat completions."""
         function = self.model_dump(exclude={"type"}, exclude_none=True)
         return {"type": "function", "function": function}
 
     def written(self) -> dict[str, object]:
-        """Write what is in force."""
+        """Return the function as the protocol writes it."""
         return self.model_dump(exclude_none=True)
 
 
 class _ToolFilter(SessionPart):
-    """Some of a server's tools: those that have all that is set here."""
+    """Selects tools of a server: those that match every field that is set."""
 
     tool_names: Annotated[list[str], Items(0, MOST_OFFERED, "names")] | None = None
     read_only: bool | None = None
@@ -68,8 +71,8 @@ class _ApprovalFilter(SessionPart):
     never: _ToolFilter | None = None
 
     def matches(self, tool: OfferedTool) -> bool:
-        """Whether calls of the tool need approval. Where both lists leave it open, they
-        do, unless only ``always`` is set.
+        """Which calls need approval. A tool that neither list mentions needs approval,
+        unless only ``always`` is set.
         """
         if self.always is not None and self.always.matches(tool):
             return True
@@ -132,7 +135,7 @@ class McpTool(SessionPart):
     type: Annotated[str, one_of("mcp")]
     server_label: Annotated[str, Check(_check_label, {})]
     server_url: str | None = None
-    """None: the server of that label that the session has."""
+    """The server's address; None: the session's server of the same label."""
     server_description: str | None = None
     authorization: Annotated[str, Check(_check_secret, {})] | None = Field(None, repr=False)
     headers: Annotated[dict[str, str], Check(_check_headers, {})] | None = Field(None, repr=False)
@@ -141,14 +144,14 @@ class McpTool(SessionPart):
 
     @property
     def address(self) -> ToolServerAddress:
-        """Where the server is."""
+        """The server's address and headers."""
         headers = dict(self.headers or {})
         if self.authorization is not None:
             headers["Authorization"] = f"Bearer {self.authorization}"
         return ToolServerAddress(self.server_url or "", tuple(sorted(headers.items())))
 
     def allows(self, tool: OfferedTool) -> bool:
-        """Whether the chat model is offered the tool."""
+        """Whether the tool is offered to the chat model."""
         return _filter_of(self.allowed_tools).matches(tool)
 
     def needs_approval(self, tool: OfferedTool) -> bool:
@@ -156,7 +159,7 @@ class McpTool(SessionPart):
         return _approvals_of(self.require_approval).matches(tool)
 
     def written(self) -> dict[str, object]:
-        """Write what is in force. Secrets are not echoed."""
+        """Return the server as the protocol writes it. Secrets are left out."""
         written = self.model_dump(exclude={"authorization", "headers"}, exclude_none=True)
         return {"require_approval": "always", **written}
 
@@ -212,7 +215,7 @@ def check_choice(choice: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class McpTarget:
-    """The tool of an MCP server that a name stands for."""
+    """An MCP server's tool, which a name of the model stands for."""
 
     server_label: str
     server: ToolServerAddress
@@ -223,25 +226,25 @@ class McpTarget:
 
 @dataclass(frozen=True, slots=True)
 class ToolOffer:
-    """What the chat model is offered."""
+    """The tools that are offered to the chat model."""
 
     definitions: tuple[Mapping[str, object], ...] = ()
-    """In the form of chat completions."""
+    """The tools in the form of chat completions."""
     targets: Mapping[str, McpTarget] = field(default_factory=dict)
-    """Tools of MCP servers by the names that the model calls; other names are the
-    client's functions.
+    """MCP tools by the names that the model calls; all other names are the client's
+    functions.
     """
 
     def without_servers(self) -> "ToolOffer":
-        """Leave out the tools of MCP servers."""
+        """Return the offer without the tools of MCP servers."""
         taken = self.targets.keys()
         named = ((each["function"], each) for each in self.definitions)
         kept = (each for function, each in named if function["name"] not in taken)  # type: ignore[index]
         return ToolOffer(tuple(kept))
 
     def chat_choice(self, choice: object) -> object:
-        """Return a ``tool_choice`` in the form of chat completions. Of a server without
-        the name of a tool, it is that some tool must be called.
+        """Return a ``tool_choice`` in the form of chat completions. A choice that names
+        a server but no tool becomes "some tool must be called".
         """
         if not isinstance(choice, dict):
             return choice
@@ -260,8 +263,8 @@ def offer_of(
     tools: Iterable[AnyTool],
     listed: Callable[[McpTool], tuple[ToolServerAddress, Iterable[OfferedTool]]],
 ) -> ToolOffer:
-    """Put together what the model is offered; ``listed`` says where a server is, and
-    the tools that it is known to have.
+    """Return what is offered to the model. ``listed`` returns where a server is, and
+    its known tools.
 
     A tool of an MCP server whose name is taken is called ``LABEL__NAME``.
     """

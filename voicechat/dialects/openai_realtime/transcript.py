@@ -1,9 +1,9 @@
-"""What was understood of a turn, told in pieces that are only ever added to.
+"""The transcript of a turn in pieces that are only ever appended.
 
-Recognisers correct themselves; a client of this protocol only appends. A word is told
-once two results in a row have agreed on it and another word follows it, and what is
-left once the sentence is final. Where a final sentence contradicts what was told, the
-whole transcript at the end says what holds.
+Recognisers correct themselves; a client of this protocol only appends. A word is sent
+once two results in a row agree on it and another word follows it; the rest of a
+sentence is sent once the sentence is final. When a final sentence contradicts what was
+sent, only the whole transcript at the end is right.
 """
 
 import re
@@ -21,15 +21,15 @@ class GrowingTranscript:
     """The transcript of one turn."""
 
     told: str = ""
-    """All that was told."""
+    """All text that was sent."""
     _finished: str = ""
     """The final sentences."""
     _before: str = ""
-    """The last result of the sentence that is not final."""
+    """The newest result of the sentence that is not final."""
     _held: str = ""
 
     def add(self, transcript: Transcript) -> str:
-        """Take a result; return what can be told now, empty if nothing can."""
+        """Take a result; return the text that can be sent now, empty if none can."""
         if transcript.final:
             self._finished = join([self._finished, transcript.text])
             self._before = ""
@@ -39,7 +39,7 @@ class GrowingTranscript:
         return self._extend(join([self._finished, agreed])) if agreed else ""
 
     def hold(self, transcript: Transcript) -> None:
-        """Take a result that can be told only later, with ``release``."""
+        """Take a result whose text can be sent only later, by ``release``."""
         self._held += self.add(transcript)
 
     def release(self) -> str:
@@ -48,8 +48,8 @@ class GrowingTranscript:
         return held
 
     def finish(self, transcript: str) -> str:
-        """The turn said ``transcript``; return what was not told of it, empty where
-        that contradicts what was.
+        """Take the whole transcript of the turn; return the part that was not sent yet,
+        empty if the transcript contradicts what was sent.
         """
         return self._extend(transcript)
 
@@ -62,9 +62,7 @@ class GrowingTranscript:
 
 
 def _agreed(before: str, now: str) -> str:
-    """What two results have in common from the beginning on, in whole words, without
-    the newest word.
-    """
+    """Return the whole words with which both results begin, without the newest word."""
     first, second = _WORD.findall(before), _WORD.findall(now)
     same = 0
     while same < min(len(first), len(second)) - 1 and first[same] == second[same]:

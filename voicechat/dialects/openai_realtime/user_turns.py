@@ -1,7 +1,7 @@
-"""The user's turns: the audio that was sent, the item that it becomes, and the words
-that are told of it.
+"""The user's turns: the audio that was sent, the item that it becomes, and the
+transcript of that item.
 
-An item has its id as soon as speech is noticed, stands in the conversation once it is
+An item has its id as soon as speech is detected, joins the conversation when it is
 committed, and gets its transcript when the words are known.
 """
 
@@ -35,34 +35,36 @@ class _Committed:
 
 @dataclass(slots=True)
 class UserTurns:
-    """The turns of one connection. Its methods return what is to be told."""
+    """The turns of one connection. Its methods return the events for the client."""
 
     writer: EventWriter
     conversation: RealtimeConversation
     input_format: str = "audio/pcm"
-    """The format of the audio that comes now."""
+    """The format of the audio that arrives now."""
     transcribed: bool = False
-    """Whether the client wants to read what was understood."""
+    """Whether the client asked for transcripts."""
     detected: bool = True
-    """Whether the server finds the ends of turns."""
+    """Whether the server detects the ends of turns."""
     total_ms: float = 0.0
-    """All audio that came."""
+    """The length of all audio so far."""
     _buffered_ms: float = 0.0
     _speech_ms: int | None = None
-    """Where the speech of the turn began in all audio; None: nobody detected any."""
+    """Where the speech of the turn began, counted from the start of all audio; None: no
+    speech was detected.
+    """
     _speaking_id: str = ""
     """The id of the item that the user is speaking; empty: there is none yet."""
     _growing: GrowingTranscript = field(default_factory=GrowingTranscript)
     _committed: _Committed | None = None
 
     def append(self, audio: bytes) -> None:
-        """Audio came."""
+        """Add the length of ``audio`` to the buffer."""
         length_ms = len(audio) / BYTES_PER_MS[self.input_format]
         self._buffered_ms += length_ms
         self.total_ms += length_ms
 
     def check_commit(self) -> None:
-        """Raise ``EventError`` when there is too little audio for a turn."""
+        """Raise ``EventError`` when the buffer holds too little audio for a turn."""
         if self._buffered_ms < LEAST_COMMIT_MS:
             message = (
                 f"the input audio buffer holds {int(self._buffered_ms)} ms of audio; at "
@@ -71,14 +73,14 @@ class UserTurns:
             raise EventError("input_audio_buffer_commit_empty", message)
 
     def clear(self) -> None:
-        """Forget the audio that was not committed."""
+        """Drop the audio that was not committed."""
         self._buffered_ms = 0.0
         self._speech_ms = None
         self._speaking_id = ""
         self._growing = GrowingTranscript()
 
     def notice_speech(self, noticed: SpeechNoticed) -> list[Tell]:
-        """The user began to speak, or fell silent."""
+        """Return the event for a beginning or an end of speech."""
         item_id = self._item_id()
         name = "input_audio_buffer.speech_started"
         if noticed.started:
@@ -89,19 +91,19 @@ class UserTurns:
         return [self._tell(name, item_id=item_id, audio_end_ms=noticed.at_ms)]
 
     def recognise(self, transcript: Transcript) -> list[Tell]:
-        """Something was understood: of the committed turn while its words are awaited,
-        else of the next one.
+        """Take a result: of the committed turn while its words are awaited, else of the
+        next turn.
         """
         committed = self._committed
         if committed is not None:
             return self._tell_delta(committed.item.id, committed.growing.add(transcript))
         if self.detected:
             return self._tell_delta(self._item_id(), self._growing.add(transcript))
-        self._growing.hold(transcript)  # the client knows of no item yet
+        self._growing.hold(transcript)  # the client does not know the item yet
         return []
 
     def commit(self, turn: TurnCommitted) -> list[Tell]:
-        """A turn is over, and its item is part of the conversation."""
+        """End a turn and add its item to the conversation."""
         item = user_audio(self._item_id(), turn.item_id)
         growing, audio_ms = self._growing, int(self._buffered_ms)
         if turn.detected and self._speech_ms is not None:
@@ -111,13 +113,13 @@ class UserTurns:
         return [*self._add(item), *self._tell_delta(item.id, growing.release())]
 
     def check_empty(self) -> None:
-        """Raise ``EventError`` when audio waits that was not committed."""
+        """Raise ``EventError`` when the buffer holds audio that was not committed."""
         if self._buffered_ms and not self.detected:
             message = "item: commit or clear the input audio buffer before audio in an item"
             raise EventError("input_audio_buffer_not_empty", message, "item")
 
     def commit_item(self, turn: TurnCommitted, item: RealtimeItem) -> list[Tell]:
-        """A turn is over that the client sent as an item."""
+        """End a turn whose audio the client sent as an item."""
         audio_ms = int(len(item.audio) / BYTES_PER_MS[self.input_format])
         item.history, item.audio = (turn.item_id,), b""
         self._growing = GrowingTranscript()
@@ -130,7 +132,9 @@ class UserTurns:
         ]
 
     def commit_silence(self, timeout_ms: int) -> list[Tell]:
-        """The user has said nothing for ``timeout_ms``."""
+        """Commit an empty item, because the user has said nothing for
+        ``timeout_ms``.
+        """
         item = user_audio(self._item_id())
         item.content["content"] = [{"type": "input_audio", "transcript": ""}]
         self.clear()
@@ -144,7 +148,7 @@ class UserTurns:
         return [triggered, *self._add(item)]
 
     def note_words(self, said: UserSaid) -> list[Tell]:
-        """The words of a turn are known."""
+        """Complete the item of a turn whose words are known now."""
         committed = self._take(said.item.id)
         if committed is None:
             return []
@@ -152,7 +156,7 @@ class UserTurns:
         return self._tell_transcript(committed, str(said.item.message["content"]))
 
     def note_nothing(self, nothing: NothingSaid) -> list[Tell]:
-        """A turn has no words."""
+        """Complete the item of a turn that has no words."""
         committed = self._take(nothing.item_id)
         if committed is None:
             return []

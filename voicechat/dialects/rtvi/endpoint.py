@@ -1,4 +1,4 @@
-"""Where RTVI is served, who may call, and with what its sessions begin."""
+"""Where RTVI is served, who may call, and how its sessions begin."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -36,7 +36,7 @@ class RawAudio:
 def read_frame(frame: bytes) -> RawAudio | str | None:
     """Read a binary frame: audio, the JSON of a message, or None for any other kind.
 
-    Raises ``RemoteProtocolError`` for what is no Protocol Buffers message.
+    Raises ``RemoteProtocolError`` if the frame is not a Protocol Buffers message.
     """
     for number, value in _fields(frame):
         if number == _AUDIO_OF_FRAME and isinstance(value, bytes):
@@ -56,12 +56,12 @@ def read_frame(frame: bytes) -> RawAudio | str | None:
 
 
 def write_message(text: str) -> bytes:
-    """Write a message as a binary frame."""
+    """Return a message as a binary frame."""
     return _field(_MESSAGE_OF_FRAME, _field(_DATA_OF_MESSAGE, text.encode()))
 
 
 def write_audio(pcm: bytes, sample_rate_hz: int) -> bytes:
-    """Write audio, s16le mono, as a binary frame."""
+    """Return audio, s16le mono, as a binary frame."""
     inner = (
         _field(_AUDIO_OF_AUDIO, pcm)
         + _varint(_RATE_OF_AUDIO << 3 | _VARINT)
@@ -86,7 +86,7 @@ def _varint(value: int) -> bytes:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Give each field's number and value: a number, or bytes."""
+    """Yield each field's number and value: a number, or bytes."""
     place = 0
     while place < len(message):
         tag, place = _read_varint(message, place)

@@ -1,8 +1,8 @@
-"""The rules of an RTVI connection: what each message of a client does, and what the
-client is told.
+"""The rules of an RTVI connection: what each message of a client does, and which
+messages are sent back.
 
-RTVI follows the bot's pipeline: when the model and the voice begin and end, what they
-say, when the user speaks and what was understood. It knows no items and no turns.
+RTVI reports the bot's pipeline: when the model and the voice begin and end, what they
+say, when the user speaks and what was understood. It has no items and no turns.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -35,48 +35,50 @@ from voicechat.session.types import (
 LABEL = "rtvi-ai"
 VERSION = "2.2.0"
 MAJORS = ("1", "2")
-"""Major versions of the protocol that are understood."""
+"""The major versions of the protocol that clients may have."""
 OUTPUT_RATE_HZ = 24_000
-"""What Pipecat's clients play unless told otherwise."""
+"""The rate that Pipecat's clients play by default."""
 SETTINGS = Settings(
     input=InputSettings(silence_allowed=True),
     voice=VoiceSettings(format=f"PCM_{OUTPUT_RATE_HZ}HZ_MONO_16BIT"),
 )
 MOST_SEEDS = 200
-"""Messages that a test's harness may put into the history at once."""
+"""The most messages that a test harness may put into the history at once."""
 _ROLES = ("system", "user", "assistant")
 _Data: TypeAlias = Mapping[str, object]
 
 
 class RTVI(Dialect):
-    """One connection. See the module, and ``Dialect``."""
+    """One connection. See the module and ``Dialect``."""
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
-        """``settings`` are those that the session begins with."""
+        """``settings`` are the session's first ones."""
         self._connection = connection
         self._settings = settings
         self._binary = False
-        """The client sends binary frames, and gets them."""
+        """Whether the client sends binary frames; then it gets them, too."""
         self._ready = False
         self._captures_audio = False
-        """A test's harness asked for the audio."""
+        """Whether a test harness asked for the bot's audio."""
         self._speaking = 0
-        """The reply that is heard now; 0: none is."""
+        """The reply that is being heard; 0: none."""
         self._sounds_ms = 0
-        """How much of its audio was told."""
+        """How much of its audio was sent."""
         self._silent_at_ms: int | None = None
         self._writing: set[int] = set()
-        """Replies whose text goes on."""
+        """Replies whose text has not ended."""
         self._voicing = 0
-        """The reply whose audio goes on; 0: none's."""
+        """The reply whose audio has not ended; 0: none."""
         self._calls: dict[int, dict[int, ToolCall]] = {}
-        """Functions that the client is to carry out, by their reply, as the model says
-        them.
+        """Functions for the client to carry out, by their reply, while the model still
+        writes them.
         """
         self._pending: dict[str, tuple[int, str]] = {}
-        """Those that it has been told and has not answered: reply and name."""
+        """Calls that were sent and are not answered: reply and name, by id."""
         self._contested = False
-        """The user speaks while the bot is heard, and has not interrupted it yet."""
+        """Whether the user speaks while the bot is heard, and has not interrupted it
+        yet.
+        """
 
     @override
     def pong(self, now_ms: int) -> Iterable[Reaction]:
@@ -176,7 +178,7 @@ class RTVI(Dialect):
         return [added]
 
     def _on_dtmf(self, data: _Data, message_id: object) -> Iterable[Reaction]:
-        buttons = data.get("buttons", [data.get("button")])  # one alone: before 2.1
+        buttons = data.get("buttons", [data.get("button")])  # before 2.1: a single key
         if not isinstance(buttons, list) or not all(isinstance(key, str) for key in buttons):
             raise _invalid("data.buttons: must be an array of keys")
         return [cmd.PressKey(key) for key in buttons]
@@ -189,7 +191,7 @@ class RTVI(Dialect):
         return [answer, *self._stop_call(call_id, result=result, cancelled=False)]
 
     def _on_client_message(self, data: _Data, message_id: object) -> Iterable[Reaction]:
-        """What Pipecat's evals say besides; nothing else is known here."""
+        """Handle the messages of Pipecat's evals; other client messages are refused."""
         kind, value = data.get("t"), data.get("d")
         given = value if isinstance(value, dict) else {}
         match kind:
@@ -275,8 +277,8 @@ class RTVI(Dialect):
             self._contested = False
             return [self._tell("vad-user-stopped-speaking")]
         told = [self._tell("vad-user-started-speaking")]
-        # Pipecat's clients stop the bot's audio at user-started-speaking, so a sound
-        # that has not interrupted the bot is none yet.
+        # Pipecat's clients stop the bot's audio at user-started-speaking, so that
+        # message waits until a sound has interrupted the bot.
         self._contested = bool(self._speaking)
         return told if self._contested else [*told, self._tell("user-started-speaking")]
 
@@ -358,7 +360,9 @@ class RTVI(Dialect):
         calls[piece.index] = piece
 
     def _begin_calls(self, reply: int) -> list[Tell]:
-        """The model has said its calls: the client is to carry them out."""
+        """Send the calls of a reply: the model has finished them, and the client
+        carries them out.
+        """
         told: list[Tell] = []
         for call in self._calls.pop(reply, {}).values():
             name, call_id = call.name or "", call.id or ""
@@ -380,7 +384,9 @@ class RTVI(Dialect):
         return [self._kept("llm-function-call-stopped", data)]
 
     def _tools(self, exchange: ToolExchange) -> list[Tell]:
-        """Tools that the server carried out: they are told once they have answered."""
+        """Report the tools that the server carried out, which is after they have
+        answered.
+        """
         told: list[Tell] = []
         for call, answer in zip(exchange.calls, exchange.answers, strict=True):
             name = {"function_name": call.name, "tool_call_id": call.id}
@@ -445,11 +451,11 @@ _READERS: Mapping[str, _Reader] = {
     "client-message": RTVI._on_client_message,
     "disconnect-bot": lambda _, __, ___: [cmd.Cancel(), cmd.Finish()],
 }
-"""What reads a message, by its type."""
+"""The function that reads each type of message."""
 
 
 def message_text(kind: str, data: object = None, message_id: object = None) -> str:
-    """Write a message as JSON."""
+    """Return a message as JSON."""
     message: dict[str, object] = {"label": LABEL, "type": kind}
     if message_id is not None:
         message["id"] = message_id
@@ -459,12 +465,14 @@ def message_text(kind: str, data: object = None, message_id: object = None) -> s
 
 
 def _error(message: str, *, fatal: bool) -> dict[str, object]:
-    """Servers of Pipecat call the text ``error``, its clients read ``message``."""
+    """Return the data of an error. Pipecat's servers call the text ``error``; its
+    clients read ``message``.
+    """
     return {"error": message, "message": message, "fatal": fatal}
 
 
 def error_text(message: str, *, fatal: bool) -> str:
-    """Write an error; ``fatal``: the connection ends with it."""
+    """Return an error as JSON; ``fatal``: the connection ends with it."""
     return message_text("error", _error(message, fatal=fatal))
 
 
