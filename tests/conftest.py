@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from voicechat.config.sections import AdmissionConfig
+from voicechat.config.server_sections import AdmissionConfig
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.server.load_signals import LoadLimits
 from voicechat.testing.virtual_time import VirtualTimeLoop

@@ -5,6 +5,7 @@ tools.configuration_page``.
 import ast
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,35 +14,35 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from voicechat.config import media, sections
+from voicechat.config import agent_sections, media, sections, server_sections, tool_sections
 from voicechat.runtime.fallback import policy
 from voicechat.session import limits
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 ORDER = (
-    sections.ServerConfig,
+    server_sections.ServerConfig,
     sections.ServiceConfig,
     sections.LanguageVoicesConfig,
-    sections.AgentConfig,
-    sections.TurnDetectionConfig,
-    sections.IdlePromptsConfig,
-    sections.KeypadConfig,
-    sections.ClientToolConfig,
+    agent_sections.AgentConfig,
+    agent_sections.TurnDetectionConfig,
+    agent_sections.IdlePromptsConfig,
+    agent_sections.KeypadConfig,
+    tool_sections.ClientToolConfig,
     sections.DialectConfig,
-    sections.ToolConfig,
-    sections.FillerConfig,
+    tool_sections.ToolConfig,
+    tool_sections.FillerConfig,
     sections.HandsFreeConfig,
-    sections.DevicesConfig,
-    sections.WyomingConfig,
-    sections.PhoneConfig,
+    server_sections.DevicesConfig,
+    server_sections.WyomingConfig,
+    server_sections.PhoneConfig,
     sections.RepliesConfig,
     sections.ApologyConfig,
     sections.TranscriptionConfig,
     media.MediaServiceConfig,
     sections.MediaConfig,
-    sections.PlatformConfig,
-    sections.AdmissionConfig,
-    sections.CompatConfig,
+    server_sections.PlatformConfig,
+    server_sections.AdmissionConfig,
+    server_sections.CompatConfig,
     sections.LimitsSection,
 )
 ELSEWHERE: dict[type[BaseModel], tuple[Any, str]] = {
@@ -107,7 +108,7 @@ def _section(model: type[BaseModel]) -> str:
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    meanings = dict(_docstrings(sections, model.__name__))
+    meanings = dict(_docstrings(sys.modules[model.__module__], model.__name__))
     if model in ELSEWHERE:
         meanings = dict(_docstrings(*ELSEWHERE[model])) | meanings
     return meanings

@@ -9,8 +9,8 @@ import uvicorn
 
 from tests.config import mcp_weather
 from voicechat.config import mcp_server
-from voicechat.config.sections import ToolConfig
 from voicechat.config.services import configured_server
+from voicechat.config.tool_sections import ToolConfig
 from voicechat.errors import ConfigError
 from voicechat.runtime.toolbox import LATE, Toolbox
 from voicechat.session.types import ToolAnswer, ToolCall, ToolOutcome

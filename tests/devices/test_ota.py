@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from voicechat.cli import main
-from voicechat.config.sections import DevicesConfig
+from voicechat.config.server_sections import DevicesConfig
 from voicechat.server.app import build_app
 from voicechat.server.devices.ota import MAX_BODY_BYTES, OtaEndpoint, base_url_of
 from voicechat.server.origins import Origins

@@ -22,7 +22,7 @@ JPEG = b"\xff\xd8\xff\xe0 a photo"
 
 def token(live: Live, folder: Path, device: str = MAC) -> str:
     """The token that the server gives the device."""
-    from voicechat.config.sections import DevicesConfig
+    from voicechat.config.server_sections import DevicesConfig
     from voicechat.runtime.services import Services
 
     store = DeviceStore(folder / "data", live.store)

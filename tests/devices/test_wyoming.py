@@ -23,7 +23,7 @@ from wyoming.tts import (
     SynthesizeVoice,
 )
 
-from voicechat.config.sections import WyomingConfig
+from voicechat.config.server_sections import WyomingConfig
 from voicechat.errors import ConfigError
 from voicechat.runtime.services import Services
 from voicechat.server.admission import Admission

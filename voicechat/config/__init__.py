@@ -5,17 +5,18 @@ describes.
 from voicechat.config.endpoints import endpoints_of
 from voicechat.config.loader import load_config
 from voicechat.config.sections import (
-    AdmissionConfig,
     ApologyConfig,
-    CompatConfig,
     Config,
     HandsFreeConfig,
-    PhoneConfig,
-    ServerConfig,
     ServiceConfig,
     ServiceKind,
-    ToolConfig,
     TranscriptionConfig,
+)
+from voicechat.config.server_sections import (
+    AdmissionConfig,
+    CompatConfig,
+    PhoneConfig,
+    ServerConfig,
 )
 from voicechat.config.services import (
     build_services,
@@ -24,6 +25,7 @@ from voicechat.config.services import (
     fallback_orders,
     open_service,
 )
+from voicechat.config.tool_sections import ToolConfig
 
 __all__ = [
     "AdmissionConfig",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from voicechat.agents import Agents, normalized_name
-from voicechat.config.sections import AgentConfig
+from voicechat.config.agent_sections import AgentConfig
 from voicechat.errors import ConfigError
 from voicechat.names import ANY, DEFAULT, ServiceNames, aliases_of
 from voicechat.session.agent import VARIABLES, Agent, Keypad, references

@@ -6,14 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from voicechat.config.section import as_tuple
 from voicechat.errors import ConfigError
 from voicechat.names import aliases_of
 from voicechat.providers.registry import MediaKind, find_factory
 from voicechat.runtime.media_services import MediaServices, ServicesOfKind
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 class MediaServiceConfig(BaseModel):
@@ -26,9 +23,7 @@ class MediaServiceConfig(BaseModel):
 
     provider: Annotated[str, Field(min_length=1)]
     """A provider's name, or ``package.module:factory`` of your own."""
-    also: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)
-    ] = ()
+    also: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple)] = ()
     """Other names that clients may use for this service; `*`: any name that no other
     one has.
     """

@@ -5,7 +5,8 @@ from typing import Any
 
 from voicechat.config.mcp_server import McpServer, McpSettings
 from voicechat.config.media import open_media
-from voicechat.config.sections import Config, ServiceConfig, ServiceKind, ToolConfig
+from voicechat.config.sections import Config, ServiceConfig, ServiceKind
+from voicechat.config.tool_sections import ToolConfig
 from voicechat.errors import ConfigError
 from voicechat.names import aliases_of
 from voicechat.providers.interfaces import SpeechSynthesizer

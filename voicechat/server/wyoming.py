@@ -36,7 +36,7 @@ from wyoming.tts import (
 import voicechat
 from voicechat.audio.resample import RateConverter
 from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
-from voicechat.config.sections import WyomingConfig
+from voicechat.config.server_sections import WyomingConfig
 from voicechat.errors import (
     AdmissionError,
     ConfigError,

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from voicechat.config.sections import DevicesConfig
+from voicechat.config.server_sections import DevicesConfig
 from voicechat.dialects.xiaozhi.endpoint import PATH as SOCKET_PATH
 from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import local_time, unix_s

@@ -15,7 +15,7 @@ import logging
 
 from aiohttp import hdrs, web
 
-from voicechat.config.sections import DevicesConfig
+from voicechat.config.server_sections import DevicesConfig
 from voicechat.dialects.base import Handshake
 from voicechat.dialects.xiaozhi.device_tools import Vision
 from voicechat.dialects.xiaozhi.endpoint import device_of

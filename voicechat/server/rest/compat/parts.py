@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from voicechat.audio.formats import InputContainer, InputFormat
-from voicechat.config.sections import PlatformConfig
+from voicechat.config.server_sections import PlatformConfig
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, TextDelta
 from voicechat.server.auth import Principal, request_keys
 from voicechat.server.origins import Origins
@@ -91,7 +91,7 @@ async def text_pieces(
 
 
 @dataclass(slots=True)
-class Reply:
+class ChatAnswer:
     """A chat model's whole reply."""
 
     text: str = ""
@@ -100,9 +100,9 @@ class Reply:
 
 async def reply_of(
     model: ChatModel, messages: tuple[Message, ...], options: Mapping[str, object]
-) -> Reply:
+) -> ChatAnswer:
     """Ask a chat model. Raises ``ServiceFailedError``."""
-    reply = Reply()
+    reply = ChatAnswer()
     parts = bounded_parts(model, ChatRequest(messages=messages, options=options))
     async with aclosing(parts):
         async for part in parts:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from voicechat.config.sections import PlatformConfig
+from voicechat.config.server_sections import PlatformConfig
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import ServiceNames, quoted
 from voicechat.providers.media import ImageRequest, VideoRequest

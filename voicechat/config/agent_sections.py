@@ -1,0 +1,225 @@
+"""The sections of an agent."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from voicechat.config.section import ConfigSection, Text, Texts
+from voicechat.config.tool_sections import ClientToolConfig, FillerConfig, in_both_languages
+from voicechat.names import DEFAULT
+from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, Keypad, references
+from voicechat.session.filler import AFTER_MS
+from voicechat.session.types import DETECTION_BOUNDS, TurnDetection
+
+_LANGUAGE = r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$"
+_DETECTION = TurnDetection()
+_IDLE = IdlePrompts(prompts=())
+_KEYPAD = Keypad()
+
+
+def _detected(name: str) -> Any:
+    """Return the bounds of a field of ``TurnDetection``, the same as for clients."""
+    low, high = DETECTION_BOUNDS[name]
+    return Field(ge=low, le=high)
+
+
+class TurnDetectionConfig(ConfigSection):
+    """``[agents.NAME.turn_detection]``: the server ends the user's turns; an empty
+    table is enough.
+    """
+
+    threshold: Annotated[float, _detected("threshold")] = _DETECTION.threshold
+    """Probability from which a sound counts as speech."""
+    prefix_padding_ms: Annotated[int, _detected("prefix_padding_ms")] = _DETECTION.prefix_padding_ms
+    """Audio before the detected start that belongs to the speech."""
+    silence_duration_ms: Annotated[int, _detected("silence_duration_ms")] = (
+        _DETECTION.silence_duration_ms
+    )
+    """Silence that ends a turn."""
+    create_response: bool = _DETECTION.create_response
+    """False: the end of a turn is reported, and no reply is begun."""
+    interrupt_response: bool = _DETECTION.interrupt_response
+    """False: a reply is not interrupted, whatever the user says."""
+    min_interruption_ms: Annotated[int, _detected("min_interruption_ms")] = (
+        _DETECTION.min_interruption_ms
+    )
+    """Speech needed to interrupt a reply."""
+    min_interruption_words: Annotated[int, _detected("min_interruption_words")] = (
+        _DETECTION.min_interruption_words
+    )
+    """Words needed to interrupt a reply; 0: any speech does."""
+
+    @property
+    def detection(self) -> TurnDetection:
+        """The session's form of this section."""
+        return TurnDetection(**dict(self))
+
+
+class IdlePromptsConfig(ConfigSection):
+    """``[agents.NAME.idle_prompts]``: what is said to a user who stays silent; after
+    the last one comes the goodbye.
+    """
+
+    prompts: Annotated[Texts, Field(min_length=1)]
+    """In order; the last one is repeated."""
+    after_s: Annotated[float, Field(ge=1, le=3600)] = _IDLE.after_ms / 1000
+    """Silence before each prompt, and before the goodbye, from the end of what was last
+    heard.
+    """
+    times: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many prompts before the goodbye; unset: each of them once. Speech of the user
+    restarts the count.
+    """
+
+    @property
+    def idle_prompts(self) -> IdlePrompts:
+        """The session's form of this section."""
+        times = self.times or len(self.prompts)
+        return IdlePrompts(prompts=self.prompts, after_ms=round(self.after_s * 1000), times=times)
+
+
+class KeypadConfig(ConfigSection):
+    """``[agents.NAME.keypad]``: how keys that a caller presses become an entry, which
+    the model reads as `DTMF: 1234`.
+    """
+
+    terminator: Annotated[str, Field(pattern=r"^[0-9*#A-D]?$")] = _KEYPAD.terminator
+    """The key that completes an entry; empty: none does."""
+    timeout_s: Annotated[float, Field(ge=0.5, le=60)] = _KEYPAD.timeout_ms / 1000
+    """After this long without a further key an entry is complete."""
+    most: Annotated[int, Field(ge=1, le=256)] = _KEYPAD.most
+    """An entry of this many keys is complete."""
+    tool: str = ""
+    """The `[tools.NAME]` that the model is made to call with an entry; empty: the model
+    reads it and does as it sees fit.
+    """
+
+    @property
+    def keypad(self) -> Keypad:
+        """The session's form of this section."""
+        timeout_ms = round(self.timeout_s * 1000)
+        return Keypad(
+            terminator=self.terminator, timeout_ms=timeout_ms, most=self.most, tool=self.tool
+        )
+
+
+class AgentConfig(ConfigSection):
+    """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts
+    may hold `{variables}`.
+    """
+
+    llm: Text = DEFAULT
+    """The chat model, by the name of its section."""
+    asr: Text = DEFAULT
+    """The recogniser."""
+    tts: Text = DEFAULT
+    """The synthesiser."""
+    voice: str = ""
+    """One of the synthesiser's voices; empty: its default."""
+    instructions: str = ""
+    """The system message, before all others."""
+    instructions_by_language: dict[Literal["zh", "ja", "ko", "en"], str] = {}
+    """In place of `instructions`, by the language of the user's last words, as their
+    script shows it: small models answer in the language of their instructions.
+    """
+    greeting: str = ""
+    """Said first; it can be interrupted. Empty: the user speaks first."""
+    greeting_prompt: str = ""
+    """Instead of `greeting`: a prompt for the chat model, which then greets in its own
+    words.
+    """
+    language: Annotated[str, Field(pattern=_LANGUAGE)] = ""
+    """Such as `en` or `zh-CN`: the language until the user has spoken. Empty:
+    unknown.
+    """
+    tools: Texts | None = None
+    """The `[tools.NAME]` that the model may call; unset: all."""
+    turn_detection: TurnDetectionConfig | None = None
+    """How the ends of the user's turns are detected, the table below; unset: as the
+    client requests.
+    """
+    idle_prompts: IdlePromptsConfig | None = None
+    """What is said when the user stays silent, the table below; unset: nothing."""
+    goodbye: str = ""
+    """Said before the server ends the conversation."""
+    max_duration_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """The conversation ends after this time, with the goodbye; unset: never."""
+    memory: Literal["none", "device"] = "none"
+    """``device``: the agent remembers earlier conversations of the same device, as a
+    summary that its chat model makes and the last turns. Only devices that were paired
+    are remembered.
+    """
+    end_conversation: bool = False
+    """True: the model has a tool `end_conversation`, with which it ends the
+    conversation after its last words.
+    """
+    filler: Annotated[FillerConfig, BeforeValidator(in_both_languages)] | None = None
+    """What is said while a client, such as a device, carries out a tool and nothing of
+    the reply has been said: a text, or the table below; unset: `One moment, please.` or
+    `请稍等。` on devices, nothing elsewhere.
+    """
+    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = AFTER_MS
+    """How long that may take before."""
+    keypad: KeypadConfig | None = None
+    """How keys that a caller presses become an entry, the table below; unset: with its
+    defaults.
+    """
+    client_tools: dict[
+        Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")], ClientToolConfig
+    ] = {}
+    """`[agents.NAME.client_tools.NAME]`: functions that clients of RTVI carry out."""
+    transfers: dict[Text, Text] = {}
+    """With whom the model may connect the user, by its tool `transfer`: a number or
+    address for each name, such as `{ desk = "+493012345" }`.
+    """
+    variables: dict[str, str] = {}
+    """Variables that connections may set besides `{called}`, `{caller}`, `{device}`,
+    `{date}`, `{time}` and `{language}`, with their defaults.
+    """
+    also: Texts = ()
+    """Other names: a `model` that stock clients have compiled in, a number called, a
+    device's id, a key's id; `*`: any that nothing else has.
+    """
+
+    @model_validator(mode="after")
+    def _greets_in_one_way(self) -> "AgentConfig":
+        if self.greeting and self.greeting_prompt:
+            raise ValueError("with greeting or with greeting_prompt, not with both")
+        return self
+
+    @field_validator(
+        "instructions", "greeting", "greeting_prompt", "goodbye", "idle_prompts", mode="after"
+    )
+    @classmethod
+    def _braces_are_variables(cls, value: Any) -> Any:
+        for text in value.prompts if isinstance(value, IdlePromptsConfig) else (value or "",):
+            list(references(text))
+        return value
+
+    @field_validator("instructions_by_language", mode="after")
+    @classmethod
+    def _braces_in_each_are_variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value.values():
+            list(references(text))
+        return value
+
+    @field_validator("variables", mode="after")
+    @classmethod
+    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name in variables:
+            if not VARIABLE_NAME.fullmatch(name):
+                raise ValueError(f"by names of letters, digits and _ ({name!r} is none)")
+            if name in VARIABLES:
+                raise ValueError(f"without {name!r}, which every connection brings")
+        return variables
+
+    def texts(self) -> dict[str, str]:
+        """Return all texts that may contain variables, by their key."""
+        keys = ("instructions", "greeting", "greeting_prompt", "goodbye")
+        found: dict[str, str] = {key: getattr(self, key) for key in keys}
+        for language, text in self.instructions_by_language.items():
+            found[f"instructions_by_language.{language}"] = text
+        prompts = self.idle_prompts.prompts if self.idle_prompts else ()
+        return found | {
+            f"idle_prompts.prompts.{number}": text for number, text in enumerate(prompts)
+        }

@@ -1,0 +1,91 @@
+"""The sections of tools, the server's and the clients', and of what is said while
+one takes long.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from voicechat.config.section import ConfigSection, Text, as_tuple
+from voicechat.session.filler import AFTER_MS, Filler
+
+
+class FillerConfig(ConfigSection):
+    """``[tools.NAME.filler]``, ``[agents.NAME.filler]``: what is said while a tool
+    takes long, by the user's language; one alone serves both.
+    """
+
+    en: str = ""
+    """To a user who spoke English."""
+    zh: str = ""
+    """To a user who spoke Chinese."""
+
+    @property
+    def filler(self) -> Filler:
+        """The texts."""
+        return Filler(self.en, self.zh)
+
+
+def in_both_languages(filler: object) -> object:
+    """Return one text as that of both languages. Raises ``ValueError``."""
+    if not isinstance(filler, str | dict):
+        raise ValueError("a text, or a table with the keys en and zh")
+    return {"en": filler, "zh": filler} if isinstance(filler, str) else filler
+
+
+class ToolConfig(ConfigSection):
+    """``[tools.NAME]``: a Python function that the models may call in conversations, or
+    an MCP server with tools of its own.
+    """
+
+    function: str = ""
+    """``package.module:function``, asynchronous or not."""
+    mcp_url: str = ""
+    """Instead: the address of an MCP server (streamable HTTP), whose tools are
+    offered.
+    """
+    mcp_command: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    """Instead: what starts an MCP server as a child process (stdio)."""
+    mcp_headers: dict[str, str] = {}
+    """For ``mcp_url``, such as ``Authorization``."""
+    mcp_tools: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
+    """The tools of the MCP server that are offered; unset: all."""
+    description: str = ""
+    """For the model; empty: the function's docstring."""
+    parameters: dict[str, Any] | None = None
+    """JSON Schema of the arguments; none: from the function's annotations."""
+    deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """After this time the model is told that the tool has not answered."""
+    filler: Annotated[FillerConfig, BeforeValidator(in_both_languages)] = FillerConfig()
+    """What is said while the tool runs: a text, or the table below."""
+    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = AFTER_MS
+    """How long the tool may run before the filler is said."""
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> "ToolConfig":
+        kinds = ("function", "mcp_url", "mcp_command")
+        named = [kind for kind in kinds if getattr(self, kind)]
+        if len(named) != 1:
+            raise ValueError(f"a table with exactly one of {', '.join(kinds)}")
+        return self
+
+    @property
+    def is_mcp(self) -> bool:
+        """Whether it is an MCP server."""
+        return not self.function
+
+
+class ClientToolConfig(ConfigSection):
+    """``[agents.NAME.client_tools.NAME]``: a function that a client of RTVI carries
+    out.
+    """
+
+    description: Text
+    """What it does, for the model."""
+    parameters: dict[str, Any] = {"type": "object", "properties": {}}
+    """JSON Schema of its arguments."""
+
+    def definition(self, name: str) -> dict[str, object]:
+        """Return it in the form of chat completions."""
+        function = {"description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": {"name": name, **function}}
