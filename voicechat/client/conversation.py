@@ -41,8 +41,8 @@ class ClientConversation:
         self._tool_calls = ToolCallAssembler()
         self._received: deque[ServerMessage] = deque()
         self.note = ""
-        """A remark of the server at the opening, for example that another service
-        serves than the requested one.
+        """A remark that the server sent when the conversation opened, for example that
+        a different service than the requested one is used.
         """
 
     async def update(self, settings: Mapping[str, object]) -> None:

@@ -1,5 +1,5 @@
 """The client of OpenAI's Realtime protocol, against this server or any other that
-speaks it. It gives the same messages as the client of the conversation endpoint.
+speaks it. It yields the same messages as the client of the conversation endpoint.
 """
 
 import base64
@@ -37,11 +37,11 @@ _NOTHING_TO_CANCEL = "response_cancel_not_active"
 
 
 class ClientRealtimeConversation:
-    """An open conversation; see ``ClientConversation``, whose methods these are.
+    """An open conversation, with the methods of ``ClientConversation``.
 
-    What differs: ``update`` takes a Realtime ``session``, at any time; audio is s16le
-    mono at 24 kHz in both directions unless that says otherwise; ``truncate`` replaces
-    ``report_played``. Only one coroutine may receive.
+    The differences: ``update`` takes a Realtime ``session``, at any time; audio is
+    s16le mono at 24 kHz in both directions unless the session sets another format;
+    ``truncate`` replaces ``report_played``. Only one coroutine may receive.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -50,17 +50,17 @@ class ClientRealtimeConversation:
         self._items: list[str] = []
         """The ids of the conversation's items."""
         self._replies: dict[str, str] = {}
-        """The id of each reply's message, by the reply's id."""
+        """The id of each reply's message item, keyed by the reply's id."""
         self._unanswered: set[str] = set()
-        """The calls that the user of this object has not answered."""
+        """The ids of the tool calls that the caller has not answered."""
         self._calling = ""
-        """The reply in progress that has made calls; empty: there is none."""
+        """The id of the reply in progress that has made tool calls, or empty."""
         self._goes_on = False
-        """Its calls are answered: the next reply is to be asked for."""
+        """Whether the calls are answered and the next reply must be requested."""
         self._forgetting: set[str] = set()
 
     async def update(self, session: Mapping[str, object]) -> None:
-        """Change the session; only what is to change needs to be in it."""
+        """Change the session. Omitted fields keep their values."""
         await self._send("session.update", session={"type": "realtime", **session})
 
     async def send_audio(self, audio: bytes) -> None:
@@ -141,7 +141,9 @@ class ClientRealtimeConversation:
             raise
 
     async def _go_on(self) -> None:
-        """Ask for the reply to the answers, once the one that called is over."""
+        """Request the reply to the tools' answers once the reply that called them has
+        ended.
+        """
         if self._goes_on and not self._calling:
             self._goes_on = False
             await self._send("response.create")
@@ -152,7 +154,7 @@ class ClientRealtimeConversation:
         except ConnectionClosed as error:
             raise lost(error) from error
 
-    # --- what the server says ---------------------------------------------------------
+    # --- the server's events ----------------------------------------------------------
 
     def _on_added(self, event: "_Event") -> list[ServerMessage]:
         self._items.append(event["item"]["id"])
@@ -249,7 +251,7 @@ _READERS: Mapping[str, _Reader] = {
     "response.done": ClientRealtimeConversation._on_done,
     "error": ClientRealtimeConversation._on_error,
 }
-"""What reads an event, by its type."""
+"""The handler of each event type."""
 
 
 @asynccontextmanager
@@ -261,8 +263,7 @@ async def connect_realtime(
 
     ``url`` is the server's address (http, https, ws or wss), with or without the path
     ``/v1/realtime``. Raises ConnectionLostError if the server cannot be reached; a
-    server that refuses says so by an ErrorMessage, then closes. Cancelling closes the
-    socket.
+    server that refuses sends an ErrorMessage and closes. Cancelling closes the socket.
     """
     async with open_socket(socket_url(url, PATH, {"model": model}), key) as socket:
         yield ClientRealtimeConversation(socket)

@@ -17,8 +17,8 @@ from voicechat.proxies import proxy_of
 
 CONNECT_S = 10.0
 SILENCE_S = 300.0
-"""Read timeout between two pieces of an answer. A server gives up on its own services
-earlier.
+"""Read timeout between two pieces of an answer. The server's own timeouts for its
+services are shorter.
 """
 
 Messages = Sequence[Mapping[str, object]]

@@ -139,7 +139,8 @@ class TranscriptionApi:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
             self._session = aiohttp.ClientSession(timeout=timeout, proxy=proxy_of(self._folder))
-        # Headers of the session would be shown to the proxy, too: the key in clear.
+        # Set for each request: headers of the session would also be sent to the proxy,
+        # with the key in clear text.
         sent = self._headers | (headers or {})
         try:
             async with self._session.request(
