@@ -26,7 +26,7 @@ from voicechat.processes.frames import (
 )
 
 MAX_REASON_CHARACTERS = 500
-"""Of the reason why ``load`` failed."""
+"""Bound of the reason sent to the parent when ``load`` fails."""
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -56,7 +56,7 @@ def serve(load: Callable[[], JobFactory], *, niceness: int = 0) -> None:
     """Call ``load``, send READY, and run jobs until the parent closes the pipe or dies.
 
     Call this before any slow start-up work: it detects the parent's exit during
-    ``load``. If ``load`` raises, the parent is told why, and the process exits.
+    ``load``. If ``load`` raises, the parent receives the reason, and the process exits.
     """
     _become_child(niceness)
     frames_out = _claim_stdout()
@@ -93,7 +93,7 @@ class _Jobs:
         self._jobs: dict[int, ChildJob] = {}
         self._callers: dict[int, str] = {}
         self._pending: dict[int, deque[Frame]] = {}
-        """Unprocessed frames; the job that was worked on last comes last."""
+        """Unprocessed frames of each job. The job served last comes last."""
 
     @property
     def busy(self) -> bool:
@@ -122,10 +122,10 @@ class _Jobs:
             self.handle_frame(self._frames_in.get())
 
     def work_one_round(self) -> None:
-        """Process the next queued frame of each caller, of its jobs in turn."""
+        """Process one queued frame of each caller, taking its jobs in turn."""
         served: set[str] = set()
         for channel in list(self._pending):
-            # Another job's answers may have let it be dropped.
+            # A cancellation that arrived meanwhile may have removed the job.
             if self._pending.get(channel) and self._callers[channel] not in served:
                 served.add(self._callers[channel])
                 self._pending[channel] = self._pending.pop(channel)
@@ -148,8 +148,8 @@ class _Jobs:
             self.write_frame(FrameKind.FAILED, channel, type(error).__name__.encode())
 
     def _say_all(self, channel: int, messages: Iterable[bytes]) -> bool:
-        """Send the answers while they are made. Returns False if the job was cancelled
-        meanwhile.
+        """Send each answer as soon as it is made. Returns False if the job was
+        cancelled meanwhile.
         """
         for message in messages:
             self.handle_frames()

@@ -64,8 +64,8 @@ class ForkedJob(Protocol):
 
 
 class JobRefusalError(Exception):
-    """Ends a job and sends its message to the parent; of any other exception no text is
-    sent.
+    """Ends a job and sends its message to the parent. The text of any other exception
+    is not sent.
     """
 
 
@@ -98,7 +98,7 @@ def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
                 try:
                     control.close()
                     _carry(socket.socket(fileno=fd), open_job, limits)
-                finally:  # the copy must never return into the server's loop
+                finally:  # the copy must not return to the server's loop
                     os._exit(0)
             os.close(fd)
 

@@ -128,7 +128,7 @@ class ForkServer:
     async def _stop(self) -> None:
         process, self._process = self._process, None
         if self._control is not None:
-            self._control.close()  # asks it to exit
+            self._control.close()  # requests the exit
             self._control = None
         if process is None:
             return
@@ -136,7 +136,7 @@ class ForkServer:
             async with asyncio.timeout(EXIT_MS / 1000):
                 await process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
+            with contextlib.suppress(ProcessLookupError):  # it has just exited
                 process.kill()
             await process.wait()
 

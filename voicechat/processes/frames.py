@@ -2,8 +2,8 @@
 
 Little-endian: ``payload length (u32) | kind (u8) | channel (u32) | payload``. To the
 child: OPEN (payload: the job's options), DATA, FINISH, CANCEL. From the child: READY
-once, then MESSAGE, CONSUMED (payload: how many bytes of DATA were worked off, u32),
-ENDED and FAILED (payload: the exception's type). A channel's number is used once.
+once, then MESSAGE, CONSUMED (payload: number of bytes of DATA processed, u32), ENDED
+and FAILED (payload: the exception's type). A channel's number is used once.
 """
 
 import struct
@@ -20,8 +20,8 @@ MAX_PAYLOAD_BYTES = 1 << 24
 FORK_SERVER_READY = b"r"
 """The fork server sends this once on its control socket: it accepts requests."""
 FORK_REQUEST = b"f"
-"""Asks the fork server for a process; the message carries one descriptor, the socket of
-the job.
+"""Requests a process from the fork server. The message carries one descriptor, the
+socket of the job.
 """
 
 _HEADER = struct.Struct("<IBI")

@@ -1,5 +1,5 @@
-"""A pool of warm child processes. Dead children are replaced. A caller with many jobs
-delays only itself.
+"""A pool of warm child processes. Dead children are replaced. Callers share the
+children fairly, so a caller with many jobs delays only its own.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class WorkerPool:
         self._backoff = backoff or RestartBackoff()
         self._workers: list[PoolWorker | None] = [None] * size
         self._waiters: dict[str, deque[_Waiter]] = {}
-        """Queued jobs by caller; the caller that was served longest ago comes first."""
+        """Queued jobs by caller. The caller served least recently comes first."""
         self._opened: dict[Channel, str] = {}
         """Channels that have not ended, and a few that have, with their callers."""
         self._warm: asyncio.Future[None] | None = None
@@ -119,11 +119,11 @@ class WorkerPool:
     ) -> Channel:
         """Start a job in the least busy child.
 
-        Of those that wait, the ``caller`` with the fewest jobs is served first, of
-        several the one that was served longest ago; each caller's jobs keep their
-        order. In a child the callers get the same time, whatever the number of their
-        jobs. A caller without any other job may also have
-        one of the `WorkerLimits.reserved` channels.
+        Among waiting callers, the ``caller`` with the fewest jobs is served first;
+        among equals, the one served least recently. Each caller's jobs keep their
+        order. In a child every caller gets the same time, whatever the number of its
+        jobs. A caller without any other job may also use one of the
+        `WorkerLimits.reserved` channels.
 
         Raises `WorkersBusyError` if no channel becomes free within ``wait_ms``, and
         `WorkerLostError` if the pool cannot start or is closed. The first call also
@@ -210,14 +210,13 @@ class WorkerPool:
             raise
 
     def _serve_waiters(self) -> None:
-        """Assign free channels to those that wait."""
+        """Assign free channels to waiting callers."""
         self._opened = {
             channel: caller for channel, caller in self._opened.items() if not channel.ended
         }
         jobs = Counter(self._opened.values())
         while self._waiters:
-            # If there is no room for the caller with the fewest jobs, there is none for
-            # any other.
+            # If the caller with the fewest jobs gets no channel, no other caller does.
             caller = min(self._waiters, key=jobs.__getitem__)
             worker = self._least_busy(reserved=not jobs[caller])
             if worker is None and not self._closed:
@@ -227,7 +226,7 @@ class WorkerPool:
             if caller in self._waiters:  # behind the other callers
                 self._waiters[caller] = self._waiters.pop(caller)
             if waiter.channel.done():
-                continue  # its caller was cancelled
+                continue  # the caller was cancelled
             if worker is None or self._closed:
                 waiter.channel.set_exception(WorkerLostError("the pool is closed"))
             else:

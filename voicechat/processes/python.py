@@ -14,9 +14,10 @@ from pathlib import Path
 
 _FINDING = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 _SHARING = {"OMP_WAIT_POLICY": "passive"}
-"""OpenMP's threads sleep while they wait for each other. By default they spin, which
-takes the core from the thread that they wait for when several models compute: with two
-threads on two busy cores, llama.cpp then computes half as many tokens a second.
+"""Makes OpenMP's threads sleep while they wait for each other. By default they spin,
+and when several models compute they take the core from the thread that they wait for:
+with two threads on two busy cores, llama.cpp then computes half as many tokens a
+second.
 """
 _PACKAGE = Path(__file__).resolve().parent.parent
 

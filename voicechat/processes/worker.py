@@ -28,7 +28,7 @@ class WorkerLimits:
     channels: int = 4
     """Concurrent jobs."""
     reserved: int = 0
-    """Jobs beyond these for callers that have no other in the pool."""
+    """Additional jobs, for callers that have no other job in the pool."""
     window_bytes: int = 1 << 16
     """Send window: bytes of one job in flight to the child."""
     ready_ms: int = 60_000
@@ -64,7 +64,9 @@ class PoolWorker:
         self.was_ready = False
         """Whether the child ever became ready."""
         self.refusal = ""
-        """Why the child could not load what it needs, as it said itself."""
+        """The reason that the child reported for failing to load; empty if it did not
+        fail.
+        """
 
     @property
     def pid(self) -> int | None:
@@ -219,8 +221,8 @@ class PoolWorker:
         except (TimeoutError, asyncio.CancelledError) as error:
             if process.returncode is None:
                 process.kill()
-            # Waited for even when cancelled: what is killed exits at once, and until
-            # the loop has noticed, its transport is open.
+            # Await the exit even when cancelled: a killed process exits at once, and
+            # its transport stays open until the loop has noticed.
             await _exit_of(process)
             if isinstance(error, asyncio.CancelledError):
                 raise
