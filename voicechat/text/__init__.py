@@ -1,3 +1,3 @@
-"""Text between a chat model and a synthesiser: cutting it into pieces, what is spoken
-of them, what was heard. No I/O.
+"""The text between a chat model and a synthesiser: cutting it into pieces, choosing the
+words to speak, estimating what was heard. No I/O.
 """

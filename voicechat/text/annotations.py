@@ -27,7 +27,7 @@ _CREDITS = re.compile(
     r"|(?:中文)?字幕(?:志愿者|志願者|提供|由|by).{0,40}|.{0,40}明[镜鏡][与與][点點][点點].{0,20})",
     re.IGNORECASE | re.DOTALL,
 )
-"""Film credits, which nobody says: Whisper writes them for silence."""
+"""Film credits, which Whisper writes for silence."""
 _SHORT_WORDS, _SHORT_HAN = 4, 6
 _BLANK = "\0"
 _GAP = re.compile(r"([^\0\s]?)\s*\0[\0\s]*([^\0\s]?)")
@@ -40,8 +40,9 @@ def find_annotations(text: str, *, complete: bool) -> list[tuple[int, int]]:
 
     ``complete``: no more text follows.
 
-    Up to four words, or six Chinese characters, in round brackets are an annotation,
-    and any number if the text has nothing else. Digits never are, as in ``(555) 1234``.
+    Round brackets with up to four words, or six Chinese characters, are an annotation;
+    with any number if the text contains nothing else. Brackets with digits, as in
+    ``(555) 1234``, never are.
     """
     if complete and _CREDITS.fullmatch(text):
         return [(0, len(text))]

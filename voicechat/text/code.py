@@ -6,7 +6,7 @@ from voicechat.text.fences import Fence, opens_fence
 
 _MARKS = re.compile(r"\n|`+")
 _LINE_LIMIT = 200
-"""Characters of a line that are kept. A longer line is not a fence."""
+"""Bound of the kept line, in characters. A longer line is not a fence."""
 
 
 class CodeTracker:

@@ -27,8 +27,8 @@ CALLS = frozenset(
 )
 """Names of tags around a tool call or its answer. Each is closed by its own name."""
 _COMMON_WORDS = frozenset("tool tools function functions action action_input observation".split())
-"""Those of the above that are also common placeholders: they hide only what looks like
-a call.
+"""The names of ``_CALL_TAGS`` that are also common placeholders. They hide only content
+that looks like a call.
 """
 _CALL_FOLLOWS = re.compile(r"[ \t]*[\n{\[<]")
 _VENDOR_PREFIX = re.compile(r"[^\W_]+_(?=(?:think(?:ing)?|thoughts?|(?:tool|function)_calls?)\Z)")
@@ -143,7 +143,7 @@ _REACT = re.compile(r"(?:Thought|Action)\s{0,2}:")
 _REACT_BEGUN = re.compile(r"(?:Th?o?u?g?h?t?|Ac?t?i?o?n?)\s{0,2}\Z")
 _REACT_FOLLOWS = re.compile(r"\n\s{0,8}(?:Action(?: Input)?|Observation|Final Answer)\s{0,2}:")
 _REACT_ANSWERS = re.compile(r"\n\s{0,8}Final Answer\s{0,2}:")
-"""ReAct: a thought, an action with its input, an observation, again and again; at last
+"""ReAct repeats a thought, an action with its input, and an observation, and ends with
 the answer.
 """
 _SMALL_THOUGHT = re.compile(r"\[(?:think|thinking|reasoning)\]")
@@ -170,9 +170,9 @@ _FUNCTOOLS_BEGUN = re.compile(rf"(?:{_any_beginning('functools')}|functools\[\s{
 _CHANNEL_NAME = re.compile(r"(analysis|final)(?=[^\W\d_a-z])")
 _CHANNEL_NAME_BEGUN = re.compile(rf"(?:{_any_beginning('analysis')}|{_any_beginning('final')})\Z")
 _FINAL_CHANNEL = re.compile(r"assistant\s{0,2}final(?:\s?json)?")
-"""gpt-oss where the server has removed its special tokens and left the names of its
-channels: ``analysisThe user asks ...assistantfinalHello``. The name stands right before
-a capital letter or a letter of a script without capitals.
+"""gpt-oss when the server has removed its special tokens and left the names of its
+channels: ``analysisThe user asks ...assistantfinalHello``. The name directly precedes a
+capital letter or a letter of a script without capitals.
 """
 
 _TRIGGERS = re.compile(rf"[<\[{{◁✿]|f(?=unctools\[|{_any_beginning('unctools')}\Z)")
@@ -189,10 +189,10 @@ _LEAD_CHARACTERS = 256
 class HiddenText(Scanner):
     """Filters the streamed text of one reply.
 
-    Hidden are pairs of tags with all between them, wherever they are (a pair that is
-    never closed hides the rest), special tokens such as ``<|im_end|>``, messages of
-    other roles and channels, and tool calls in JSON. Text in a code block, or right
-    after a quotation mark or a backtick, talks about these and is kept.
+    It hides pairs of tags with their content, anywhere in the text (an unclosed pair
+    hides the rest), special tokens such as ``<|im_end|>``, messages of other roles and
+    channels, and tool calls in JSON. Text in a code block, or directly after a
+    quotation mark or a backtick, mentions these constructs and is kept.
     """
 
     triggers = _FIRST_TRIGGERS
@@ -252,7 +252,7 @@ class HiddenText(Scanner):
         return decided
 
     def plain(self, text: str) -> None:
-        """Notice plain text: the beginning of the reply is over."""
+        """Note plain text: the beginning of the reply has passed."""
         super().plain(text)
         if self.triggers is not _TRIGGERS and not text.isspace():
             self.triggers = _TRIGGERS
@@ -454,8 +454,8 @@ def _after_token(name: str) -> Skip | None:
 
 
 def _begins_a_thought(begun: str, space: str) -> bool:
-    """Return whether a name of ``THOUGHTS`` begins with ``begun``, or is that if white
-    space follows it.
+    """Return whether a name of ``THOUGHTS`` begins with ``begun``, or equals it if
+    white space follows.
     """
     name = begun.lower()
     return name in THOUGHTS if space and name else any(tag.startswith(name) for tag in THOUGHTS)

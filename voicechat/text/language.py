@@ -8,11 +8,11 @@ LANGUAGES = ("zh", "ja", "ko", "en")
 
 def language_of(text: str) -> str:
     """Return ``ja`` for a text with kana, ``ko`` with Hangul, ``zh`` with Chinese
-    characters, ``en`` for one in Latin letters, whatever language these write; empty
-    without such letters.
+    characters, ``en`` with Latin letters only (in whatever language), and "" without
+    any of these.
 
-    One Chinese word makes a sentence Chinese: a Chinese voice reads the English words
-    around it, and an English one spells the Chinese word.
+    One Chinese word makes a sentence Chinese, because a Chinese voice can read the
+    English words around it, but an English voice cannot read the Chinese word.
     """
     if any("\u3041" <= char <= "\u30ff" and char.isalpha() for char in text):
         return "ja"

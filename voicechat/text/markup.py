@@ -67,7 +67,8 @@ _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{\w{1,16}\*?\}(?:\{[^{}\n]{0,16}\})?
 _SIGNS_OF_A_FORMULA = re.compile(r"[\\^_=+<>]|\d\s*[-*/]\s*\d|\A\s*[A-Za-z]\b")
 _PART = re.compile(r"\\[A-Za-z]+|\{[^{}]*\}?")
 _PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[A-Za-z\d][.!?;]\s|[\u2e80-\U0003fffd]")
-"""Never in a formula outside of its groups: two words, the end of a sentence, Chinese.
+"""Text that a formula never contains outside of its groups: two words, the end of a
+sentence, Chinese.
 """
 _AMOUNT = re.compile(r"\$[\d.,]+(?!\s*(?:[-+*/=^_<>\\$\d.,]|\Z)|[A-Za-z(])")
 """A dollar sign before a number is money, unless a formula continues after it."""

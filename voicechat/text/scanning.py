@@ -124,7 +124,7 @@ class Scanner(ABC):
         """
 
     def plain(self, text: str) -> None:
-        """Notice plain text, which is unchanged in the result."""
+        """Note plain text, which is unchanged in the result."""
         self.code.read_text(text)
         self.previous = text[-1]
 
@@ -140,7 +140,7 @@ class Scanner(ABC):
         return list(self._runs(final=False))
 
     def scan_rest(self) -> list[Run]:
-        """End the text: return what was held back. A skipped part gives nothing."""
+        """End the text: return what was held back. A skipped part yields nothing."""
         runs = list(self._runs(final=True))
         self._skip = None
         return runs

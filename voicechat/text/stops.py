@@ -76,7 +76,7 @@ class StopVerdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Punctuation that may end a piece, and what is known of it."""
+    """Punctuation that may end a piece, and what is known so far about it."""
 
     mark: Mark
     border: Border

@@ -76,8 +76,8 @@ def cut_at_word(text: str, fraction: float) -> str:
     had been played.
 
     Rounded down to whole words, by estimated speaking time; the punctuation after the
-    last word heard stays with it. A fraction of 1 or more gives all the text; 0, less,
-    or not a number gives "".
+    last word heard stays with it. Returns the whole text for a fraction of 1 or more,
+    and "" for 0, less, or NaN.
     """
     if fraction >= 1:
         return text
