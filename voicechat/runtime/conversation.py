@@ -1,5 +1,5 @@
-"""The asyncio shell around one session: events in, effects performed, one timer. The
-only writer of its machine.
+"""The asyncio shell around one session. It passes events to the session's state
+machine, performs the effects and keeps one timer. Nothing else calls the machine.
 """
 
 import asyncio
@@ -70,39 +70,45 @@ from voicechat.session.notices import (
 logger = logging.getLogger(__name__)
 
 RELEASE_S = 1.0
-"""Within so long after the end of a session everything of it is released (promised)."""
+"""Seconds after the end of a session within which all its resources are released (a
+promise of the documentation).
+"""
 PARTIALS_APART_S = 0.5
-"""While the event loop is late a client is sent a partial transcript this often; while
-it is very late, none.
+"""Interval between partial transcripts to a client while the event loop is late. While
+it is very late, none are sent.
 """
 LATE_IN_HAND_S = 0.6
-"""While the event loop is late a reply is made at most 0.6 s ahead of its playback, and
-the piece that follows."""
+"""While the event loop is late, a reply is made at most 0.6 s ahead of its playback,
+plus one piece.
+"""
 HELD_MS = 10_000
-"""Paced audio that waits for its time; past it the synthesiser waits too."""
+"""Bound of the paced audio waiting for its time. Beyond it the synthesiser waits, too.
+"""
 _ROUNDING_S = 1e-6
-"""What sums of seconds may come short by: without it half of all timers would be a
-millisecond early, and set twice.
+"""Tolerance for rounding errors in sums of seconds. Without it half of all timers would
+fire a millisecond early and be set twice.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionProviders:
-    """Who serves a conversation."""
+    """The services of a conversation."""
 
     recognizer: SpeechRecognizer
     models: Callable[[str], ChatModel]
-    """The chat model of a name; the empty name is the connection's own."""
+    """Returns the chat model of a name. The empty name means the connection's own
+    model.
+    """
     synthesizer: SpeechSynthesizer
     threads: EncodingThreads
     levels: VoiceLevels = field(default_factory=VoiceLevels)
-    """What is known of the synthesiser's voices."""
+    """The measured levels of the synthesiser's voices."""
     decoding: ForkServer | None = None
-    """Processes for compressed input; without them it is refused."""
+    """Processes for compressed input. None: compressed input is refused."""
     detector: Detector | None = None
-    """Voice detection; without it there is no hands-free mode."""
+    """Voice detection. None: there is no hands-free mode."""
     reads: ReadScheduler = field(default_factory=ReadScheduler)
-    """When the socket is read while the event loop is late."""
+    """Decides when the socket is read while the event loop is late."""
     tool_servers: OpenToolServer = no_tool_servers
     """Opens tool servers that the client names."""
 
@@ -121,9 +127,9 @@ class Conversation:
         observe: Callable[[SessionMetric], None],
         hand_over: Callable[[str, str], None] = lambda _call_id, _transfer_to: None,
     ) -> None:
-        """``observe`` is told facts for metrics, and ``hand_over`` where a conversation
-        of that call goes on (see ``Dialect.call_id``), before the connection is closed.
-        Neither may raise or wait.
+        """``observe`` is called with facts for metrics. ``hand_over`` is called before
+        the connection is closed, with the call (see ``Dialect.call_id``) and where it
+        continues. Neither may raise or wait.
         """
         self._machine = machine
         self._dialect = dialect
@@ -138,10 +144,10 @@ class Conversation:
         self._busy = False
         self._timer: asyncio.Handle | None = None
         self._due_ms: int | None = None
-        """The machine's deadline. It changes with the events that the machine takes."""
+        """The machine's deadline. Any event may change it."""
         self._timer_s = 0.0
-        """When it fires. Handles do not say: uvloop gives one without a time for a time
-        that has come.
+        """Loop time at which the timer fires. Its handle may not tell: for a time in
+        the past, uvloop returns a handle without a time.
         """
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
         self._outbox = Outbox(socket, limits, self._post_of_outbox)
@@ -168,14 +174,14 @@ class Conversation:
         self._tools = SessionTools(services.tool_servers, self._tasks.spawn, self._hear_tools)
         self._reads = services.reads
         self._partial_s = 0.0
-        """When a partial transcript was last written."""
+        """Loop time at which a partial transcript was last written."""
         self._replies: dict[int, tuple[ReplyTask, asyncio.Task[None]]] = {}
         self._drained = asyncio.Event()
         self._drained.set()
-        """Cleared by who waits until less audio is held back."""
+        """Cleared by a task that waits until less audio is held back."""
         self._faulted = False
         self._over = False
-        """Nothing that is posted is heard any more."""
+        """Whether posted events are ignored because the session has ended."""
 
     @property
     def now_ms(self) -> int:
@@ -186,13 +192,13 @@ class Conversation:
         return int((self._loop.time() - self._opened_s + _ROUNDING_S) * 1000)
 
     def post(self, event: Event) -> None:
-        """Let the session take ``event``. Runs to completion and never waits; called
-        from within, it queues.
+        """Pass ``event`` to the session and perform the effects. Never waits. A call
+        made while an event is being handled queues its event.
         """
         if self._over:
             return
         if self._reads.late and not self._busy and not isinstance(event, ReplyEvent):
-            self._audio.note_unread()  # before a decision that the user has fallen silent
+            self._audio.note_unread()  # before a decision about the user's silence
         self._events.append(event)
         if self._busy:
             return
@@ -209,9 +215,9 @@ class Conversation:
         """Serve the connection until it is closed from either side. Cancelling drops
         it.
 
-        Afterwards nothing of the session is left: its tasks, recogniser streams and
-        buffers are released within ``RELEASE_S``, the closing of the socket within
-        ``close_ms`` more.
+        On return all resources of the session are released: its tasks, recogniser
+        streams and buffers within ``RELEASE_S``, and the socket within ``close_ms``
+        more.
         """
         for reaction in self._dialect.open(self.now_ms):
             self._react(reaction)
@@ -222,7 +228,7 @@ class Conversation:
         try:
             await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
             pinger.cancel()
-            if self._outbox.closing:  # the last words and the closing handshake, which are bounded
+            if self._outbox.closing:  # last frames and closing handshake: bounded
                 await asyncio.wait([writer])
         finally:
             self.post(Disconnected())
@@ -235,10 +241,10 @@ class Conversation:
             self._release()
 
     def _release(self) -> None:
-        """Let go of the parts, which refer to this object.
+        """Drop the references to the parts, which refer to this object.
 
-        What refers to itself waits for a full collection of garbage, which is rare:
-        after thousands of sessions that would be hundreds of megabytes.
+        A reference cycle is freed only by a full garbage collection, which is rare:
+        after thousands of sessions the cycles would take hundreds of megabytes.
         """
         self._over = True
         self._replies.clear()
@@ -256,8 +262,8 @@ class Conversation:
             for effect in self._machine.receive(event, self._clock_ms()):
                 self._perform(effect)
         except Exception as error:  # noqa: BLE001 - the one place around a session
-            # A bug of ours. It ends this session, with the dialect's last words; the
-            # server goes on.
+            # A bug in the server. It ends only this session, with a last message of the
+            # dialect.
             logger.error(
                 "handling %s failed: %s at %s",
                 type(event).__name__,
@@ -316,18 +322,20 @@ class Conversation:
             reply.on_speech = self._audio.echo.reply_made
         task = self._tasks.spawn(reply.run(), f"reply-{effect.reply}")
         self._replies[effect.reply] = (reply, task)
-        # A finished reply's encoder weighs half a megabyte.
+        # A finished reply's encoder takes half a megabyte.
         task.add_done_callback(lambda _: self._replies.pop(effect.reply, None))
 
     # --- the dialect ------------------------------------------------------------------
 
     def _react(self, reaction: Reaction) -> None:
-        """Do what the dialect wants by itself, or because of what its client said."""
+        """Carry out a reaction of the dialect to a message of its client or to its
+        timer.
+        """
         if self._over:
             return
         if isinstance(reaction, Tell):
             self._outbox.put_frames((reaction.frame,), urgent=True)
-            self._set_timer()  # the dialect may want to be woken
+            self._set_timer()  # the dialect may have set a wake-up time
         elif isinstance(reaction, AudioReceived):
             self._audio.push(reaction.payload)
         elif isinstance(reaction, ToolRequest):
@@ -336,13 +344,13 @@ class Conversation:
             self.post(reaction)
 
     def _hear_tools(self, news: ToolNews) -> None:
-        """A tool server has answered what the dialect asked."""
+        """Pass a tool server's answer to the dialect."""
         for reaction in self._dialect.hear_tools(news, self._clock_ms()):
             self._react(reaction)
 
     def _notify(self, notice: Notice) -> None:
-        """Let the dialect write a notice. What it asks for because of that happens
-        after this event.
+        """Have the dialect write a notice. Its resulting commands are handled after
+        this event.
         """
         if self._reads.late and isinstance(notice, Recognised) and self._may_skip(notice):
             return
@@ -369,13 +377,15 @@ class Conversation:
             frames,
             reply=reply if audio_until_ms is not None or not kept else 0,
             audio_until_ms=audio_until_ms,
-            # Not the answer to a commit: it is the recogniser that must be told first.
+            # Not for the answer to a commit: the recogniser must receive the end of the
+            # audio first.
             urgent=isinstance(notice, Done | Rejected | Interrupted),
         )
 
     def _may_skip(self, notice: Recognised) -> bool:
-        """Whether a partial transcript is not written because the event loop is late:
-        the session has taken it, and the next one or the final one contains its words.
+        """Return whether a partial transcript is not written because the event loop is
+        late. The session has received it, and the next partial or the final transcript
+        contains its words.
         """
         if notice.transcript.final:
             return False
@@ -393,8 +403,8 @@ class Conversation:
         self.post(event)
 
     async def _give_way(self, in_hand_s: float) -> bool:
-        """While the event loop is late, wait until a reply may go on whose listener has
-        ``in_hand_s`` of audio left. Return whether the loop was late.
+        """While the event loop is late, wait until a reply whose listener has
+        ``in_hand_s`` of audio left may continue. Returns whether the loop was late.
         """
         if not self._reads.late:
             return False
@@ -404,7 +414,7 @@ class Conversation:
         return True
 
     async def _room(self) -> None:
-        """Wait until the next piece of a reply has room."""
+        """Wait until there is room for the next piece of a reply."""
         await self._outbox.room()
         while self._machine.held_ms >= HELD_MS:
             self._drained.clear()
@@ -425,8 +435,8 @@ class Conversation:
         return due_ms if wake_ms is None else earliest_ms(due_ms, wake_ms)
 
     def _set_timer(self) -> None:
-        """Keep one timer. A later deadline leaves it alone: when it fires, the session
-        is asked again.
+        """Keep one timer. A later deadline does not change it: when it fires, the
+        session's deadline is checked again.
         """
         deadline_ms = self._deadline_ms()
         if deadline_ms is None:

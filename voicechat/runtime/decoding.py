@@ -18,7 +18,7 @@ from voicechat.processes.frames import Frame, FrameKind
 from voicechat.runtime.packet_decoding import PacketDecoding
 
 SAMPLES_BYTES = 64 * 1024
-"""How much PCM is decoded at once on the event loop. It takes less than 1 ms."""
+"""How much PCM is decoded at once on the event loop, in less than 1 ms."""
 RATE_BYTES = 4
 """Size of the sample rate at the start of each answer of a decoding process."""
 
@@ -47,7 +47,7 @@ class _JobRaisedError(WorkerLostError):
 
 class DecodingProcesses(ForkServer):
     """The processes that decode: one for each stream or file, and one for the single
-    Opus packets of all.
+    Opus packets of all sessions.
     """
 
     def __init__(self) -> None:
@@ -77,8 +77,8 @@ async def decode_file(
 ) -> AsyncGenerator[DecodedPiece, None]:
     """Decode a recording of any known format, a few seconds at a time.
 
-    Without ``server`` only PCM is decoded, that is WAV and the format that ``bare``
-    declares, with the channels mixed; other formats are ``UNSUPPORTED_FORMAT``.
+    Without ``server`` only PCM is decoded (WAV, and the format that ``bare`` declares),
+    with the channels mixed. Other formats raise ``UNSUPPORTED_FORMAT``.
 
     ``bare`` is the format of a file without a header. Only one piece is in memory at a
     time. Raises ``RemoteProtocolError`` for a file that cannot be used

@@ -3,11 +3,11 @@
 A job's options name its input: ``stream <format>``, whose payloads are the client's
 bytes, or ``file <format>@<rate> <path>``, whose payloads only request more output.
 Format and rate describe a file without a header, and may be missing. ``packets``
-decodes single Opus packets of many clients: ``voicechat.runtime.packet_records`` has
-what goes in and out. Every answer of the others
-begins with the sample rate of the recording, in four bytes, little-endian, 0 while it
-is unknown. For a stream, s16le mono 16 kHz follows; for a file, one byte with the
-number of channels and then one channel after the other.
+decodes single Opus packets of many clients; `voicechat.runtime.packet_records`
+describes its payloads. Every answer of the other jobs begins with the sample rate of
+the recording, in four bytes, little-endian, 0 while it is unknown. For a stream, s16le
+mono 16 kHz follows; for a file, one byte with the number of channels and then one
+channel after the other.
 """
 
 import io
@@ -50,8 +50,8 @@ class StreamJob:
 
 
 class PacketsJob:
-    """Decodes single Opus packets of many streams. One whose packets cannot be decoded
-    is told so, and the others go on.
+    """Decodes single Opus packets of many streams. A stream whose packets cannot be
+    decoded gets an error; the others continue.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class PacketsJob:
             )
             return write_answer(number, b"".join(pieces))
         except RemoteProtocolError as error:
-            del self._decoders[number]  # which must not be used any more
+            del self._decoders[number]  # it must not be used after an error
             return write_failure(number, error)
 
 

@@ -57,7 +57,7 @@ class DeltaCoalescer:
             self._post(text)
 
     def close(self) -> None:
-        """Cancel the timer: nothing is posted by itself any more."""
+        """Cancel the timer. Pending text is not posted."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,6 +1,4 @@
-"""Voices by language: each sentence is spoken by the voice of the language that it is
-written in.
-"""
+"""Chooses a voice for each sentence by the language that it is written in."""
 
 from collections.abc import AsyncIterator, Mapping
 from copy import copy
@@ -14,7 +12,7 @@ from voicechat.text.language import language_of
 
 @dataclass(frozen=True, slots=True)
 class LanguageVoice:
-    """A synthesiser, and one of its voices; empty: its default."""
+    """A synthesiser and one of its voices. An empty voice means the default."""
 
     synthesizer: SpeechSynthesizer
     voice: str = ""
@@ -24,23 +22,23 @@ class LanguageVoices(WrappingSynthesizer):
     """A `SpeechSynthesizer` around another one, which speaks the languages that have no
     voice of their own.
 
-    A voice of the service that the client names speaks everything, unless it is the
-    default: that stands for a voice that was not named, or not known. A sentence
-    without letters, such as a number, is spoken in the language of the one before it in
-    the reply.
+    If the client names a voice of the service, that voice speaks every sentence. The
+    default voice does not count as named, because it also replaces unknown names. A
+    sentence without letters, such as a number, is spoken in the language of the one
+    before it in the reply.
     """
 
     def __init__(
         self, synthesizer: SpeechSynthesizer, by_language: Mapping[str, LanguageVoice]
     ) -> None:
-        """``by_language``: by what `language_of` returns."""
+        """The keys of ``by_language`` are the results of `language_of`."""
         super().__init__(synthesizer)
         self._by_language = dict(by_language)
         self._language = ""
 
     @property
     def service(self) -> SpeechSynthesizer:
-        """The synthesiser that this is around."""
+        """The wrapped synthesiser."""
         return self._inner
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:

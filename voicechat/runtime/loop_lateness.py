@@ -1,4 +1,4 @@
-"""How late the event loop is, for what gives way when it is late."""
+"""Measures how late the event loop is. Optional work is reduced while it is late."""
 
 from enum import IntEnum
 
@@ -23,23 +23,25 @@ class Lateness(IntEnum):
     LATE = 1
     """Optional work is done less often."""
     VERY_LATE = 2
-    """Optional work is left out where only comfort is lost."""
+    """Optional work is left out if only comfort is lost."""
 
 
 class LoopLateness:
-    """The lateness of one event loop. Whoever measures the loop adds the samples."""
+    """The lateness of one event loop, computed from samples that the caller adds."""
 
     def __init__(self) -> None:
         self.level = Lateness.ON_TIME
         self.late = False
-        """Whether it is late at all. Asked with each frame of a microphone."""
+        """Whether it is late at all. An attribute, because each microphone frame checks
+        it.
+        """
         self.lag_s = 0.0
         """The smoothed lag."""
         self._reached_s = 0.0
-        """When the level was last reached, by the loop's clock."""
+        """Loop time at which the level was last reached."""
 
     def add_lag(self, now_s: float, lag_s: float) -> None:
-        """Add how late a timer fired."""
+        """Add a sample: how late a timer fired."""
         self.lag_s += SMOOTHING * (lag_s - self.lag_s)
         found = Lateness.ON_TIME
         if self.lag_s >= LATE_S:

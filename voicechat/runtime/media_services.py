@@ -30,7 +30,7 @@ PURPOSES = {
 
 @dataclass(frozen=True, slots=True)
 class ServicesOfKind(Generic[P]):
-    """The services of one kind, which may be none."""
+    """The services of one kind. There may be none."""
 
     kind: str
     """The name of their sections in the configuration."""
@@ -38,11 +38,11 @@ class ServicesOfKind(Generic[P]):
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, path: str, wanted: str = "") -> P:
-        """Return the service that a client asks for by ``wanted``, in the parameter
-        ``path``; empty: the default.
+        """Return the service that the client named as ``wanted`` in the parameter
+        ``path``; empty means the default.
 
-        Raises ``RemoteProtocolError`` (NOT_FOUND) that says what to configure when
-        there is none, and which there are when there is a choice.
+        Raises ``RemoteProtocolError`` (NOT_FOUND). Its message states what to configure
+        if there is no service, and the known names otherwise.
         """
         return self.services[self.resolve(path, wanted).name]
 
@@ -60,7 +60,7 @@ class ServicesOfKind(Generic[P]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaServices:
-    """All of them."""
+    """The services of all kinds."""
 
     images: ServicesOfKind[ImageGenerator] = field(
         default_factory=partial(ServicesOfKind, "images")

@@ -54,14 +54,14 @@ class Outbox:
         self._backlog_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._leaving = False
-        """A call of ``_leave`` is scheduled."""
+        """Whether a call of ``_leave`` is scheduled."""
         self._wake = asyncio.Event()
         """Set when the writer task has something to do."""
         self._lighter = asyncio.Event()
         """Set when the backlog shrinks; `room` waits for it."""
         self._stalled = False
         self._writing = False
-        """The writer task is writing; no other code may write."""
+        """Whether the writer task is writing; no other code may write then."""
         self._over = False
         self._fault: Exception | None = None
         self._closing: tuple[int, str] | None = None

@@ -1,8 +1,8 @@
-"""Single Opus packets of all sessions, decoded in one process.
+"""Decodes single Opus packets of all sessions in one process.
 
-A process for each session would wake for each of its packets, 17 times a second, and
-weigh some MiB: with hundreds of devices that is most of what they cost. Here what comes
-within some milliseconds goes to the process together and comes back together.
+A process for each session would wake for each packet, 17 times a second, and take a few
+MiB; with hundreds of devices that would be most of their cost. Here packets that arrive
+within a few milliseconds are sent to the process together and answered together.
 """
 
 import asyncio
@@ -17,58 +17,58 @@ from voicechat.processes.frames import FrameKind
 from voicechat.runtime.packet_records import Request, RequestKind, read_answers, write_request
 
 GATHERING_OF_STREAM_S = 0.000_05
-"""For so long packets are gathered before they go to the process, for each open stream:
-40 streams wait 2 ms. With few there is next to nothing to gather.
+"""How long packets are collected before they are sent to the process, per open stream:
+with 40 streams, 2 ms. With few streams there is little to collect.
 """
 MOST_GATHERING_S = 0.010
-"""But never longer. Packets of devices are 60 ms long, so that this is little beside
-what they have waited already.
-"""
+"""Bound of that time. A device's packet takes 60 ms to record, so this adds little."""
 BATCH_PACKETS = 64
-"""Most packets that go together: 10 ms of the process's time."""
+"""Most packets in one batch: 10 ms of the process's time."""
 MOST_STREAMS = 1_000
-"""Streams of one process; a decoder weighs about 100 KiB."""
+"""Most streams of one process. A decoder takes about 100 KiB."""
 PACKETS_OF_PROCESS = 5_000_000
-"""After so many packets another process takes over, as soon as this one has nothing to
-do: its CPU time is limited, and this is about a fifth of it.
+"""After this many packets the process is replaced as soon as it is idle, because its
+CPU time is limited. They take about a fifth of the limit.
 """
 
 _log = logging.getLogger(__name__)
 
 
 class PacketListener(Protocol):
-    """Who waits for the answers to a stream's requests."""
+    """Receives the answers to a stream's requests."""
 
     def answered(self, answer: bytes | RemoteProtocolError) -> None:
-        """Take the next answer: samples, s16le mono 16 kHz, or why there are none."""
+        """Receive the next answer: samples (s16le mono 16 kHz), or the error."""
 
     def lost(self) -> None:
-        """The process has died with requests of this stream; perhaps of them."""
+        """Called when the process has died with requests of this stream, perhaps
+        because of them.
+        """
 
 
 class PacketDecoding:
     """The process and its streams. Used on one event loop only."""
 
     def __init__(self, fork: Callable[[], Awaitable[ForkedStream]]) -> None:
-        """``fork`` starts the process, which raises `WorkerError` when it cannot."""
+        """``fork`` starts the process. It raises `WorkerError` if that fails."""
         self._fork = fork
         self._last = 0
         self._listeners: dict[int, PacketListener] = {}
         self._waiting: list[Request] = []
-        """Requests that have not been given to the process."""
+        """Requests that have not been sent to the process."""
         self._unanswered: dict[int, int] = {}
-        """How many answers each stream is owed by the process, if any."""
+        """Number of outstanding answers of each stream that has any."""
         self._batches = 0
-        """Payloads that the process has not worked off."""
+        """Number of payloads that the process has not finished."""
         self._taken = 0
-        """Packets that this process has been given."""
+        """Number of packets sent to this process."""
         self._wanted = asyncio.Event()
         self._given = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
     def open(self, listener: PacketListener) -> int | None:
-        """Open a stream and return its number; None: there are too many."""
+        """Open a stream and return its number, or None if there are too many."""
         if self._closed or len(self._listeners) >= MOST_STREAMS:
             return None
         self._last += 1
@@ -78,12 +78,12 @@ class PacketDecoding:
         return self._last
 
     def request(self, stream: int, kind: RequestKind, packet: bytes = b"") -> None:
-        """Ask for a packet's samples, or for what is held back. Never waits."""
+        """Request a packet's samples, or the output that is held back. Never waits."""
         self._waiting.append(Request(stream, kind, packet))
         self._wanted.set()
 
     def close(self, stream: int) -> None:
-        """Close a stream; it is answered no more."""
+        """Close a stream. Its outstanding requests are not answered."""
         if self._listeners.pop(stream, None) is not None:
             self._unanswered.pop(stream, None)
             self._waiting = [each for each in self._waiting if each.stream != stream]
@@ -118,7 +118,7 @@ class PacketDecoding:
                 self._batches = self._taken = 0
 
     async def _give(self, process: ForkedStream) -> None:
-        """Give the process what waits, batch by batch."""
+        """Send the waiting requests to the process in batches."""
         while True:
             await self._wanted.wait()
             await asyncio.sleep(min(MOST_GATHERING_S, len(self._listeners) * GATHERING_OF_STREAM_S))
@@ -136,7 +136,7 @@ class PacketDecoding:
                 self._given.set()
 
     async def _take(self, process: ForkedStream) -> None:
-        """Take the answers of the process until it is to be replaced."""
+        """Receive the answers of the process until it must be replaced."""
         while self._taken < PACKETS_OF_PROCESS or self._batches:
             if not self._batches:
                 self._given.clear()
@@ -161,8 +161,8 @@ class PacketDecoding:
         listener.answered(answer)
 
     def _lose(self) -> None:
-        """Tell the streams whose requests are lost: what waits is, too, because their
-        listeners begin anew.
+        """Notify the streams whose requests are lost. Requests not yet sent are dropped
+        as well, because their listeners begin anew.
         """
         streams = {*self._unanswered, *(each.stream for each in self._waiting)}
         self._unanswered.clear()

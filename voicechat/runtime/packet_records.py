@@ -1,5 +1,5 @@
-"""What goes between the server and the process that decodes single Opus packets: many
-records in one payload.
+"""The records between the server and the process that decodes single Opus packets. A
+payload contains many records.
 
 Little-endian. To the process: ``stream (u32) | kind (u8) | length (u16) | packet``.
 From it, one for each packet and each FINISH: ``stream (u32) | outcome (u32) | length
@@ -17,18 +17,18 @@ _REQUEST = struct.Struct("<IBH")
 _ANSWER = struct.Struct("<III")
 _FINE = 0
 _FAULTS = tuple(Fault)
-"""A fault is sent as its place here, counted from 1."""
+"""A fault is sent as its index in this tuple, counted from 1."""
 MAX_PACKET_BYTES = 0xFFFF
 
 
 class RequestKind(IntEnum):
-    """What is asked for."""
+    """The kind of a request."""
 
     PACKET = 1
     FINISH = 2
-    """What the decoder holds back."""
+    """Return the output that the decoder holds back."""
     CLOSE = 3
-    """Nothing more comes of the stream. It is not answered."""
+    """The stream has ended. This request is not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def read_requests(payload: bytes) -> Iterator[Request]:
 
 
 def write_answer(stream: int, pcm: bytes) -> bytes:
-    """Write what a request has given."""
+    """Write the samples that answer a request."""
     return _ANSWER.pack(stream, _FINE, len(pcm)) + pcm
 
 
@@ -68,8 +68,8 @@ def write_failure(stream: int, error: RemoteProtocolError) -> bytes:
 
 
 def read_answers(payload: bytes) -> Iterator[tuple[int, bytes | RemoteProtocolError]]:
-    """Read the answers of a payload: the stream, and its samples or why there are
-    none.
+    """Read the answers of a payload. Yields each stream's number with its samples or
+    its error.
     """
     at = 0
     while at < len(payload):

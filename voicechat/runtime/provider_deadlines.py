@@ -24,8 +24,8 @@ class _Closable(Protocol):
 
 
 def closing(items: AsyncIterator[T]) -> "aclosing[_Closable]":
-    """Close a provider's iterator at the end of the block. A provider learns by this
-    that it is cancelled.
+    """Close a provider's iterator at the end of the block. This is how a provider is
+    cancelled.
     """
     return aclosing(cast("_Closable", items))
 

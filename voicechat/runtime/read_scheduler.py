@@ -1,10 +1,10 @@
-"""When the sockets are read while the event loop is late.
+"""Decides when sockets are read while the event loop is late.
 
-Most of what an open microphone costs is the reading of its frames one by one. While the
-loop is late, a socket is therefore left alone for a while after it was read, and what
-has arrived by then is read at once. Audio of people who are silent waits longest: the
-loop reads so many of their sockets as it has time for. What is not read stays in the
-system's buffers, whose size the system bounds, and is judged later: nothing is lost.
+Most of the cost of an open microphone is reading its frames one at a time. While the
+loop is late, a socket is therefore not read for a while after each read, and the frames
+that arrive meanwhile are then read together. Sockets of silent users wait longest: the
+loop reads as many of them as it has time for. Unread audio stays in the operating
+system's bounded buffers and is judged later, so nothing is lost.
 """
 
 import asyncio
@@ -14,26 +14,26 @@ from voicechat.runtime.loop_lateness import LATE_S, LoopLateness
 from voicechat.runtime.speech_scheduler import SpeechScheduler
 
 SPEAKING_S = 0.06
-"""How long the socket of somebody who speaks is left alone. A recogniser is given 64 ms
-at a time.
+"""How long the socket of a speaking user is not read. A recogniser receives 64 ms at a
+time.
 """
 ANSWERED_S = 0.15
-"""How long the socket of somebody who is being answered is left alone: an interruption
-is heard so much later.
+"""How long the socket of a user who is being answered is not read. An interruption is
+heard later by at most this time.
 """
 SILENT_S = 0.2
-"""The shortest time for which the socket of a silent session is left alone."""
+"""The shortest time for which the socket of a silent session is not read."""
 LEAST_PER_S = 100.0
-"""Silent sockets that are read in a second however late the loop is: 250 silent
-sessions are each read every 2.5 s at the latest, which takes a tenth of a core.
+"""Silent sockets that are read each second however late the loop is. At this rate, 250
+silent sessions are each read at least every 2.5 s, which takes a tenth of a core.
 """
 MOST_PER_S = 2_000.0
 MORE_PER_S = 25.0
-"""With each tick that is on time, so many more are read in a second."""
+"""Increase of that rate with each tick that is on time."""
 
 
 class PausableSocket(Protocol):
-    """A socket that can be left unread; see ``Socket``."""
+    """A socket whose reading can be paused; see ``Socket``."""
 
     def pause_reading(self) -> None:
         """Read nothing from the connection until ``resume_reading``."""
@@ -43,7 +43,7 @@ class PausableSocket(Protocol):
 
 
 class ReadScheduler:
-    """The sockets of one process that are left alone. Used on the event loop only."""
+    """Pauses the sockets of one process. Used on the event loop only."""
 
     def __init__(self) -> None:
         self.lateness = LoopLateness()
@@ -54,19 +54,19 @@ class ReadScheduler:
         """Paused sockets and when they may be read, in that order."""
         self._silent_per_s = MOST_PER_S
         self._owed = 0.0
-        """Silent sockets that may be read now, if it is time for so many."""
+        """Number of silent sockets that may be read now, as far as they are due."""
         self._ticked_s = 0.0
 
     @property
     def late(self) -> bool:
-        """Whether sockets are to be left alone."""
+        """Whether sockets should be paused after a read."""
         return self.lateness.late
 
     def put_off(self, socket: PausableSocket, *, silent: bool, answered: bool = False) -> None:
-        """Leave a socket alone that was just read. Nothing happens if it is already.
+        """Pause a socket that was just read. Does nothing if it is already paused.
 
-        ``silent``: nobody has spoken lately; otherwise ``answered``: the user's turn is
-        not open.
+        ``silent``: the user has not spoken lately. ``answered``, if not silent: the
+        user's turn is not open.
         """
         if socket in self._speaking or socket in self._answered or socket in self._silent:
             return
@@ -80,16 +80,18 @@ class ReadScheduler:
         socket.pause_reading()
 
     def forget(self, socket: PausableSocket) -> None:
-        """The session has ended: its socket is read until it is closed."""
+        """Resume a socket for good, because its session has ended: it is read until it
+        is closed.
+        """
         for paused in (self._speaking, self._answered, self._silent):
             paused.pop(socket, None)
         socket.resume_reading()
 
     def tick(self, now_s: float, lag_s: float) -> None:
-        """Take the newest lag of the loop, and read the sockets whose time has come.
+        """Record the newest lag of the loop, and resume the sockets that are due.
 
-        Of the silent ones as many as the loop has time for: some more with each tick
-        that is on time, half as many after one that is not.
+        The number of silent sockets is limited: the rate rises by ``MORE_PER_S`` with
+        each tick that is on time and is halved after one that is late.
         """
         self.lateness.add_lag(now_s, lag_s)
         for paused in (self._speaking, self._answered):
@@ -105,14 +107,14 @@ class ReadScheduler:
         self._owed -= _resume_due(self._silent, now_s, most)
 
     def resume_all(self) -> None:
-        """Read all sockets again: nothing calls ``tick`` any more."""
+        """Resume all sockets, because ``tick`` is not called any more."""
         for paused in (self._speaking, self._answered, self._silent):
             _resume_due(paused, float("inf"), len(paused))
 
 
 def _resume_due(paused: dict[PausableSocket, float], now_s: float, most: int) -> int:
-    """Read up to ``most`` of the sockets whose time has come, the oldest first; return
-    their number.
+    """Resume up to ``most`` of the sockets that are due, oldest first. Returns their
+    number.
     """
     for number in range(most):
         socket = next(iter(paused), None)

@@ -155,7 +155,7 @@ class _SentenceAudio:
 
 
 class ReplyTask:
-    """Makes one reply and posts the events of it."""
+    """Makes one reply and posts its events."""
 
     def __init__(
         self,
@@ -173,9 +173,9 @@ class ReplyTask:
 
         ``room`` is awaited before each piece of audio. ``give_way`` is awaited before
         audio is taken from the synthesiser once the reply is heard, with the seconds of
-        audio that the listener has left. It returns True while the event loop is late:
-        up to ``PIECES_AT_ONCE`` pieces are then sent as one. ``levels``: what earlier
-        replies have measured of the synthesiser's voices.
+        audio that the listener has left. It returns True while the event loop is late;
+        up to ``PIECES_AT_ONCE`` pieces are then sent as one. ``levels``: the levels of
+        the synthesiser's voices as measured in earlier replies.
         """
         self._start = start
         self._model = model
@@ -397,8 +397,8 @@ class ReplyTask:
             if chunk is None:
                 break
             rate_hz = chunk.rate_hz
-            # Packets of a fixed length are for clients that count them: they are not
-            # given out more than a piece at a time.
+            # Clients count packets of a fixed length, so these are sent at most one
+            # piece at a time.
             joined = late and self._format.packet_ms is None
             pieces = [chunk.pcm] if joined else self._cut(encoder, chunk)
             while pieces:

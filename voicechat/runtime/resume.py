@@ -37,7 +37,7 @@ class ResumableSocket:
         self._connection: _Connection | None = None
         """The connection that serves the session now."""
         self._arriving: _Connection | None = None
-        """A new connection that is being sent the results it missed."""
+        """A new connection that is receiving the results it missed."""
         self._attached = asyncio.Event()
         self._sending = asyncio.Lock()
         self._results: deque[tuple[int, Frame]] = deque(maxlen=RESULTS_KEPT)
@@ -52,9 +52,9 @@ class ResumableSocket:
 
         A newer connection supersedes one that serves and one that is still arriving, so
         a session never has more than one. A connection that does not read its first
-        frames within ``write_ms`` is dropped. ``received`` is how many results the
-        client says it has; None means all that were handed to a connection. Cancelling
-        counts as losing the connection.
+        frames within ``write_ms`` is dropped. ``received`` is the number of results
+        that the client reports to have; None means all that were handed to a
+        connection. Cancelling counts as losing the connection.
         """
         connection = _Connection(socket)
         for older in (self._connection, self._arriving):
@@ -111,7 +111,7 @@ class ResumableSocket:
         """Ignore the request: ``receive`` must see every frame to count it."""
 
     def pause_reading(self) -> None:
-        """Do nothing: of recognition, each frame is for the recogniser."""
+        """Do nothing: every frame is needed by the recogniser."""
 
     def resume_reading(self) -> None:
         """Do nothing; see ``pause_reading``."""

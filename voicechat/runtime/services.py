@@ -75,7 +75,7 @@ class Services:
     """The services for pictures and videos."""
 
     def recognizer(self, path: str, wanted: str) -> Found[SpeechRecognizer]:
-        """Return the recogniser that a client asks for by ``wanted``, in the parameter
+        """Return the recogniser that the client named as ``wanted`` in the parameter
         ``path``.
 
         Raises ``RemoteProtocolError`` (NOT_FOUND) as ``ServiceNames.resolve``; so do
@@ -84,11 +84,11 @@ class Services:
         return _found(self.recognizers, self.aliases.recognizers, path, wanted)
 
     def model(self, path: str, wanted: str) -> Found[ChatModel]:
-        """Return the chat model that a client asks for."""
+        """Return the chat model that the client named."""
         return _found(self.models, self.aliases.models, path, wanted)
 
     def synthesizer(self, path: str, wanted: str) -> Found[SpeechSynthesizer]:
-        """Return the synthesiser that a client asks for."""
+        """Return the synthesiser that the client named."""
         return _found(self.synthesizers, self.aliases.synthesizers, path, wanted)
 
     @property

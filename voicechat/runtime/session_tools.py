@@ -1,7 +1,8 @@
-"""The tool servers that a client has named, for one conversation: connected to when the
-dialect asks for their tools, closed with the session.
+"""The tool servers that a client has named for one conversation. They are connected
+when the dialect requests their tools and closed with the session.
 
-Every request of the dialect is answered once, in bounded time, whatever a server does.
+Every request of the dialect is answered exactly once, in bounded time, whatever a
+server does.
 """
 
 import asyncio
@@ -24,9 +25,9 @@ from voicechat.runtime.toolbox import NOT_THERE, Toolbox, ToolServer
 from voicechat.session.types import ToolAnswer, ToolCall, ToolOutcome
 
 MOST_CONNECTIONS = 8
-"""Tool servers of one conversation."""
+"""Most tool servers of one conversation."""
 MOST_CALLS = 16
-"""Calls of one conversation that are made at once."""
+"""Most concurrent calls of one conversation."""
 NOT_REACHED = "The server of the tool cannot be reached."
 UNREACHABLE = "the server cannot be reached in time, or does not speak the protocol"
 
@@ -35,8 +36,8 @@ class OpenToolServer(Protocol):
     """Opens the tool server at an address, without connecting to it."""
 
     async def __call__(self, address: ToolServerAddress) -> ToolServer:
-        """Raises ``ToolError``, whose text is for the client, when it may not be
-        reached.
+        """Raises ``ToolError``, whose text is for the client, if connecting to the
+        address is not allowed.
         """
 
 
@@ -54,8 +55,8 @@ class SessionTools:
         spawn: Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"],
         answer: Callable[[ToolNews], None],
     ) -> None:
-        """``spawn`` starts tasks that end with the session; ``answer`` is told each
-        answer.
+        """``spawn`` starts tasks that end with the session; ``answer`` is called with
+        each answer.
         """
         self._open = open_server
         self._spawn = spawn
@@ -65,7 +66,7 @@ class SessionTools:
         self._calls = 0
 
     def perform(self, request: ToolRequest) -> None:
-        """Do what the dialect asks, without waiting for it."""
+        """Start a request of the dialect. Never waits."""
         match request:
             case ListTools():
                 _ = self._spawn(self._list(request), "list-tools")
@@ -125,8 +126,8 @@ class SessionTools:
             run.cancel()
 
     async def _connected(self, address: ToolServerAddress) -> ToolServer:
-        """Return the server, connected to if that is possible: anew if the connection
-        was lost. Raises ``ToolError``.
+        """Return the server, and connect to it first if it is not connected. Raises
+        ``ToolError``.
         """
         known = self._servers.get(address)
         if known is not None and known.done() and (_failed(known) or known.result().lost):

@@ -49,8 +49,8 @@ class SocketReader:
         ``Disconnected`` at the end.
 
         ``react`` is called with all other reactions of the dialect, ``answer_ping``
-        with the payload of each ping. While the event loop is late, ``reads`` says when
-        the socket is read next.
+        with the payload of each ping. While the event loop is late, ``reads`` decides
+        when the socket is read next.
         """
         self._socket = socket
         self._dialect = dialect
@@ -63,11 +63,14 @@ class SocketReader:
         self._lateness = reads.lateness
         self._loop = asyncio.get_running_loop()
         self._offered = False
-        """``_take`` is installed: frames of audio alone are taken as they arrive."""
+        """Whether ``_take`` is installed: audio frames are then taken as they arrive.
+        """
         self._bare_audio_came = False
-        """An audio frame was taken since the dialect was last called."""
+        """Whether an audio frame was taken since the dialect was last called."""
         self._waiting = False
-        """All earlier messages have been handled, and ``run`` waits for the next."""
+        """Whether all earlier messages have been handled, and ``run`` waits for the
+        next.
+        """
         self._row = 0
         self._row_began_s = 0.0
 

@@ -1,9 +1,10 @@
-"""Which replies go on while the event loop is late.
+"""Decides which replies continue while the event loop is late.
 
 Each iteration of a late loop lasts as long as all the work that is ready for it, and an
-answer passes through about 20 iterations before its first audio. Replies that are heard
-already therefore make their next audio a few at a time: as many as leave the loop on
-time, those first whose listeners run out of audio first. Nothing is dropped.
+answer passes through about 20 iterations before its first audio. Replies that are
+already heard therefore make their next audio a few at a time: as many as keep the loop
+on time, beginning with those whose listeners run out of audio first. Nothing is
+dropped.
 """
 
 import asyncio
@@ -14,13 +15,14 @@ from voicechat.runtime.loop_lateness import LATE_S
 
 TICK_S = 0.02
 LEAST = 8
-"""Replies that go on with each tick however late the loop is. Each takes about 0.3 ms.
+"""Replies that continue with each tick however late the loop is. Each takes about 0.3
+ms.
 """
 MOST = 64
 
 
 class SpeechScheduler:
-    """The replies of one process that wait. Used on the event loop only."""
+    """The waiting replies of one process. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -28,10 +30,11 @@ class SpeechScheduler:
         self._numbers = count()
         self._allowed = LEAST
         self._due_s: float | None = None
-        """When the next tick is due; None while nobody waits."""
+        """When the next tick is due; None while no reply waits."""
 
     async def wait(self, in_hand_s: float) -> None:
-        """Wait until a reply may go on whose listener has ``in_hand_s`` of audio left.
+        """Wait until a reply whose listener has ``in_hand_s`` of audio left may
+        continue.
 
         Cancelling leaves the queue.
         """

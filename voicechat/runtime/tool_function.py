@@ -50,7 +50,7 @@ class ServerTool:
 
     def read_arguments(self, arguments: str) -> dict[str, object]:
         """Parse the arguments that the model sent as JSON. Raises ``ToolError`` that
-        names what is wrong.
+        names the wrong arguments.
         """
         if self.arguments is None:
             return _json_object(arguments)

@@ -45,14 +45,14 @@ class ToolServer(Protocol):
 
     @property
     def tools(self) -> Mapping[str, ServerTool]:
-        """What it offers now, by name; empty while it cannot be reached."""
+        """The tools that it offers now, by name; empty while it cannot be reached."""
 
     @property
     def lost(self) -> bool:
-        """Whether it is not connected, and will not be again."""
+        """Whether it is disconnected for good."""
 
     async def start(self) -> None:
-        """Connect to it. Never raises because of it."""
+        """Connect to it. Never raises, whatever the server does."""
 
     async def aclose(self) -> None:
         """Disconnect."""
@@ -180,7 +180,7 @@ class Toolbox:
 
         def run() -> None:
             outcome = _outcome_of(work)
-            with suppress(RuntimeError):  # the loop is closed: no one waits for the result
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(settle, outcome)
 
         threading.Thread(target=run, name=name, daemon=True).start()

@@ -1,5 +1,5 @@
-"""The tool that passes the conversation on to somebody else. The session ends it when
-the model has called it and its last words have been heard.
+"""The tool that transfers the conversation to somebody else. The session ends the
+conversation once the model has called the tool and its last words have been played.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ async def transfer(to: str) -> str:
 
 
 def transfer_tool(names: Collection[str]) -> ServerTool:
-    """Open the tool. ``names`` are those that the model may connect the user with."""
+    """Open the tool. ``names`` are the destinations that the model may choose."""
 
     async def checked(to: str) -> str:
         if to not in names:

@@ -1,4 +1,4 @@
-"""Everything between a client's frame and what is heard in it; see ``AudioInput``."""
+"""Decoding, placing and listening to a client's audio; see ``AudioInput``."""
 
 from voicechat.runtime.audio_input.echo_gate import EchoGate
 from voicechat.runtime.audio_input.input import AudioInput

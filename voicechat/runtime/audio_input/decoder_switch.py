@@ -24,8 +24,8 @@ from voicechat.session.types import InputSettings
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What waits for a decoder that can read it. Without a ``frame`` it is the end of a
-    stream.
+    """A frame that waits for a decoder of its format. A ``frame`` of None is the end of
+    a stream.
     """
 
     settings: InputSettings
@@ -34,11 +34,11 @@ class _Held:
 
 
 class DecoderSwitch:
-    """Gives frames to a decoder for their format, in their order.
+    """Passes frames in order to a decoder for their format.
 
-    When the format changes while the decoder still has work to do, what comes then
-    waits, at most until there is no room, and another decoder takes its place as soon
-    as it has done.
+    When the format changes while the decoder is still busy, later frames are held back,
+    within the bound of ``has_room``, until the decoder has finished and another one has
+    replaced it.
     """
 
     def __init__(
@@ -49,25 +49,24 @@ class DecoderSwitch:
         decoding: ForkServer | None,
         ready: Callable[[], Awaitable[object]],
     ) -> None:
-        """``decoding`` has the processes for compressed audio; without them it is
-        refused.
+        """``decoding`` runs the processes for compressed audio. If it is None,
+        compressed audio is refused.
 
-        ``ready`` is awaited before a process's audio is taken out; ``tasks`` owns the
-        tasks that do so.
+        ``ready`` is awaited before each answer of a process is read; ``tasks`` owns the
+        tasks that read.
         """
         self._sink = sink
         self._tasks = tasks
         self._processes = decoding
         self._ready = ready
         self._declared = InputSettings()
-        """How the audio is to be read that comes now."""
+        """The format of the next frame that arrives."""
         self._decoder: InputDecoder = RefusingDecoder("", sink)
         self._decodes: InputSettings | None = None
-        """What it was made for; None: no format is known yet, and nothing is decoded.
-        """
+        """The settings of ``_decoder``; None before the first ``configure``."""
         self._retiring = False
         self._held: list[_Held] = []
-        """What came since the decoder is retiring."""
+        """Frames that arrived while ``_retiring``."""
         self._held_bytes = 0
         self.feed: Callable[[bytes, Destination], None] = self._drop
         """Decode the client's next frame. Never waits. An attribute, because most
@@ -76,7 +75,7 @@ class DecoderSwitch:
 
     @property
     def has_room(self) -> bool:
-        """Whether little enough waits to be decoded. A change is told to
+        """Whether the audio waiting to be decoded is below its bound. Each change calls
         ``Sink.settle_room``.
         """
         return self._decoder.has_room and self._held_bytes < WINDOW_BYTES
@@ -92,16 +91,18 @@ class DecoderSwitch:
         return self._decoder.source_rate_hz
 
     def configure(self, settings: InputSettings, last: Destination) -> None:
-        """Read what comes from now on as ``settings`` say; what came before is decoded
-        as it was declared.
+        """Decode later frames with ``settings``. Earlier frames keep their own
+        settings.
 
-        What the decoder holds back of it is for ``last``.
+        The output that the decoder still holds back goes to ``last``.
         """
         self._declared = settings
         self._fit(settings, last)
 
     def finish(self, destination: Destination) -> None:
-        """Give what is held back, then the end. Before any audio that is at once."""
+        """Flush the decoder to ``destination``, then report the end there: immediately
+        if no format has been set.
+        """
         if self._retiring:
             self._hold(_Held(self._declared, None, destination))
         elif self._decodes is None:
@@ -110,8 +111,8 @@ class DecoderSwitch:
             self._decoder.finish(destination)
 
     def drained(self) -> None:
-        """The decoder has done its work: if it was to be replaced, that is done now.
-        See ``Sink.drained``.
+        """Replace the decoder if the format has changed: it has nothing left to do. See
+        ``Sink.drained``.
         """
         if not self._retiring:
             return
@@ -131,14 +132,14 @@ class DecoderSwitch:
         self._sink.settle_room()
 
     def release(self) -> None:
-        """Close the decoder, and let go of ``feed``, which may refer to this object.
-        Nothing may be fed afterwards.
+        """Close the decoder, and delete ``feed``, which may refer to this object. Do
+        not feed anything afterwards.
         """
         self._decoder.close()
         del self.feed
 
     def _drop(self, frame: bytes, destination: Destination) -> None:
-        """Drop audio of which nobody has said how it is to be read."""
+        """Drop audio that arrives before its format was set."""
 
     def _hold_frame(self, frame: bytes, destination: Destination) -> None:
         self._hold(_Held(self._declared, frame, destination))
@@ -149,7 +150,9 @@ class DecoderSwitch:
         self._sink.settle_room()
 
     def _fit(self, settings: InputSettings, last: Destination) -> None:
-        """Have a decoder for ``settings``, once the one before has done its work."""
+        """Open a decoder for ``settings``, or retire the current one if it is still
+        busy.
+        """
         if self._retiring:
             return
         decodes = self._decodes

@@ -1,10 +1,11 @@
-"""Hands-free: what the loudspeaker says is not speech of the user.
+"""Hands-free: keeps the loudspeaker's echo from counting as the user's speech.
 
-Frames of the microphone in which the echo of the reply prevails count as silence. A
-frame that sounds like speech while a reply may be heard, and is not known for its echo,
-is kept back for some frames, in which its echo is looked for: then it is dropped with
-those before it, or it counts, at the time at which it was spoken. That takes no longer
-than the shortest speech that interrupts, so that an interruption is not late for it.
+Microphone frames in which the reply's echo prevails count as silence. A frame that
+sounds like speech while a reply may be audible, and is not recognised as echo, is held
+back for a few frames while the gate searches for the echo. It then either counts as
+silence together with the earlier held frames, or counts as speech at its original time.
+The search takes no longer than the shortest speech that interrupts, so it does not
+delay an interruption.
 """
 
 from collections import deque
@@ -18,51 +19,51 @@ from voicechat.voice.echo import MAX_DELAY_MS, EchoDetector
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
 
 PREVAILS = 0.5
-"""Share of echo in a frame from which it is not the user's speech."""
+"""Share of echo in a frame above which the frame is not the user's speech."""
 LIKE_SPEECH = 0.3
-"""Probability of speech below which a frame needs no thought."""
+"""Probability of speech below which a frame is silence and is not searched for echo."""
 AFTERGLOW_MS = 128
-"""The detector of speech remembers: so long after the echo it may still hear speech in
-the room's last sound.
+"""The speech detector has memory: for this long after the echo it may still report
+speech.
 """
 SEARCHED_MS = 192
 LEAST_SEARCHED_MS = 96
-"""From the first frame that is kept back to the last: no longer than the shortest
-speech that interrupts, and long enough to find an echo in. Speech 10 to 25 dB down and
-in rooms of 200 and 400 ms is found within 64 to 96 ms.
+"""Bounds of the time from the first held frame to the last: no longer than the shortest
+speech that interrupts, and long enough to find an echo. Echoes 10 to 25 dB below the
+reply, in rooms with a reverberation of 200 and 400 ms, are found within 64 to 96 ms.
 """
 SEARCHED_FRAMES = SEARCHED_MS // FRAME_MS
-"""Of what sounds like speech and is let through, the echo is looked for each time after
-so many. Of what is kept back it is at every second frame, the last of them too: which
-of them knows the others for echo makes no difference.
+"""Interval of the search, in frames, once frames that sound like speech are let
+through. While frames are held back, every second one is searched, including the last:
+it does not matter which of them identifies the others as echo.
 """
 SETTLED_MS = MAX_DELAY_MS + 1_000
-"""Of a reply in which no echo was found: it has none, and nothing more is kept back for
-it.
+"""Once this much of a reply was heard without echo, it has none: no more frames are
+held back during it.
 """
 STOPS_WITHIN_MS = 250
-"""A client that is told to be silent is still heard for so long: the network, its sound
-card, the room.
+"""A reply stays audible for this long after a client was told to stop it, because of
+the network, the sound card and the room.
 """
 JITTER_MS = 200
-"""A microphone is continuous and the network is not: its frames are placed by their
-number, not by their arrival, as long as they do not arrive so much earlier or later. A
-millisecond of misplacement costs the coherence of 200 ms.
+"""A microphone records continuously, but the network delivers unevenly. Frames are
+therefore placed by their number, not by their arrival, unless the two differ by more
+than this. A misplacement of one millisecond costs the coherence of 200 ms.
 """
 ASTRAY_MS = 600
-"""Frames that have arrived for so long at another time than expected: the client had
-stopped its microphone. What a network held up arrives all at once, and is in its time
-again.
+"""If frames arrive off their expected time for longer than this, the client had stopped
+its microphone, and frames are placed anew. Frames that the network delayed arrive all
+at once and are back in time sooner.
 """
 REPLY_KEPT_MS = 30_000
-"""Speech of a reply that has been made and not been sent yet; of more, the echo is not
-looked for.
+"""Bound of the reply's audio that was made and not yet sent. The echo of audio beyond
+it is not searched for.
 """
 
 
 class EchoGate:
-    """One session's echo: the reply's samples on their way to the loudspeaker, the
-    microphone's frames, the verdict.
+    """Compares one session's reply audio with its microphone frames and decides which
+    frames are echo.
     """
 
     def __init__(self, now_ms: Callable[[], int], timeline: RingBuffer) -> None:
@@ -73,7 +74,7 @@ class EchoGate:
         self._timeline = timeline
         self._searched_ms = SEARCHED_MS
         self.armed = False
-        """A reply has been made: there may be an echo from now on."""
+        """Whether any reply audio has been made, so that there may be an echo."""
         self._detector = EchoDetector()
         self._converter = RateConverter(PCM_RATE_HZ)
         self._reply = 0
@@ -82,28 +83,26 @@ class EchoGate:
         self._plays_until_ms = 0
         self._echoes_from_ms = 0
         self._echoes_until_ms = 0
-        """No sound of the reply can come into the microphone before the one or after
-        the other.
-        """
+        """The session time between which the reply's echo can reach the microphone."""
         self._began_ms: int | None = None
-        """When the first sample of the connection's audio was recorded, by the arrival
-        of its frames.
+        """The session time at which the connection's first sample was recorded,
+        estimated from the arrival of its frames.
         """
         self._astray_ms = 0
         self._unexplained_ms = 0
-        """How much of the microphone was heard during this reply without any echo in
-        it.
+        """Milliseconds of microphone audio during this reply in which no echo was
+        found.
         """
         self._doubtful: deque[tuple[int, float]] = deque()
         self._run = 0
-        """Frames in a row that sound like speech and not like echo."""
+        """Number of consecutive frames that sound like speech and not like echo."""
         self._believed = False
-        """They were let through."""
+        """Whether those frames are let through."""
         self._echo_until_ms: int | None = None
 
     def configure(self, min_interruption_ms: int) -> None:
-        """Keep no frame back for longer than speech must last to interrupt:
-        ``min_interruption_ms``.
+        """Hold no frame back for longer than ``min_interruption_ms``, the shortest
+        speech that interrupts.
         """
         whole_frames_ms = min_interruption_ms // FRAME_MS * FRAME_MS
         self._searched_ms = min(max(whole_frames_ms, LEAST_SEARCHED_MS), SEARCHED_MS)
@@ -111,7 +110,7 @@ class EchoGate:
     # --- the reply --------------------------------------------------------------------
 
     def reply_made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:
-        """Speech of ``reply`` was made, s16le mono, up to ``end_ms`` of the reply."""
+        """Add speech of ``reply`` (s16le mono) that ends at ``end_ms`` of the reply."""
         self.armed = True
         if reply != self._reply:
             self._reply = reply
@@ -124,7 +123,7 @@ class EchoGate:
             self._made_bytes += len(converted)
 
     def reply_sent(self, reply: int, end_ms: int) -> None:
-        """Speech of ``reply`` up to ``end_ms`` was handed to the socket."""
+        """Note that speech of ``reply`` up to ``end_ms`` was handed to the socket."""
         while reply == self._reply and self._made and self._made[0][0] <= end_ms:
             _, pcm = self._made.popleft()
             self._made_bytes -= len(pcm)
@@ -136,7 +135,7 @@ class EchoGate:
             self._echoes_until_ms = self._plays_until_ms + MAX_DELAY_MS
 
     def reply_stopped(self) -> None:
-        """The reply was cut off."""
+        """Note that the reply was cut off."""
         self._made.clear()
         self._made_bytes = 0
         now_ms = self._now_ms()
@@ -147,8 +146,8 @@ class EchoGate:
     # --- the microphone ---------------------------------------------------------------
 
     def place(self, length_ms: int, now_ms: int) -> None:
-        """The newest ``length_ms`` of the microphone's audio arrived at ``now_ms``; it
-        is judged a little later.
+        """Note that the newest ``length_ms`` of microphone audio arrived at ``now_ms``.
+        It is judged later.
         """
         began_ms = now_ms - self._timeline.end_bytes // BYTES_PER_MS
         if self._began_ms is None:
@@ -161,9 +160,9 @@ class EchoGate:
                 self._began_ms, self._astray_ms, self._unexplained_ms = began_ms, 0, 0
 
     def take_silence(self, audio_ms: int) -> bool:
-        """Take a frame of silence that ends at ``audio_ms``, as ``judge`` does, which
-        would give that frame alone. False: frames are kept back, so ``judge`` must
-        take it.
+        """Accept a frame of silence that ends at ``audio_ms``: a shortcut for
+        ``judge``, which would return only that frame. Returns False if frames are held
+        back, so that ``judge`` must be called.
         """
         if self._doubtful:
             return False
@@ -172,10 +171,10 @@ class EchoGate:
         return True
 
     def judge(self, heard: FrameScore) -> list[tuple[int, float]]:
-        """Give the frames that are certain now, oldest first: where each ends, and how
-        surely it is the user's speech.
+        """Judge the next frame. Returns the frames that are decided now, oldest first:
+        the end of each and the probability that it is the user's speech.
 
-        Frames come out in the order in which they went in, each once.
+        Every frame is returned once, in order.
         """
         frame = (heard.audio_ms, heard.probability)
         if not self._may_echo(heard.audio_ms):
@@ -200,8 +199,8 @@ class EchoGate:
         return self._as_heard()
 
     def _may_echo(self, audio_ms: int) -> bool:
-        """Whether a reply may be heard in the frame that ends at ``audio_ms``; then the
-        detector has heard it.
+        """Return whether a reply may be audible in the frame that ends at ``audio_ms``.
+        If so, the frame has been passed to the echo detector.
         """
         end_ms = (self._began_ms or 0) + audio_ms
         if end_ms <= self._echoes_from_ms or end_ms - FRAME_MS >= self._echoes_until_ms:
@@ -215,8 +214,8 @@ class EchoGate:
         return True
 
     def _echo_share(self) -> float:
-        """Of a frame that sounds like speech; its delay is looked for while nothing
-        explains it.
+        """Return the share of echo in a frame that sounds like speech. Searches for the
+        echo's delay while no known echo explains the frame.
         """
         share = self._detector.share()
         if share <= PREVAILS:

@@ -1,9 +1,10 @@
-"""Hands-free: voices in the background, a television or people in the room, are not the
-user's speech.
+"""Hands-free: keeps background voices, such as a television or people in the room, from
+counting as the user's speech.
 
-They are told by their level. The user's level is that of what has counted as speech;
-what is fainter by the configured difference counts as silence. Background voices that
-go on for long become the user's again: they have moved away from the microphone.
+They are recognised by their level. The user's level is measured from sound that counted
+as speech; sound that is fainter by the configured difference counts as silence. If only
+faint speech is heard for long, it counts as the user's again: the user has moved away
+from the microphone.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ SMOOTHED = 0.5
 because syllables differ by 10 dB.
 """
 GAP_MS = 300
-"""After a longer gap the present level is measured anew; gaps between words are
+"""After a longer gap the present level is measured anew. Gaps between words are
 shorter.
 """
 KNOWN_AFTER = 4
@@ -30,38 +31,40 @@ FOLLOWED = 0.08
 speech. It is a mean of powers, so that it follows a louder voice at once.
 """
 FORGOTTEN_MS = 12_000
-"""After so much speech in the background, and none of the user's, the user's level is
-not known any more.
+"""After this much background speech without any of the user's, the user's level is
+discarded.
 """
 
 
 class Foreground:
-    """One session's user. Used on the event loop only."""
+    """Separates the user of one session from background voices. Used on the event loop
+    only.
+    """
 
     def __init__(self, timeline: RingBuffer, difference_db: float) -> None:
-        """``timeline`` keeps the audio that is judged. What is fainter than the user by
-        ``difference_db`` is in the background.
+        """``timeline`` holds the audio to judge. Sound that is fainter than the user by
+        ``difference_db`` is background.
         """
         self._timeline = timeline
         self._part = 10 ** (-difference_db / 10)
         self._user = 0.0
         """The mean square of the user's samples."""
         self._measured = 0
-        """How often it was."""
+        """Number of measurements in ``_user``."""
         self._present = 0.0
-        """The same of the sound that goes on; 0 at its beginning."""
+        """The mean square of the present sound; 0 at its beginning."""
         self._heard = 0
-        """Frames of it."""
+        """Number of frames of the present sound."""
         self._frames = 0
-        """Frames of it that are not measured yet."""
+        """Number of these frames that are not measured yet."""
         self._background_ms = 0
-        """Speech in the background since the user's last."""
+        """Milliseconds of background speech since the user's last speech."""
         self._last_ms = 0
         self._near = True
 
     def judge(self, audio_ms: int, probability: float) -> float:
-        """Take a frame of 32 ms that ends at ``audio_ms`` and sounds like speech.
-        Returns its probability, or 0 if it is in the background.
+        """Judge a frame of 32 ms that ends at ``audio_ms`` and sounds like speech.
+        Returns its probability, or 0 if it is background.
         """
         if audio_ms - self._last_ms > GAP_MS:
             self._present, self._heard, self._frames = 0.0, 0, 0
@@ -69,7 +72,7 @@ class Foreground:
         self._heard += 1
         self._frames += 1
         if self._heard == 1:
-            self._near = True  # one frame is no speech yet, and its beginning is soft
+            self._near = True  # too short and too soft to judge
         elif self._heard > MEASURED_FRAMES:
             if self._frames >= MEASURED_FRAMES:
                 self._measure(audio_ms)
@@ -86,7 +89,7 @@ class Foreground:
             self._near = True
             return
         if self._heard <= MEASURED_FRAMES:
-            # A first syllable begins softly: its loudest frame says how loud it is.
+            # A first syllable begins softly: its loudest frame gives its level.
             newest = samples[-FRAME_MS * BYTES_PER_MS // 2 :]
             self._present = max(self._present, power, float(np.dot(newest, newest)) / len(newest))
         else:

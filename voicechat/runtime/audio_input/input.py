@@ -1,8 +1,8 @@
-"""A session's audio input: where a client's frames are decoded, placed in time,
-listened to and recognised.
+"""A session's audio input: decodes a client's frames, places them in time, and passes
+them to voice detection and recognisers.
 
-The session says where audio goes (``RouteAudio``) when that changes, and is told what
-is heard in it. No frame reaches it.
+The session sets the route of the audio (``RouteAudio``) and receives events about what
+was heard. It never receives a frame.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ class AudioInput:
         detector: Detector | None = None,
         replying: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``now_ms`` is the session's clock, ``post`` lets the session take an event,
+        """``now_ms`` is the session's clock, ``post`` passes an event to the session,
         ``tasks`` owns all tasks.
 
         Without ``decoding`` compressed audio is refused; without ``detector`` there is
-        no ``LISTEN``. ``replying`` tells whether a reply is being made.
+        no ``LISTEN``. ``replying`` returns whether a reply is being made.
         """
         self._now_ms = now_ms
         self._post = post
@@ -65,32 +65,30 @@ class AudioInput:
             self, tasks=tasks, decoding=decoding, ready=self.streams.room.wait
         )
         self.echo: EchoGate | None = None
-        """Hands-free: takes the far-end audio."""
+        """Hands-free: the echo gate, which also receives the far-end audio."""
         self._vad: VadStream | None = None
         self._detection: TurnDetection | None = None
-        """What ``_vad`` was made for."""
+        """The settings of ``_vad``."""
         self._gap = False
-        """Audio has passed that voice detection has not heard."""
+        """Whether audio has passed that voice detection did not hear."""
         self._destination = Destination(Route.AWAIT)
         self._loop = asyncio.get_running_loop()
         self._arrived_s = 0.0
-        """When the newest audio came, by the loop's clock."""
+        """Loop time at which the newest audio arrived."""
         self._untold = False
-        """Audio has come that the session does not know of."""
+        """Whether audio has arrived that was not reported to the session."""
         self.full = False
-        """So much waits to be decoded, recognised or judged that no more is to be
-        pushed.
+        """Whether the audio waiting to be decoded, recognised or judged has reached a
+        bound, so that no more should be pushed.
         """
         self._room = asyncio.Event()
         """Set while it is not ``full``."""
         self._room.set()
 
-    # --- what the session says --------------------------------------------------------
+    # --- effects of the session -------------------------------------------------------
 
     def route(self, effect: RouteAudio) -> None:
-        """Let audio go elsewhere from now on; what came before still goes where it was
-        to go.
-        """
+        """Change the route of later audio. Earlier audio keeps its route."""
         if effect.route not in (Route.AWAIT, Route.DROP):
             self._decoding.configure(effect.settings, self._destination)
         self._destination = Destination(effect.route, effect.stream)
@@ -104,7 +102,7 @@ class AudioInput:
         self.streams.open(effect)
 
     def finish(self, number: int) -> None:
-        """No more audio is for stream ``number``: its recogniser is to give its last
+        """End the audio of stream ``number``; its recogniser then gives its last
         result.
         """
         at_once = self.streams.ends_at_once(number)
@@ -117,7 +115,7 @@ class AudioInput:
         else:
             self._decoding.finish(Destination(Route.RECOGNISE, number))
 
-    # --- what the client says ---------------------------------------------------------
+    # --- the client's audio -----------------------------------------------------------
 
     def push(self, frame: bytes) -> None:
         """Take the client's next frame. Never waits, even while ``full``."""
@@ -132,16 +130,16 @@ class AudioInput:
         self._decoding.feed(frame, self._destination)
 
     def report(self) -> None:
-        """Let the session know that audio has come, before anything else happens that
-        the client does.
+        """Report to the session that audio has arrived. Call this before passing on the
+        client's next request.
         """
         arrived_ms = self.take_arrival_ms()
         if arrived_ms is not None:
             self._post(AudioArrived(arrived_ms))
 
     def take_arrival_ms(self) -> int | None:
-        """Return when the newest audio came, if the session does not know of it; it is
-        to be told.
+        """Return when the newest audio arrived (session time), or None if that was
+        already reported. The caller must report it.
         """
         if not self._untold:
             return None
@@ -149,13 +147,13 @@ class AudioInput:
         return self._now_ms() - self._since_arrival_ms
 
     async def room(self) -> None:
-        """Wait until the decoder, the recognisers and voice detection have taken most
-        of what was received.
+        """Wait until the decoder, the recognisers and voice detection have processed
+        most of the received audio.
         """
         await self._room.wait()
 
     def settle_room(self) -> None:
-        """Something was taken, or more waits: see whether it is too much. See
+        """Update ``full`` after the amount of waiting audio has changed. See
         ``Sink.settle_room``.
         """
         self.full = (
@@ -170,8 +168,8 @@ class AudioInput:
 
     @property
     def silent(self) -> bool:
-        """Whether voice detection alone listens, has heard nobody lately, and no reply
-        is being made.
+        """Whether only voice detection listens, it has heard no speech lately, and no
+        reply is being made.
         """
         return (
             self._destination.route is Route.LISTEN
@@ -183,28 +181,29 @@ class AudioInput:
 
     @property
     def answered(self) -> bool:
-        """Whether voice detection alone listens: the user's turn is not open, so that
-        nothing but an interruption can be heard.
+        """Whether only voice detection listens: the user's turn is not open, so only an
+        interruption can be heard.
         """
         return self._destination.route is Route.LISTEN and not self.streams.listening
 
     def note_unread(self) -> None:
-        """The event loop is late: what the client has sent may not have been read.
+        """Take into account that the event loop is late, so that audio the client has
+        sent may not have been read.
 
-        To be called before anything that may end a turn. Does nothing while no turn is
+        Call this before anything that may end a turn. Does nothing while no turn is
         open.
         """
         if self._vad is not None and self.streams.listening:
             self._vad.note_unread()
 
     def close(self) -> None:
-        """Nothing is heard any more."""
+        """Stop listening."""
         if self._vad is not None:
             self._vad.close()
 
     def release(self) -> None:
-        """Let go of the parts, which refer to this object. To be called when the
-        session's tasks have ended.
+        """Drop the references to the parts, which refer to this object. Call this after
+        the session's tasks have ended.
         """
         self._vad = self.echo = None
         self._decoding.release()
@@ -213,18 +212,18 @@ class AudioInput:
     # --- the far end ------------------------------------------------------------------
 
     def reply_sent(self, event: AudioSent) -> None:
-        """Speech of a reply was handed to the socket."""
+        """Note that speech of a reply was handed to the socket."""
         if self.echo is not None:
             self.echo.reply_sent(event.reply, event.end_ms)
         if self._vad is not None:
             self._vad.replied()
 
     def reply_stopped(self) -> None:
-        """The reply was cut off."""
+        """Note that the reply was cut off."""
         if self.echo is not None:
             self.echo.reply_stopped()
 
-    # --- what was decoded: see ``Sink`` -----------------------------------------------
+    # --- decoded audio: see ``Sink`` --------------------------------------------------
 
     def decoded(self, pcm: bytes, destination: Destination) -> None:
         """See ``Sink.decoded``."""
@@ -261,7 +260,7 @@ class AudioInput:
         """See ``Sink.drained``."""
         self._decoding.drained()
 
-    # --- within -----------------------------------------------------------------------
+    # --- internals --------------------------------------------------------------------
 
     def _listen(self, detection: TurnDetection) -> None:
         assert self._detector is not None, "without voice detection hands-free mode is refused"
@@ -287,8 +286,8 @@ class AudioInput:
         self.settle_room()
 
     def _missing_ms(self) -> int:
-        """For how long no audio has come, although it was waited for and all that came
-        was decoded.
+        """Return for how long no audio has arrived; 0 while received audio still waits
+        to be decoded.
         """
         if self.full or not self._decoding.idle:
             return 0
@@ -296,5 +295,5 @@ class AudioInput:
 
     @property
     def _since_arrival_ms(self) -> int:
-        """How long ago the newest audio came."""
+        """Milliseconds since the newest audio arrived."""
         return round((self._loop.time() - self._arrived_s) * 1000)

@@ -1,8 +1,8 @@
-"""Where a session's incoming audio is decoded: samples in place, compressed audio in a
-process of its own.
+"""Decodes a session's incoming audio: samples in place, compressed audio in a process
+of its own.
 
-Either way frames are decoded in the order they came, and each is given to the
-destination that the route had when it arrived.
+Either way frames are decoded in order, and each goes to the destination of the route at
+the time of its arrival.
 """
 
 import asyncio
@@ -23,59 +23,63 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import Route
 
 PIECE_BYTES = 4 * 1024
-"""What a decoding process is given at once; its CPU time is limited for each."""
+"""Bytes sent to a decoding process at once. Its CPU time is limited for each such
+piece.
+"""
 WINDOW_BYTES = 256 * 1024
-"""Compressed audio that waits to be decoded: past it the socket is not read."""
+"""Bound of the compressed audio waiting to be decoded. Beyond it the socket is not
+read.
+"""
 MAX_AHEAD_MS = 900_000
-"""How far compressed audio may run ahead of real time: a whole turn of it, sent at
+"""How far compressed audio may run ahead of real time: a whole turn may be sent at
 once.
 """
 SPARE_AHEAD_MS = 30_000
 SPARSEST_BYTES_PER_S = 300
-"""What runs ahead by more than ``SPARE_AHEAD_MS`` must have as many bytes as speech has
-in any codec (Speex at 2.15 kbit/s has 270): silence may take next to nothing, but
-nobody sends silence faster than it passes.
+"""Audio that runs ahead by more than ``SPARE_AHEAD_MS`` must have at least this many
+bytes per second, as speech has in any codec (Speex at 2.15 kbit/s has 270). Silence may
+take almost none, but clients do not send silence faster than real time.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Whom audio is meant for: where the route led when it arrived."""
+    """The route of audio at the time of its arrival."""
 
     route: Route
     stream: int = 0
-    """The recogniser stream, with ``RECOGNISE``."""
+    """The number of the recogniser stream, if the route is ``RECOGNISE``."""
 
 
 class Sink(Protocol):
-    """Who passes on what was decoded, in the order in which it came."""
+    """Receives the decoded audio, in order."""
 
     def decoded(self, pcm: bytes, destination: Destination) -> None:
-        """Take s16le mono 16 kHz."""
+        """Receive decoded audio, s16le mono 16 kHz."""
 
     def ended(self, destination: Destination) -> None:
-        """Take note that everything up to ``finish`` has been given."""
+        """Note that all audio before ``finish`` has been passed to ``decoded``."""
 
     def undecodable(self, error: RemoteProtocolError, destination: Destination) -> None:
-        """Take note that audio cannot be decoded. What follows of it is dropped or
-        decoded anew.
-        """
+        """Note that audio cannot be decoded. Its rest is dropped or decoded anew."""
 
     def drained(self) -> None:
-        """Take note that nothing waits to be decoded any more."""
+        """Note that no audio waits to be decoded."""
 
     def settle_room(self) -> None:
-        """Take note that ``has_room`` has changed."""
+        """Note that ``has_room`` has changed."""
 
 
 class InputDecoder(Protocol):
-    """One session's audio on its way from the client's format."""
+    """Decodes one session's audio from the client's format."""
 
     def feed(self, payload: bytes, destination: Destination) -> None:
         """Decode the client's next frame. Never waits."""
 
     def finish(self, destination: Destination, *, ends: bool = True) -> None:
-        """Give what is held back and then, if it ``ends``, the end."""
+        """Flush the output that is held back. If it ``ends``, call ``Sink.ended`` after
+        it.
+        """
 
     @property
     def idle(self) -> bool:
@@ -83,22 +87,22 @@ class InputDecoder(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether little enough waits to be decoded. A change is told to
+        """Whether the audio waiting to be decoded is below its bound. Each change calls
         ``Sink.settle_room``.
         """
 
     @property
     def source_rate_hz(self) -> int | None:
-        """Rate of the audio as it was recorded, as it says itself; None: it has not
-        told, or cannot.
+        """The sample rate of the recording as stated in the audio, in Hz; None if not
+        known, or not yet.
         """
 
     def close(self) -> None:
-        """Decode nothing more."""
+        """Stop decoding."""
 
 
 class InPlaceDecoder:
-    """Decodes at once, on the event loop: for samples, which take microseconds."""
+    """Decodes samples at once, on the event loop. This takes microseconds."""
 
     idle = True
     """See ``InputDecoder.idle``."""
@@ -134,7 +138,7 @@ class InPlaceDecoder:
 
 
 class RefusingDecoder:
-    """Decodes nothing: where there are no processes for compressed audio."""
+    """Refuses all audio, because there are no processes for compressed audio."""
 
     idle = True
     """See ``InputDecoder.idle``."""
@@ -173,11 +177,12 @@ class PaceLimit:
         self._began_s = loop.time()
         self._decoded_bytes = 0
         self.taken_bytes = 0
-        """Compressed audio that was worked off."""
+        """Compressed bytes that were fully processed."""
 
     def check(self, decoded_bytes: int, packed_bytes: int, *, worked_off: bool = True) -> None:
-        """Note that ``packed_bytes`` have given ``decoded_bytes``. They count as taken
-        from now on if they are ``worked_off``: else more may come of them.
+        """Note that ``packed_bytes`` were decoded to ``decoded_bytes``. They are added
+        to ``taken_bytes`` if they are ``worked_off``; otherwise they may yield more
+        output.
 
         Raises ``RemoteProtocolError`` (TOO_LARGE).
         """
@@ -196,17 +201,19 @@ class PaceLimit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Step:
-    """What the process is to do next; an empty ``payload``: give what is held back."""
+    """A request to the process. An empty ``payload`` requests the output that is held
+    back.
+    """
 
     payload: bytes
     destination: Destination
     ends: bool = False
-    """Whether the destination is told that it has been given everything."""
+    """Whether to call ``Sink.ended`` for the destination after this step."""
 
 
 class ProcessDecoder:
-    """Decodes in a forked process. If that dies, whoever's audio it was decoding fails,
-    and another takes over.
+    """Decodes in a forked process. If the process dies, the audio that it was decoding
+    fails, and another process decodes the rest.
     """
 
     def __init__(
@@ -218,8 +225,8 @@ class ProcessDecoder:
         tasks: SessionTasks,
         ready: Callable[[], Awaitable[object]],
     ) -> None:
-        """``tasks`` owns the task that works; ``ready`` is awaited before each piece of
-        audio is taken out.
+        """``tasks`` owns the decoder's task; ``ready`` is awaited before each answer of
+        the process is read.
         """
         self._server = server
         self._container = container
@@ -238,7 +245,7 @@ class ProcessDecoder:
 
     def feed(self, payload: bytes, destination: Destination) -> None:
         """See ``InputDecoder.feed``."""
-        # A packet on its own must stay whole; anything else may be cut anywhere.
+        # A single packet must stay whole; other audio may be cut anywhere.
         piece_bytes = (
             max(len(payload), 1) if self._container is InputContainer.OPUS_RAW else PIECE_BYTES
         )
@@ -280,9 +287,7 @@ class ProcessDecoder:
             stream.finish_input()
 
     async def _run(self) -> None:
-        """Have the steps done, one after the other, for as long as the session
-        lives.
-        """
+        """Process the steps in order until cancelled at the end of the session."""
         try:
             while True:
                 try:
@@ -295,8 +300,8 @@ class ProcessDecoder:
             self._close()
 
     async def _work(self) -> None:
-        """Work with one process until it is lost, which raises. Without anything to do,
-        wait.
+        """Work with one process until it is lost, which raises. Waits while there are
+        no steps.
         """
         await self._steps_to_do()
         self._stream = await decode_stream(self._server, self._container)
@@ -338,8 +343,8 @@ class ProcessDecoder:
         return RemoteProtocolError(Fault.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
 
     def _give_up(self, error: RemoteProtocolError) -> None:
-        """Fail whoever's step it was, drop what else was meant for the same, and let
-        the rest begin anew.
+        """Report the error to the current step's destination, drop all other steps for
+        that destination, and keep the rest for a new process.
         """
         self._close()
         if not self._steps:

@@ -1,5 +1,5 @@
-"""A session's single Opus packets: silence is known as such, the rest is decoded in the
-process that all sessions share.
+"""Decodes a session's single Opus packets. Packets of silence are recognised here; the
+others are decoded in the process that all sessions share.
 """
 
 import asyncio
@@ -21,34 +21,35 @@ from voicechat.runtime.packet_decoding import PacketDecoding
 from voicechat.runtime.packet_records import MAX_PACKET_BYTES, RequestKind
 
 _STEP_BYTES = 64
-"""What a packet that waits weighs besides itself."""
+"""Approximate memory of a waiting packet besides its payload."""
 
 
 @dataclass(slots=True, eq=False)
 class _PacketStep:
-    """One packet, or the end of a stream, until its samples can be given on."""
+    """One packet, or the end of a stream, until its samples are passed on."""
 
     packet: bytes
-    """Empty: what is held back is asked for."""
+    """Empty to request the output that is held back."""
     destination: Destination
     ends: bool = False
-    """Whether the destination is told that it has been given everything."""
+    """Whether to call ``Sink.ended`` for the destination after this step."""
     pcm: bytes | None = None
-    """None: it has not been decoded."""
+    """The samples; None until decoded."""
     given_up: bool = False
-    """Its samples are for nobody any more."""
+    """Whether its samples are to be discarded."""
 
     @property
     def size_bytes(self) -> int:
-        """What it weighs."""
+        """Approximate memory in bytes."""
         return len(self.packet) + _STEP_BYTES
 
 
 class PacketDecoder:
     """Decodes in the shared process; see ``InputDecoder``.
 
-    If that dies with packets of this session, the session gets a decoder of its own
-    (``instead``): whose packets kill a process must not harm others again.
+    If that process dies with packets of this session, the session gets a decoder of its
+    own (``instead``), so that packets that kill a process cannot harm other sessions
+    again.
     """
 
     source_rate_hz = None
@@ -64,7 +65,7 @@ class PacketDecoder:
         self._instead: InputDecoder | None = None
         self._steps: deque[_PacketStep] = deque()
         self._undecoded: deque[_PacketStep] = deque()
-        """Those of them that the process is to answer."""
+        """Steps that the process has yet to answer."""
         self._waiting_bytes = 0
         self._pace = PaceLimit(InputContainer.OPUS_RAW, asyncio.get_running_loop())
         self._stream = decoding.open(self)
@@ -114,7 +115,7 @@ class PacketDecoder:
             self._stream = None
         if self._instead is not None:
             self._instead.close()
-        self._open_instead = None  # it refers to who holds this object
+        self._open_instead = None  # it refers to the owner of this object
         self._steps.clear()
         self._undecoded.clear()
 
@@ -167,7 +168,7 @@ class PacketDecoder:
             self._sink.settle_room()
 
     def _give(self) -> None:
-        """Give on what has been decoded, in order."""
+        """Pass on the decoded samples, in order."""
         had_room = self.has_room
         gave = False
         while self._steps and (pcm := self._steps[0].pcm) is not None:
@@ -188,7 +189,7 @@ class PacketDecoder:
             self._sink.settle_room()
 
     def _give_up(self, error: RemoteProtocolError, destination: Destination) -> None:
-        """Drop what was meant for ``destination``; answers to it may still come."""
+        """Drop all steps for ``destination``. Answers to them may still arrive."""
         kept: deque[_PacketStep] = deque()
         for step in self._steps:
             if step.destination == destination:

@@ -1,5 +1,5 @@
-"""One recogniser stream: audio that waits for the recogniser, and audio it may have to
-hear again.
+"""One recogniser stream: the audio that waits for the recogniser, and the audio that
+may have to be replayed.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS
 
 PIECE_BYTES = 64 * BYTES_PER_MS
-"""What a recogniser is woken for. Shorter frames wait for each other: a recogniser's
-task, and what it writes to a process or a socket, costs more than the samples, and 64
-ms are less than any recogniser takes to find a word.
+"""The least audio for which a recogniser is woken. Shorter frames are collected,
+because waking a recogniser's task and writing to its process or socket costs more than
+the samples, and no recogniser finds a word within 64 ms.
 """
 SILENT_REPLAY_MS = 10_000
-"""Of audio in which nothing has been recognised, so much is kept for a recogniser that
-must start again.
+"""How much audio without any recognised word is kept for a recogniser that must start
+again.
 """
 
 
@@ -26,22 +26,24 @@ class RecognitionStream:
     def __init__(
         self, number: int, options: RecognitionOptions, count_unread: Callable[[int], None]
     ) -> None:
-        """``count_unread`` is told by how many bytes the audio that waits grows and
-        shrinks.
+        """``count_unread`` is called with the change in bytes whenever the amount of
+        waiting audio changes.
         """
         self.number = number
         self.options = options
         self.offset_ms: int | None = None
-        """Where its first sample stands on the connection's time line; None: none has
-        come.
+        """Position of the first sample on the connection's time line; None before any
+        audio.
         """
         self.kept: deque[bytes] = deque()
         self.spoken = False
-        """Something has been recognised."""
+        """Whether anything has been recognised."""
         self.too_long = False
-        """It has been given more audio than a turn may have."""
+        """Whether it has received more audio than a turn may have."""
         self.ending = False
-        """No more frames are meant for it; what was decoded of them may still come."""
+        """Whether no further frame is routed to it. Earlier frames may still be in
+        decoding.
+        """
         self.finished = False
         self.task: asyncio.Task[None] | None = None
         self._count_unread = count_unread
@@ -49,12 +51,12 @@ class RecognitionStream:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._sleeping: asyncio.Future[None] | None = None
-        """The recogniser waits for more."""
+        """The recogniser's wait for more audio."""
         self._fed_bytes = 0
         self._most_bytes = 1 << 62
-        """What it may be given."""
+        """Bound of the audio it may receive."""
         self._forgotten_bytes = 0
-        """Audio that came before the first kept sample."""
+        """Bytes of audio before the first kept sample."""
 
     @property
     def kept_from_ms(self) -> int:
@@ -79,26 +81,26 @@ class RecognitionStream:
             self._wake()
 
     def begin_turn(self, from_ms: int, most_ms: int) -> None:
-        """The first word was recognised at ``from_ms`` of the stream; from there it may
-        be given ``most_ms``.
+        """Note that the first word was recognised at ``from_ms`` of the stream. From
+        there the stream may receive ``most_ms`` of audio.
         """
         self.spoken = True
         self._most_bytes = (from_ms + most_ms) * BYTES_PER_MS
 
     def end(self) -> None:
-        """All its audio has been given."""
+        """Mark the end of the audio."""
         self.finished = True
         self._wake()
 
     def clear(self) -> None:
-        """Forget the audio that waits."""
+        """Discard the waiting audio."""
         self._count_unread(-self._waiting_bytes)
         self._waiting.clear()
         self._waiting_bytes = 0
 
     def forget_before(self, time_ms: int) -> None:
-        """To the millisecond: what a final result has told must not be heard, and told,
-        once more.
+        """Discard kept audio before ``time_ms`` of the stream, to the millisecond, so
+        that a replay does not repeat words of a final result.
         """
         surplus_bytes = time_ms * BYTES_PER_MS - self._forgotten_bytes
         while surplus_bytes > 0 and self.kept:
@@ -119,8 +121,8 @@ class RecognitionStream:
             await self._sleeping
 
     async def __anext__(self) -> bytes:
-        """The next audio for the recogniser: `PIECE_BYTES`, or more as it came, or less
-        at the end.
+        """Return the next audio for the recogniser: at least `PIECE_BYTES`, or less at
+        the end.
 
         Cancelling loses nothing.
         """

@@ -30,8 +30,8 @@ from voicechat.session.types import Transcript, Word
 
 
 class RecognitionStreams:
-    """Used on the event loop only. Streams are known by the numbers that the session
-    gives them.
+    """Identifies streams by the numbers that the session assigns. Used on the event
+    loop only.
     """
 
     def __init__(
@@ -45,12 +45,13 @@ class RecognitionStreams:
         settle_room: Callable[[], None],
         source_rate_hz: Callable[[], int | None],
     ) -> None:
-        """``tasks`` owns the streams' tasks; ``post`` is told what the recogniser says.
+        """``tasks`` owns the streams' tasks; ``post`` receives the recogniser's
+        results.
 
-        ``settle_room`` is told of each change of ``full``.
+        ``settle_room`` is called at each change of ``full``.
 
-        ``source_rate_hz`` says at what rate the audio was recorded, if the audio itself
-        tells.
+        ``source_rate_hz`` returns the sample rate of the recording in Hz, if the audio
+        states it.
         """
         self._recognizer = as_recognizer(recognizer)
         self._timeline = timeline
@@ -60,27 +61,29 @@ class RecognitionStreams:
         self._settle_room = settle_room
         self._source_rate_hz = source_rate_hz
         self._streams: dict[int, RecognitionStream] = {}
-        """A stream that was replaced is the one that replaced it: audio that is still
-        being decoded for the old one is meant for the new one.
+        """Streams by number. The number of a replaced stream maps to its replacement,
+        which receives audio that is still being decoded for the old one.
         """
         self.listening: list[RecognitionStream] = []
-        """Those that began at a time of the audio, and hear what voice detection hears.
+        """Streams that began at a position of the audio and hear the same audio as
+        voice detection.
         """
         self._language = ""
-        """Of the newest final result that names one."""
+        """The language of the newest final result that names one."""
         self._unread_bytes = 0
         self._most_unread_bytes = limits.unread_audio_ms * BYTES_PER_MS
         self.full = False
-        """The recognisers have yet to take ``unread_audio_ms`` of what was received."""
+        """Whether ``unread_audio_ms`` of received audio waits for the recognisers."""
         self.room = asyncio.Event()
-        """Set while they are not ``full``."""
+        """Set while not ``full``."""
         self.room.set()
 
     def open(self, effect: OpenRecognition) -> None:
         """Start a stream.
 
-        A replacement begins with what its predecessor heard since its last final
-        result; one with ``from_ms`` with the audio from there on, as far as it is kept.
+        A replacement begins with the audio that its predecessor heard since its last
+        final result. A stream with ``from_ms`` begins with the audio from there on, as
+        far as it is kept.
         """
         options = RecognitionOptions(
             source_rate_hz=effect.settings.sample_rate_hz, language=self._language
@@ -107,8 +110,8 @@ class RecognitionStreams:
         stream.task = self._tasks.spawn(self._recognise(stream), f"stream-{stream.number}")
 
     def push(self, number: int, position_ms: int, pcm: bytes) -> None:
-        """Give ``pcm``, which begins at ``position_ms`` of the connection's audio, to a
-        stream that is there.
+        """Pass ``pcm``, which begins at ``position_ms`` of the connection's audio, to a
+        stream if it exists.
         """
         stream = self._streams.get(number)
         if stream is None or not pcm:
@@ -120,7 +123,7 @@ class RecognitionStreams:
             self._fail_too_long(stream)
 
     def push_listening(self, pcm: bytes) -> None:
-        """Give ``pcm`` to the streams that hear what voice detection hears."""
+        """Pass ``pcm`` to the streams in ``listening``."""
         too_long = None
         for stream in self.listening:
             stream.push(pcm)
@@ -130,10 +133,11 @@ class RecognitionStreams:
             self._fail_too_long(too_long)
 
     def ends_at_once(self, number: int) -> bool | None:
-        """Note that no more frames are meant for a stream; say whether it ends now.
+        """Note that no further frame is routed to a stream. Returns whether it ends
+        now.
 
-        None: it ends already, or is gone. False: what is being decoded for it comes
-        first.
+        None: it is already ending, or is gone. False: audio is still being decoded for
+        it.
         """
         stream = self._streams.get(number)
         if stream is None or stream.ending:
@@ -145,27 +149,25 @@ class RecognitionStreams:
         return True
 
     def end(self, number: int) -> None:
-        """All audio of a stream has been given: its recogniser is to give its last
-        result.
-        """
+        """End the audio of a stream; its recogniser then gives its last result."""
         stream = self._streams.get(number)
         if stream is not None:
             stream.end()
 
     def drop(self, number: int) -> None:
-        """Cancel a stream and forget its audio."""
+        """Cancel a stream and discard its audio."""
         stream = self._streams.get(number)
         if stream is not None:
             self._forget(stream)
 
     def fail(self, number: int, error: RemoteProtocolError) -> None:
-        """The audio of a stream cannot be used."""
+        """Report that the audio of a stream cannot be decoded."""
         stream = self._streams.get(number)
         if stream is not None:
             self._fail(stream, error)
 
     def fail_listening(self, error: RemoteProtocolError) -> None:
-        """Audio that voice detection was to hear cannot be used."""
+        """Report that audio for voice detection cannot be decoded."""
         for stream in list(self.listening):
             self._fail(stream, error)
 
@@ -197,7 +199,7 @@ class RecognitionStreams:
             source_rate_hz = self._source_rate_hz()
             if (
                 source_rate_hz is not None
-            ):  # what the audio says of itself goes before what was declared
+            ):  # the rate stated in the audio takes precedence over the declared one
                 stream.options = replace(stream.options, source_rate_hz=source_rate_hz)
             grace_s = self._recognizer.first_use_grace_s
             if grace_s > 0:
@@ -227,7 +229,7 @@ class RecognitionStreams:
         self._post(RecognitionEnded(stream.number))
 
     def _note(self, stream: RecognitionStream, transcript: Transcript) -> None:
-        """Forget audio that will not be needed again; mark the first word."""
+        """Discard audio that no replay will need; mark the first word."""
         if transcript.text.strip() and not stream.spoken:
             stream.begin_turn(transcript.begin_ms, self._limits.turn_audio_ms)
         if transcript.end_ms is not None:
@@ -247,7 +249,7 @@ class RecognitionStreams:
 
 
 def shifted(heard: Transcript, by_ms: int) -> Transcript:
-    """Move stream time to the connection's time line."""
+    """Shift the transcript's times from the stream to the connection's time line."""
     if by_ms == 0:
         return heard
     words = tuple(

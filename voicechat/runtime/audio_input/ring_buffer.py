@@ -1,20 +1,18 @@
-"""The time line of a connection's audio, and the newest of that audio."""
+"""The time line of a connection's audio, with a buffer of the newest audio."""
 
 from voicechat.providers.interfaces import PCM_RATE_HZ
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
-"""Of s16le mono 16 kHz, which is what everything behind the decoder works on."""
+"""Of s16le mono 16 kHz, the format of all decoded audio."""
 SURPLUS_MS = 100
-"""Kept beyond what is asked for, so that the oldest audio is not forgotten piece by
-piece.
-"""
+"""Kept in addition, so that the oldest audio is discarded in larger pieces."""
 
 
 class RingBuffer:
-    """Counts all decoded audio of a connection, and keeps the last of it.
+    """Counts all decoded audio of a connection and keeps the newest part of it.
 
-    Times are milliseconds of the connection's audio: of all that was received on it,
-    whether anybody listened or not. Whatever needs a position of the audio asks here.
+    Times are milliseconds of all audio received on the connection, including audio that
+    was not listened to. All positions of audio come from here.
     """
 
     def __init__(self) -> None:
@@ -30,9 +28,7 @@ class RingBuffer:
         return self.end_bytes // BYTES_PER_MS
 
     def keep(self, length_ms: int) -> None:
-        """From now on keep the last ``length_ms`` of what is pushed; 0 keeps
-        nothing.
-        """
+        """Set how much of the newest audio is kept, in milliseconds; 0 keeps none."""
         self._kept_ms = length_ms
         self._most_bytes = (length_ms + SURPLUS_MS) * BYTES_PER_MS if length_ms else 0
         if not length_ms:
@@ -47,23 +43,23 @@ class RingBuffer:
                 del self._kept[: len(self._kept) - self._kept_ms * BYTES_PER_MS]
 
     def skip(self, length_bytes: int) -> None:
-        """Let the time of audio pass that nobody is to hear. What came before it is
-        forgotten.
+        """Advance the time line by audio that is not listened to. Discards the kept
+        audio.
         """
         self.end_bytes += length_bytes
         self._kept.clear()
 
     def since(self, from_ms: int) -> tuple[int, bytes]:
-        """The audio from ``from_ms`` on, as far as it is kept, and the time at which it
-        begins.
+        """Return the audio from ``from_ms`` on, as far as it is kept, preceded by the
+        time at which it begins.
         """
         oldest_bytes = self.end_bytes - len(self._kept)
         begin_bytes = min(max(from_ms * BYTES_PER_MS, oldest_bytes), self.end_bytes)
         return begin_bytes // BYTES_PER_MS, bytes(self._kept[begin_bytes - oldest_bytes :])
 
     def before(self, end_ms: int, length_bytes: int) -> bytes:
-        """The audio of ``length_bytes`` that ends at ``end_ms``; empty when it is not
-        kept any more.
+        """Return the ``length_bytes`` of audio that end at ``end_ms``; empty if they
+        are no longer kept.
         """
         end = len(self._kept) - self.end_bytes + end_ms * BYTES_PER_MS
         return (

@@ -25,57 +25,59 @@ from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
 KEPT_MS = 4_000
-"""Audio kept for a recogniser: the padding before speech, and what the detection and an
-overloaded tick may lag.
+"""Audio kept for a recogniser: the padding before speech, plus the lag of voice
+detection under load.
 """
 CONFIRM_MS = 100
-"""Whoever seems to send nothing is given this long again: a process that was held up
-finds audio in its sockets that it has not read yet.
+"""A second wait before missing audio ends the speech: a process that was stalled finds
+unread audio in its sockets.
 """
 TURN_S = 10.0
-"""For so long after speech its turn counts as under way: the recogniser, the chat model
-and the synthesiser take their time.
+"""How long after speech the turn counts as under way, while the recogniser, the chat
+model and the synthesiser work.
 """
 HEARD_S = 5.0
-"""And for so long after each piece of the reply's audio, which may be interrupted."""
+"""The same after each piece of the reply's audio, because the user may interrupt it."""
 MOST_UNJUDGED_MS = 2_000
-"""Audio that may wait for the voice detection before no more is read: half of what is
-kept for a recogniser, which must find the beginning of speech in it.
+"""Bound of the audio waiting for voice detection; beyond it the socket is not read.
+Half of ``KEPT_MS``, in which a recogniser must find the beginning of speech.
 """
 BEHIND_MS = 100
-"""From 100 ms on the session is told how much audio after a stop waits to be judged,
-and again when that has changed by half as much.
+"""From 100 ms on, the amount of unjudged audio after a stop is reported to the session,
+and again when it has changed by half as much.
 """
 PAUSE_MS = 5_000
-"""This is reported for 5 s after a stop, or until the turn ends."""
+"""The unjudged audio is reported for 5 s after a stop, or until the turn ends."""
 MISSING_MS = 1_000
-"""Speech is over when no audio has come for so long: a client that is muted may send
-none, and silence that is not sent cannot be detected. Networks hold audio up for less.
+"""Speech ends when no audio has arrived for this long: a muted client may send none,
+and silence that is not sent cannot be detected. Networks delay audio for less.
 """
 LATE_MISSING_MS = 5_000
-"""The same while the event loop is late, which reads audio later than it came."""
+"""The same while the event loop is late and reads audio some time after its arrival."""
 
 
 class DetectionStream(Protocol):
-    """One session's way into the voice detection; see
+    """One session's stream of the voice detection; see
     ``voicechat.voice.detector.DetectorStream``.
     """
 
     urgent: bool
-    """The next frame is to be judged without waiting for those of other streams."""
+    """Whether the next frame is judged without waiting for frames of other streams."""
     preferred_until_s: float
-    """Until then, by the loop's clock, a turn is under way: others may wait for it."""
+    """Loop time until which a turn is under way, so that this stream has precedence."""
     turn_open: bool
-    """Whether the end of the user's turn is awaited: the others may wait for it."""
+    """Whether the end of the user's turn is awaited, so that this stream has
+    precedence.
+    """
 
     def push(self, pcm: bytes) -> None:
-        """Take audio of any length, s16le mono 16 kHz."""
+        """Add audio of any length, s16le mono 16 kHz."""
 
     def note_gap(self, at_ms: int) -> None:
-        """Audio is missing: what follows begins at ``at_ms``."""
+        """Note that audio is missing: the next audio begins at ``at_ms``."""
 
     def close(self) -> None:
-        """Nothing is reported any more."""
+        """Stop reporting."""
 
 
 class Detector(Protocol):
@@ -83,11 +85,13 @@ class Detector(Protocol):
 
     @property
     def turn_judge(self) -> TurnJudge | None:
-        """What hears whether a turn is finished, if there is a model for it."""
+        """The judge of whether a turn sounds finished; None without a model for it."""
 
     @property
     def background_db(self) -> float:
-        """So much fainter than the user's is a voice in the background; 0: none is."""
+        """How many decibels fainter than the user a background voice is; 0 disables the
+        distinction.
+        """
 
     def open_stream(self, on_score: OnScore) -> DetectionStream:
         """Open a stream; ``on_score`` is called on the event loop for each frame of its
@@ -110,13 +114,13 @@ class VadStream:
         missing_ms: Callable[[], int],
         settle_room: Callable[[], None],
     ) -> None:
-        """``timeline`` has the audio that is pushed here already; ``now_ms`` is the
+        """``timeline`` already contains the audio passed to ``push``; ``now_ms`` is the
         session's clock.
 
-        ``post`` is told when speech starts and stops, and after a stop whether the turn
-        sounds finished, where there is a model for it. ``missing_ms`` says for how long
-        no audio has come that could have. ``settle_room`` is told of each change of
-        ``full``.
+        ``post`` receives the starts and stops of speech and, after a stop, whether the
+        turn sounds finished, if there is a model for it. ``missing_ms`` returns for how
+        long no audio has arrived that could have. ``settle_room`` is called at each
+        change of ``full``.
         """
         settings = ActivitySettings(
             threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms
@@ -129,40 +133,42 @@ class VadStream:
         self._missing_ms = missing_ms
         self._settle_room = settle_room
         self.full = False
-        """More than ``MOST_UNJUDGED_MS`` waits to be judged."""
+        """Whether more than ``MOST_UNJUDGED_MS`` waits to be judged."""
         self._stopped_ms: int | None = None
-        """Where speech stopped last, until it goes on or ``PAUSE_MS`` are judged."""
+        """Position at which speech last stopped, until it resumes or ``PAUSE_MS`` more
+        are judged.
+        """
         self._told_behind_ms = 0
-        """What ``DetectionDelayed`` told last."""
+        """The value of the last ``DetectionDelayed``."""
         self._least_behind_ms = BEHIND_MS
-        """Less than this is not reported. It is one frame during a pause in which the
-        event loop was late.
+        """Smaller delays are not reported. One frame during a pause in which the event
+        loop was late.
         """
         self._loop = asyncio.get_running_loop()
         self._late_until_s = 0.0
-        """Until when the event loop counts as late."""
+        """Loop time until which the event loop counts as late."""
         self._stream: DetectionStream = detector.open_stream(self._on_score)
         self._judge = detector.turn_judge
         difference_db = detector.background_db
         self._foreground = Foreground(timeline, difference_db) if difference_db else None
         timeline.keep(KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS))
         self._begins_bytes = 0
-        """Where the audio begins that has been heard without a gap."""
+        """Position at which the audio without a gap begins."""
         self._judged_ms = 0
-        """Up to where the voice detection has judged it."""
+        """Position up to which voice detection has judged it."""
         self._turn_from_ms: int | None = None
-        """Where the first speech since the last reply began."""
+        """Position of the first speech since the last reply."""
         self._looking: asyncio.TimerHandle | None = None
-        """While there is speech: looks whether audio still comes."""
+        """During speech: the timer that checks whether audio still arrives."""
         self._missed = False
-        """No audio came when it was looked for last."""
+        """Whether no audio had arrived at the last check."""
         self._noticed = 0
-        """How often speech has started or stopped."""
+        """Number of starts and stops of speech."""
         self._closed = False
         self.begin()
 
     def begin(self) -> None:
-        """What comes next does not continue what came before, if anything did."""
+        """Begin anew: the next audio does not continue the earlier audio."""
         # Frames begin at whole milliseconds, so that they can be found on the time
         # line.
         self._judged_ms = -(-self._timeline.end_bytes // BYTES_PER_MS)
@@ -173,8 +179,8 @@ class VadStream:
         self._end_pause()
 
     def push(self, pcm: bytes) -> None:
-        """Hear the newest samples of the time line, s16le mono 16 kHz, which have just
-        come.
+        """Pass on the newest samples of the time line, s16le mono 16 kHz, which have
+        just arrived.
         """
         before_bytes = self._begins_bytes - (self._timeline.end_bytes - len(pcm))
         if before_bytes > 0:
@@ -190,23 +196,25 @@ class VadStream:
             self._check_behind()
 
     def replied(self) -> None:
-        """The assistant is heard: what is said from now on is another turn."""
+        """Note that the assistant is heard: later speech belongs to another turn."""
         self._turn_from_ms = None
         self._prefer(HEARD_S)
 
     @property
     def silent(self) -> bool:
-        """Whether nobody has spoken or been answered lately, nor seems to begin."""
+        """Whether the user has neither spoken nor been answered lately, and is not
+        beginning to speak.
+        """
         return self._activity.idle and self._loop.time() >= self._stream.preferred_until_s
 
     def stop(self) -> None:
-        """No more audio comes for now: speech is over."""
+        """End the speech, because no more audio arrives for now."""
         if self._activity.speaking:
             self._note(self._activity.stop(self._judged_ms))
         self.begin()
 
     def close(self) -> None:
-        """Nothing is reported any more."""
+        """Stop reporting."""
         self._closed = True
         self._stop_looking()
         self._stream.close()
@@ -222,7 +230,7 @@ class VadStream:
             and self._activity.idle
             and self._echo.take_silence(score.audio_ms)
         ):
-            return  # silence goes on, as most of the time
+            return  # continued silence, the usual case
         for audio_ms, probability in self._echo.judge(score):
             if self._foreground is not None and probability >= LIKE_SPEECH:
                 probability = self._foreground.judge(audio_ms, probability)
@@ -232,11 +240,11 @@ class VadStream:
         self._stream.urgent = self._activity.decides(score.audio_ms + FRAME_MS)
 
     def _note(self, activity: Activity) -> None:
-        """Report what happened, and how long ago.
+        """Report a start or stop of speech, and how long ago it was.
 
-        The newest audio ended when it came and not now: since then its frame has waited
-        for those of other sessions. Without that time every turn would end, and every
-        interruption begin, later by as much.
+        The newest audio ended when it arrived, not now: since then its frame has waited
+        for those of other sessions. If that time were left out, every turn would end
+        late, and every interruption begin late, by as much.
         """
         self._noticed += 1
         self._prefer(TURN_S)
@@ -264,7 +272,7 @@ class VadStream:
             self._post(TurnJudged(probability))
 
     def _prefer(self, for_s: float) -> None:
-        """For so long a turn is under way."""
+        """Mark a turn as under way for this many seconds."""
         self._stream.preferred_until_s = self._loop.time() + for_s
 
     def _set_full(self, full: bool) -> None:
@@ -275,8 +283,8 @@ class VadStream:
     def note_unread(self) -> None:
         """Report how much audio of the turn is not judged, unread audio included.
 
-        To be called before each decision while the event loop is late. Audio that has
-        not come for ``MISSING_MS`` counts as not sent.
+        Call this before each decision while the event loop is late. If no audio has
+        arrived for ``MISSING_MS``, it counts as not sent.
         """
         missing_ms = self._missing_ms()
         self._late_until_s = self._loop.time() + MISSING_MS / 1000
@@ -285,12 +293,12 @@ class VadStream:
             self._report_behind(missing_ms if missing_ms < MISSING_MS else 0, FRAME_MS // 2)
 
     def end_turn(self) -> None:
-        """The turn has ended: no decision waits for this pause any more."""
+        """Note that the turn has ended: no decision depends on this pause any more."""
         self._end_pause()
 
     def _check_behind(self) -> None:
-        """Report how much audio waits to be judged, if that has changed much or all has
-        been judged.
+        """Report the amount of audio waiting to be judged, if it has changed by half of
+        ``BEHIND_MS`` or has become 0.
         """
         self._report_behind(0, BEHIND_MS // 2)
         if self._stopped_ms is not None and self._judged_ms - self._stopped_ms > PAUSE_MS:
@@ -314,13 +322,13 @@ class VadStream:
             self._post(DetectionDelayed(0))
 
     def _quiet_from(self, ended_ms: int) -> int:
-        """Where the speech ended by its loudness, of which the model heard the end at
-        ``ended_ms``.
+        """Return where the speech ended by its loudness, for an end that the model
+        detected at ``ended_ms``.
         """
         begins_ms, pcm = self._timeline.since(ended_ms - LOOK_BACK_MS)
         return ended_ms - trailing_quiet_ms(pcm[: max(0, ended_ms - begins_ms) * BYTES_PER_MS])
 
-    # --- audio that does not come -----------------------------------------------------
+    # --- missing audio ----------------------------------------------------------------
 
     def _look_after(self, wait_ms: int) -> None:
         self._stop_looking()
@@ -333,8 +341,8 @@ class VadStream:
             self._looking = None
 
     def _look(self) -> None:
-        """End the speech if no audio has come for `MISSING_MS`, and all that came has
-        been judged.
+        """End the speech if no audio has arrived for `MISSING_MS` and all received
+        audio has been judged.
         """
         self._looking = None
         missing_ms = self._missing_ms()

@@ -112,8 +112,8 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
         explains that.
         """
         if not (self._said or self._may_be_silent or reason in UNFINISHED):
-            # One client's prompt can cause it, so it must not close the model to
-            # everybody.
+            # One client's prompt can cause this, so it must not open the breaker for
+            # all clients.
             raise ProviderError(
                 "chat model", FailureKind.BROKEN, "answered without a word", of_service=False
             )

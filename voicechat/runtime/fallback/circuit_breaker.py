@@ -58,7 +58,7 @@ class CircuitBreaker:
 
     @property
     def ready_at_s(self) -> float:
-        """The service is not asked before this time."""
+        """The time before which the service is not asked."""
         return self._trial_ends_s if self._state is CircuitState.TRYING else self._ready_at_s
 
     def allows(self, now_s: float) -> bool:
@@ -116,7 +116,7 @@ class CircuitBreaker:
             self._ready_at_s = now_s
 
     def rest_until(self, until_s: float, now_s: float) -> None:
-        """Do not call the service until ``until_s``, because it said so; at most for
+        """Suspend calls until ``until_s``, as the service requested, but at most for
         ``MAX_REST_S``.
         """
         self._ready_at_s = max(self._ready_at_s, min(until_s, now_s + MAX_REST_S))

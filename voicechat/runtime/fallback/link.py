@@ -114,7 +114,7 @@ class ChainLink(Provider, Generic[P_co]):
         try:
             await self.take_place(loop_now_s())
         except ProviderError:
-            return  # all its places are in use: it is warm, or others are waiting for it
+            return  # all its places are in use: it is warm, or is being loaded
         try:
             async with asyncio.timeout(self.policy.first_use_s):
                 items = ask()
@@ -132,7 +132,7 @@ class ChainLink(Provider, Generic[P_co]):
 
     @property
     def real_time_factor(self) -> float:
-        """That of the provider."""
+        """The provider's real-time factor."""
         return self._life.real_time_factor
 
     def attempt(self, until_s: float) -> "Attempt":

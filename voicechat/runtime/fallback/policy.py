@@ -25,8 +25,8 @@ class ServicePolicy:
     breaker_failures: int = 5
     """This many failures in a row open the breaker."""
     breaker_ratio: float = 0.5
-    """So does this share of failures among the last 20 uses
-    (``circuit_breaker.WINDOW``), once there have been 10.
+    """This share of failures among the last 20 uses (``circuit_breaker.WINDOW``) also
+    opens it, once there have been 10.
     """
     breaker_pause_s: float = 1.0
     """The first pause. It doubles with every failed trial."""

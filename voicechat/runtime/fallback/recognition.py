@@ -50,8 +50,8 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise the audio. While another recogniser could be asked, one that stalls
-        has failed.
+        """Recognise the audio. While another recogniser could be asked, a recogniser
+        that stalls counts as failed.
 
         A recogniser stalls if it neither takes the next audio nor ends, or gives no
         result after the end of the audio. Annotations of non-speech sounds are removed
@@ -103,8 +103,8 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
         """Return the failure marked as retryable: a new stream begins with another
         recogniser.
 
-        ``failures``: of all streams on this audio. Each begins with another link, until
-        all have been asked.
+        ``failures`` counts those of all streams on this audio. Each stream begins with
+        another link, until all have been asked.
         """
         error = BrokenOffError if failures < len(self.links) else ProviderError
         return error(failure.provider, failure.kind, "a fallback can be asked", retryable=True)
@@ -125,9 +125,11 @@ class _WatchedAudio:
         self._limit: asyncio.Timeout | None = None
         self._may_think(patience_s)
         self.untouched = True
-        """No audio has been requested, so another recogniser can receive all of it."""
+        """Whether no audio has been requested, so that another recogniser can receive
+        all of it.
+        """
         self.finished = False
-        """The recogniser has taken the audio to its end."""
+        """Whether the recogniser has taken all audio."""
         self._finished_s = math.inf
 
     def __aiter__(self) -> "_WatchedAudio":

@@ -76,20 +76,20 @@ class ChainRequest(ABC, Generic[P, T]):
         """
 
     def on_first_item(self, link: ChainLink[P]) -> None:
-        """The service has given its first answer."""
+        """Called when the service has given its first answer."""
 
     def on_empty(self, plan: AttemptPlan[P]) -> None:
-        """The service has ended without an answer. May raise ``ProviderError`` if that
-        is a failure.
+        """Called when the service has ended without an answer. May raise
+        ``ProviderError`` if that is a failure.
         """
 
     def on_failure(self, plan: AttemptPlan[P]) -> None:
-        """The service has failed before its first answer; ``plan`` chooses the next
-        one.
+        """Called when the service has failed before its first answer; ``plan`` chooses
+        the next one.
         """
 
     def on_break_off(self, link: ChainLink[P], failure: ProviderError) -> None:
-        """The service has failed after its first answer. May raise another
+        """Called when the service has failed after its first answer. May raise another
         ``ProviderError`` in place of the failure.
         """
 
@@ -141,7 +141,7 @@ async def relay(
 
 
 def started(link: ChainLink[P], begin: Callable[[P], AsyncIterator[T]]) -> AsyncIterator[T]:
-    """Call the provider. Any other exception than ``ProviderError`` becomes one
+    """Call the provider. Converts any exception other than ``ProviderError`` to one
     (BROKEN).
     """
     try:

@@ -80,8 +80,7 @@ class ReplySpeech(SynthesizerProvider):
         """Speak a sentence. Raises `BrokenOffError` when it breaks off and another
         voice can continue.
 
-        That voice then speaks what is requested next, be it the same sentence or
-        another one.
+        That voice then speaks the next requested sentence, the same or another one.
         """
         chain, first = self._chain, self._first
         links = (*chain.links[first:], *chain.links[:first])
