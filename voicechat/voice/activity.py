@@ -1,5 +1,5 @@
-"""From probabilities to stretches of speech. Pure; every time is milliseconds of
-audio.
+"""Finds stretches of speech in a series of probabilities. Pure; every time is
+milliseconds of audio.
 """
 
 from dataclasses import dataclass
@@ -8,22 +8,24 @@ from typing import TypeAlias
 from voicechat.voice.silero import FRAME_MS
 
 HYSTERESIS = 0.15
-"""Speech goes on until the probability falls this far below the threshold: Silero's own
-``neg_threshold``.
+"""Speech continues until the probability falls this far below the threshold: the same
+as Silero's ``neg_threshold``.
 """
 LEAST_RELEASE = 0.05
-"""With a low threshold there is still a probability that counts as silence."""
+"""The lowest release threshold: even with a low threshold, some probability must count
+as silence.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivitySettings:
-    """How probabilities are read."""
+    """How to interpret the probabilities."""
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     """Audio before the onset that belongs to the speech: its first consonant."""
     min_speech_ms: int = 64
-    """Shorter sounds are no speech: a click fills one frame."""
+    """Shorter sounds are not speech: a click fills one frame."""
     min_silence_ms: int = 96
     """Shorter gaps are part of the speech: a stop consonant is silent for up to 80 ms.
     """
@@ -36,14 +38,14 @@ class SpeechOnset:
     onset_ms: int
     """Where the first frame of speech begins."""
     audio_start_ms: int
-    """Where the audio to be kept begins: the onset less the padding, never before the
-    end of the speech before.
+    """Where the audio to keep begins: the onset less the padding, but not before the
+    end of the previous speech.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechOffset:
-    """Nobody has spoken since ``audio_end_ms``."""
+    """Silence since ``audio_end_ms``."""
 
     audio_end_ms: int
 
@@ -53,7 +55,7 @@ Activity: TypeAlias = SpeechOnset | SpeechOffset
 
 class SpeechActivity:
     """Finds speech in one stream. Events alternate, beginning with `SpeechOnset`, and
-    their times never go back.
+    their times never decrease.
     """
 
     def __init__(self, settings: ActivitySettings | None = None) -> None:
@@ -62,18 +64,20 @@ class SpeechActivity:
             self._settings.threshold, max(LEAST_RELEASE, self._settings.threshold - HYSTERESIS)
         )
         self._changed_ms: int | None = None
-        """Where the present run of frames that speak against the state began."""
+        """The beginning of the current run of frames that contradict the state; None:
+        the last frame agreed with it.
+        """
         self._free_from_ms = 0
         self.speaking = False
 
     @property
     def idle(self) -> bool:
-        """Whether nobody speaks, and nothing sounds as if somebody began to."""
+        """Whether the state is silence and no frame suggests a beginning of speech."""
         return not self.speaking and self._changed_ms is None
 
     def decides(self, audio_ms: int) -> bool:
-        """Whether the frame that ends at ``audio_ms``, which is the next, may complete
-        a beginning or an end of speech.
+        """Whether the next frame, which ends at ``audio_ms``, may complete a beginning
+        or an end of speech.
         """
         if self._changed_ms is None:
             return False
@@ -81,22 +85,22 @@ class SpeechActivity:
         return audio_ms - self._changed_ms >= least_ms
 
     def push(self, audio_ms: int, probability: float) -> Activity | None:
-        """Take the frame that ends at ``audio_ms``. Where audio was lost, ``audio_ms``
-        jumps: what was goes on.
+        """Take the frame that ends at ``audio_ms``. After lost audio ``audio_ms``
+        jumps, and the state continues.
         """
         if self.speaking:
             return self._judge_end(audio_ms, probability)
         return self._judge_onset(audio_ms, probability)
 
     def begin(self, audio_ms: int) -> None:
-        """Audio begins at ``audio_ms`` that does not continue what came before. Only
-        while nobody speaks.
+        """Restart at ``audio_ms``: the audio that follows does not continue the earlier
+        audio. Call it only during silence.
         """
         self._free_from_ms, self._changed_ms = audio_ms, None
 
     def stop(self, audio_ms: int) -> SpeechOffset:
-        """End the speech at ``audio_ms``, because no more audio comes; where silence
-        had begun before, there.
+        """End the speech at ``audio_ms``, because no more audio comes; if silence had
+        already begun, end it at the beginning of the silence.
         """
         ended_ms = audio_ms if self._changed_ms is None else self._changed_ms
         self.speaking, self._free_from_ms, self._changed_ms = False, ended_ms, None

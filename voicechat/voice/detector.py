@@ -1,4 +1,4 @@
-"""Voice detection for every session of the process: audio in, probabilities out, all on
+"""Voice detection for all sessions of the process: audio in, probabilities out, all on
 the event loop.
 """
 
@@ -13,77 +13,77 @@ from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, VoiceMod
 from voicechat.voice.turn_model import TurnJudge
 
 GATHER_MS = 15
-"""How long the first frame waits for those of other sessions, unless so many come that
-they fill a model call, or one of them is urgent (`DetectorStream.urgent`). A row of a
-call for 4 streams takes 27 us, for 9 20 us, for 20 12 us; with 120 open microphones
-15 ms gather about 25.
+"""How long the first frame waits for frames of other sessions, unless they fill a model
+call earlier, or one of them is urgent (`DetectorStream.urgent`). One frame takes 27 us
+in a call for 4 streams, 20 us for 9, 12 us for 20; with 120 open microphones 15 ms
+collect about 25 frames.
 
-No reply comes later for it: the frames that decide where speech begins and ends are
-urgent, and the time in between is counted from when the audio came.
+No reply is delayed by it: the frames that decide where speech begins and ends are
+urgent, and the time between them is counted from the arrival of the audio.
 """
 CALL_FRAMES = 8
-"""A model call costs as much time as 8 of its frames, which take 12 us each."""
+"""The fixed cost of a model call, in frames: 8 frames of 12 us."""
 PASS_FRAMES = 384
-"""Frames, those for the calls included, that are judged in one go while behind: at most
-5 ms. Otherwise one model call is made before the rest of the process has its
-turn.
+"""The most frames, with `CALL_FRAMES` added for each call, that are judged without a
+pause while the detector is behind: at most 5 ms. Otherwise the event loop runs its
+other callbacks after each model call.
 """
 AT_ONCE_FRAMES = 4
-"""Audio of at most 4 frames (128 ms) is shown to the gate as it comes, which takes
-10 us for each frame.
+"""Audio of at most 4 frames (128 ms) goes to the gate as it comes, which takes 10 us
+per frame.
 """
 MAX_PENDING_MS = 60_000
-"""Audio of one stream that may wait. A caller who reads sockets stops reading before
-(`DetectorStream.pending_ms`)."""
+"""The most audio of one stream that may wait. A caller that reads sockets stops reading
+earlier (`DetectorStream.pending_ms`).
+"""
 _MAX_PENDING_BYTES = MAX_PENDING_MS * FRAME_BYTES // FRAME_MS
 LATE_MS = 100
-"""When a frame has waited for this long, there is more to judge than can be. Streams
-whose user's turn is open then go first, then those that are being answered, then those
-that have been silent.
+"""When a frame has waited this long, there are more frames than can be judged. Then the
+streams in which the user's turn is open go first, then those that are being answered,
+then the silent ones.
 """
 LEAST_STREAMS = 8
-"""So many of the streams of each lower rank are judged in each round then, in turn, or
-more if there is time for them. Their audio is kept: their turns begin later, which
-costs less than that everybody's turn is late.
+"""In that case each round still judges this many streams of each lower rank, in turn,
+or more if there is time. Their audio is kept: their turns begin later, which costs less
+than a delay of every turn.
 """
 ROUND_FRAMES = PASS_FRAMES // 2
-"""Up to so many frames a round is filled with streams of lower rank."""
+"""Streams of lower rank fill a round up to this many frames."""
 
 
 class FrameScore(NamedTuple):
-    """The probability of speech in the 32 ms that end at ``audio_ms`` of the stream's
-    audio.
-    """
+    """The probability of speech in the 32 ms that end at ``audio_ms`` of the stream."""
 
     audio_ms: int
     probability: float
 
 
 class Tick(NamedTuple):
-    """One round of work, for metrics. Overload shows as ``lag_ms`` that grows, then as
+    """One round of work, for metrics. Overload first increases ``lag_ms``, then
     ``lost_ms``.
     """
 
     frames: int
     modelled: int
-    """Frames that passed the gate and took the model."""
+    """Frames that passed the gate and were judged by the model."""
     duration_ms: float
     lag_ms: float
-    """How long the frame that waited longest had waited when the round began."""
+    """The longest time that a frame had waited when the round began."""
     lost_ms: int
-    """Audio that was thrown away unheard since the last round."""
+    """Audio that was dropped without a judgement since the last round."""
 
 
 OnScore: TypeAlias = Callable[[FrameScore], None]
 OnTick: TypeAlias = Callable[[Tick], None]
 Step: TypeAlias = Callable[[], "Step | None"]
-"""A part of a round, one model call at most; it returns the next one that is due now.
+"""A part of a round with one model call at most. It returns the next part that is due
+now.
 """
 
 
 class DetectorStream:
-    """One session's way in. Made by `VoiceDetector.open_stream`; used on the event loop
-    only.
+    """The stream of one session. Created by `VoiceDetector.open_stream`; used on the
+    event loop only.
     """
 
     __slots__ = (
@@ -110,38 +110,44 @@ class DetectorStream:
         self._pending = bytearray()
         self._audio_ms = 0
         self._begins_ms = 0
-        """What ends at or before this is not reported any more."""
+        """Frames that end at or before this time are not reported any more."""
         self._gap = False
         self._closed = False
         self._listener = Listener()
         self._admitted: tuple[StreamFrame, int] | None = None
-        """A frame, and where it ends, that waits for the model: its gate is open."""
+        """The frame that waits for the model because its gate is open, and the time at
+        which it ends.
+        """
         self._busy = False
-        """Frames of it wait, or one is being judged: those that come now wait too."""
+        """Whether frames of the stream wait or are being judged: then new frames wait,
+        too.
+        """
         self.preferred_until_s = 0.0
-        """Until then, by the loop's clock, a turn is under way: the frames go before
-        those of silent streams when there are more than can be judged.
+        """Until this time of the loop's clock a turn is in progress: the frames go
+        before those of silent streams when there are more than can be judged.
         """
         self.urgent = False
-        """Its next frame decides something that others wait for: it begins a round."""
+        """Whether other parts wait for what the next frame decides: then it begins a
+        round at once.
+        """
         self.turn_open = False
-        """The end of the user's turn is awaited: its frames go before all others when
-        there are more than can be judged.
+        """Whether the end of the user's turn is awaited: then the frames go before all
+        others when there are more than can be judged.
         """
 
     @property
     def pending_ms(self) -> int:
-        """Audio that has been pushed and not been judged yet."""
+        """Milliseconds of audio that were pushed and are not judged yet."""
         waiting_ms = len(self._pending) * FRAME_MS // FRAME_BYTES
         return waiting_ms if self._admitted is None else waiting_ms + FRAME_MS
 
     def push(self, pcm: bytes) -> None:
-        """Take audio of any length, s16le mono 16 kHz. Past `MAX_PENDING_MS` the oldest
-        is lost; its time passes.
+        """Take audio of any length, s16le mono 16 kHz. Beyond `MAX_PENDING_MS` the
+        oldest audio is dropped; times still advance by its length.
 
         A frame at which the gate is closed, and before which none waits, is reported
-        within this call: most frames are of silence, and need no round. Audio of more
-        than ``AT_ONCE_FRAMES`` waits for a round, so that no call takes long.
+        within this call: most frames are silence and need no round. Audio of more than
+        ``AT_ONCE_FRAMES`` waits for a round, so that no call takes long.
         """
         if self._closed:
             return
@@ -150,9 +156,9 @@ class DetectorStream:
         if pending_bytes < FRAME_BYTES:
             return
         if not self._busy and pending_bytes < (AT_ONCE_FRAMES + 1) * FRAME_BYTES:
-            # What is told may clear what waits: its length is asked each time. The
-            # frame is cut as in ``take_frame``, without a call: this is done for each
-            # frame of each microphone.
+            # The callback may clear the pending audio, so its length is read each time.
+            # The frame is cut inline, as ``take_frame`` does, because this runs for
+            # each frame of each microphone.
             while len(self._pending) >= FRAME_BYTES:
                 frame = bytes(self._pending[:FRAME_BYTES])
                 del self._pending[:FRAME_BYTES]
@@ -176,10 +182,10 @@ class DetectorStream:
         self._detector.wake(self)
 
     def note_gap(self, at_ms: int) -> None:
-        """Audio is missing: what follows begins at ``at_ms``, and does not continue
-        what came before.
+        """Audio is missing: the audio that follows begins at ``at_ms`` and does not
+        continue the earlier audio.
 
-        What has not been judged yet is not judged any more. Times never go back.
+        Audio that is not judged yet is dropped. Times never decrease.
         """
         self._pending.clear()
         self._admitted = None
@@ -188,15 +194,17 @@ class DetectorStream:
         self._gap = True
 
     def close(self) -> None:
-        """Leave: nothing is reported any more, not even what is being judged."""
+        """Close the stream: nothing more is reported, not even a frame that is being
+        judged.
+        """
         self._closed = True
         self._pending.clear()
         self._admitted = None
         self._detector.forget(self)
-        self._on_score = lambda _: None  # it would keep whom it told
+        self._on_score = lambda _: None  # the callback would keep its session alive
 
     def take_frame(self) -> tuple[StreamFrame, int]:
-        """Give the oldest whole frame up to be judged, and the time at which it
+        """Remove the oldest whole frame, and return it with the time at which it
         ends.
         """
         self._busy = True
@@ -215,12 +223,12 @@ class DetectorStream:
         return len(self._pending) >= FRAME_BYTES
 
     def report(self, probability: float, audio_ms: int) -> None:
-        """A frame that ``take_frame`` gave has been judged: tell the session."""
+        """Report the result of a frame that ``take_frame`` returned."""
         self._busy = self.has_frame
         self._tell(probability, audio_ms)
 
     def _tell(self, probability: float, audio_ms: int) -> None:
-        """Tell the session, unless it has left meanwhile."""
+        """Call the session's callback, unless the stream is closed."""
         if self._closed or audio_ms <= self._begins_ms:
             return
         try:
@@ -231,11 +239,11 @@ class DetectorStream:
 
 
 class VoiceDetector:
-    """Judges the frames of all streams together: one model call for one frame of each
+    """Judges the frames of all streams together: a model call takes one frame of each
     stream that has one.
 
-    Results come in the order of the audio, on the event loop; a stream's callback that
-    raises reaches the loop's exception handler and harms no other stream.
+    Results come in the order of the audio, on the event loop. An exception in a
+    stream's callback goes to the loop's exception handler and affects no other stream.
     """
 
     def __init__(
@@ -247,8 +255,9 @@ class VoiceDetector:
         background_db: float = 0.0,
     ) -> None:
         """``on_tick`` is called on the event loop after each round; ``turn_judge`` is
-        closed with the detector. ``background_db``: so much fainter than the user's is
-        a voice in the background, for who uses the detector; 0: none is.
+        closed with the detector. ``background_db`` is for the detector's users: a voice
+        that is this much quieter than the user's counts as background; 0: no voice
+        does.
         """
         self.turn_judge = turn_judge
         self.background_db = background_db
@@ -256,19 +265,19 @@ class VoiceDetector:
         self._thread = ThreadPoolExecutor(1, "voice-detection") if model.in_thread else None
         self._on_tick = on_tick
         self._ready: dict[DetectorStream, float] = {}
-        """Streams that have a whole frame, and since when."""
+        """The streams that have a whole frame, and since when."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        """While it works."""
+        """The loop, while ``run`` runs."""
         self._failed: asyncio.Future[None] | None = None
         self._next: asyncio.Handle | None = None
-        """The next round, or the next part of this one."""
+        """The next round, or the next part of the current one."""
         self._round: _Round | None = None
         self._behind = False
-        """A frame of the newest round had waited for ``LATE_MS``, or more than one
-        frame of a stream waits.
+        """Whether a frame of the newest round had waited for ``LATE_MS``, or more than
+        one frame of a stream waits.
         """
         self._pass_frames = 0
-        """What has been judged in this go; see ``PASS_FRAMES``."""
+        """Frames that were judged without a pause; see ``PASS_FRAMES``."""
         self._lost_ms = 0
 
     def open_stream(self, on_score: OnScore) -> DetectorStream:
@@ -278,10 +287,10 @@ class VoiceDetector:
         return DetectorStream(self, on_score)
 
     async def run(self) -> None:
-        """Work until cancelled, which drops the results of the frames that are being
-        judged.
+        """Judge frames until cancelled; cancelling drops the results of the frames in
+        progress.
 
-        A model that has a thread ends its call there, in a few milliseconds. Raises
+        A call of the model in a thread ends there, within a few milliseconds. Raises
         `ProviderError` when the model fails: then no voice can be detected at all.
         """
         self._loop = asyncio.get_running_loop()
@@ -300,7 +309,7 @@ class VoiceDetector:
                 self.turn_judge.close()
 
     def wake(self, stream: DetectorStream) -> None:
-        """A stream has a whole frame."""
+        """Note that a stream has a whole frame."""
         if stream in self._ready:
             return
         self._ready[stream] = stream.loop.time()
@@ -310,15 +319,15 @@ class VoiceDetector:
                 self._gather(at_once=at_once)
 
     def forget(self, stream: DetectorStream) -> None:
-        """A stream has left."""
+        """Drop the waiting frame of a stream."""
         self._ready.pop(stream, None)
 
     def count_lost(self, lost_ms: int) -> None:
-        """A stream's audio was thrown away unheard."""
+        """Count audio of a stream that was dropped without a judgement."""
         self._lost_ms += lost_ms
 
     def _gather(self, *, at_once: bool = False) -> None:
-        """Begin a round soon, with the frames that come until then."""
+        """Begin a round soon, with the frames that arrive until then."""
         if self._loop is None:
             return
         if self._next is not None:
@@ -331,8 +340,8 @@ class VoiceDetector:
             )
 
     def _take_steps(self, step: Step) -> None:
-        """Take one step; while behind as many as ``PASS_FRAMES`` allows. The rest
-        follows after the rest of the process has had its turn.
+        """Take one step, or, while behind, as many steps as ``PASS_FRAMES`` allows. The
+        rest follows after the other callbacks of the event loop.
         """
         self._next = None
         self._pass_frames = 0
@@ -344,7 +353,7 @@ class VoiceDetector:
 
     def _begin_round(self) -> Step | None:
         assert self._loop is not None
-        if not self._ready:  # whoever had a frame has left
+        if not self._ready:  # every stream with a frame has closed
             return None
         began_s = self._loop.time()
         lag_s = began_s - min(self._ready.values())
@@ -353,17 +362,18 @@ class VoiceDetector:
         self._round = _Round(streams, began_s, lag_s)
         for stream in streams:
             since_s = self._ready.pop(stream)
-            if stream.has_frame:  # it came a frame's length after the one before it
+            if stream.has_frame:  # it came one frame after the other
                 self._ready[stream] = min(since_s + FRAME_MS / 1000, began_s)
                 self._round.goes_on = True
         self._behind = late or self._round.goes_on
         return self._judge(self._round, 0)
 
     def _preferred(self, now_s: float) -> list[DetectorStream]:
-        """The streams of a round when not all can be judged: those of open turns, then
-        those with a turn under way, then the silent ones, as many as there is time for.
+        """Return the streams of a round when not all can be judged: those with an open
+        turn, then those with a turn in progress, then the silent ones, as many as there
+        is time for.
 
-        A few of each kind are judged at least, those that have waited longest.
+        At least a few of each kind are included, those that have waited longest.
         """
         turn_open: list[DetectorStream] = []
         under_way: list[DetectorStream] = []
@@ -410,7 +420,7 @@ class VoiceDetector:
             self._failed.set_exception(error)
 
     def _report(self, work: "_Round", first: int, scores: Scores) -> Step | None:
-        """Tell the sessions; the rest of the round follows."""
+        """Report the results to the sessions, and return the rest of the round."""
         assert self._loop is not None
         work.modelled += scores.modelled
         for number, probability in enumerate(scores.probabilities, first):
@@ -429,8 +439,8 @@ class VoiceDetector:
             self._on_tick(
                 Tick(len(work.frames), work.modelled, duration_ms, work.lag_s * 1000, lost_ms)
             )
-        # Frames that came during the round gather for the next; what one round could
-        # not take goes on at once.
+        # Frames that came during the round wait for the next round. Frames that this
+        # round could not take begin the next one at once.
         if work.goes_on:
             return self._begin_round
         if self._ready:
@@ -450,10 +460,10 @@ class _Round:
         self.lag_s = lag_s
         self.modelled = 0
         self.goes_on = False
-        """Some of the streams have more frames."""
+        """Whether some of the streams have more frames."""
         self.frames: list[StreamFrame] = []
         self.ends_ms: list[int] = []
-        """Where each of the frames ends."""
+        """The time at which each frame ends."""
         for stream in streams:
             frame, end_ms = stream.take_frame()
             self.frames.append(frame)

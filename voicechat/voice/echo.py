@@ -1,16 +1,16 @@
-"""How much of what the microphone hears is the reply itself, heard again through the
-loudspeaker.
+"""How much of the microphone's sound is echo: the reply itself, as the loudspeaker
+plays it.
 
 The server knows the reply's samples and roughly when they are played; the microphone
-has them 50 to 400 ms later, softer and coloured by the room. Two steps, both at a rate
-of 4 kHz, which holds most of the power of speech and little noise:
+receives them 50 to 400 ms later, softer and coloured by the room. There are two steps,
+both at a rate of 4 kHz, which holds most of the power of speech and little noise:
 
 - *Delay*: the peak of the cross-correlation (with phase transform, Knapp and Carter,
   "The generalized correlation method for estimation of time delay", IEEE Trans. ASSP
-  24:4, 1976) of the last half second of the microphone with what was played before it.
-  It is believed when what was heard is then coherent with the reply: sounds that have
-  nothing in common have a highest peak too.
-- *Share*: with the reply moved by that delay, the magnitude-squared coherence of both
+  24:4, 1976) of the last half second of the microphone with the audio that was played
+  before. Unrelated sounds have a highest peak, too, so the delay is accepted only if
+  the microphone's sound is then coherent with the reply.
+- *Share*: with the reply shifted by that delay, the magnitude-squared coherence of both
   in each frequency, averaged over about 200 ms; the coherent part of the microphone's
   power is echo ("coherent output power", Bendat and Piersol, "Engineering Applications
   of Correlation and Spectral Analysis", 1980).
@@ -35,102 +35,102 @@ _KHZ = 4
 _FRAME = FRAME_MS * _KHZ
 _WINDOW = 2 * _FRAME
 _HEARD = 16 * _FRAME
-"""Microphone samples that the delay is found from: 512 ms."""
+"""The microphone samples that the search for the delay uses: 512 ms."""
 MAX_DELAY_MS = 480
-"""From the estimated time of play to the microphone: network, player's buffer,
-loudspeaker, air.
+"""The range of the delay from the estimated time of playback to the microphone:
+network, the player's buffer, loudspeaker, air.
 """
 _LAGS = MAX_DELAY_MS * _KHZ
 _PLAYED = 8_192 * _KHZ
-"""Reply samples that are kept, 8 s: what may wait ahead of playback and what the search
-looks back on.
+"""The reply samples that are kept, 8 s: audio that may wait ahead of playback, and the
+audio that the search needs.
 """
 _UNWRITTEN_BYTES = 32_000
-"""Of the reply, before it is thinned: 1 s. What is never asked for is thinned in few
-large pieces, which is cheap.
+"""The most reply audio that waits to be decimated: 1 s. A reply whose echo is never
+computed is so decimated in a few large pieces, which is cheap.
 """
 _JITTER = 40 * _KHZ
-"""A gap in the estimated times that is shorter is an error of the estimate: players
-play without gaps.
+"""A shorter gap in the estimated times is an error of the estimate: players play
+without gaps.
 """
 _BINS = slice(8, 122)
-"""125 Hz to 1900 Hz in steps of 15.6 Hz: where speech has its power and small
-loudspeakers have theirs.
+"""125 Hz to 1900 Hz in steps of 15.6 Hz: the range in which speech and small
+loudspeakers have most of their power.
 """
 _MEMORY = 0.75
-"""Weight of the past in the spectra: of a steady sound, that averages 7 frames."""
+"""Weight of the past in the spectra: for a steady sound this averages 7 frames."""
 _LONELY = 0.99
-"""When a single frame makes up so much of the average, nothing can be said of it."""
+"""When a single frame makes up this much of the average, the share is unknown."""
 _RECOUNTED = 14
-"""Frames of the past that a share begins with: all whose windows lie in the samples
-that are kept.
+"""The frames of the past with which a share begins: all whose windows lie in the
+samples that are kept.
 """
 _WEIGHTS = (_MEMORY ** np.arange(_RECOUNTED - 1, -1, -1)).astype(np.float32)
 _HANN = (np.hanning(_WINDOW) * _WINDOW).astype(np.float32)
-"""Makes up for transforms that are divided by their length: without that factor numpy
-computes them in float64.
+"""The window includes the factor by which the transforms divide: without a division
+numpy would compute in float64.
 """
 _SEARCH_SIZE = 4_096
 _SEARCH_BINS = slice(128, 1_948)
-"""125 Hz to 1900 Hz in the search's spectra: beyond, whitening would raise what is only
-noise.
+"""125 Hz to 1900 Hz in the search's spectra: outside this range whitening would only
+amplify noise.
 """
 _WHITENING = np.float32(0.8)
-"""1 is the phase transform, 0 plain correlation; between them, faint frequencies count
-less than loud ones.
+"""1 is the phase transform, 0 plain correlation. A value between them gives faint
+frequencies less weight than loud ones.
 """
 _CLEAR_PEAK = 6.0
-"""A delay is tried when its correlation stands out so many standard deviations."""
+"""A delay is tried when its correlation exceeds this many standard deviations."""
 _BELIEVED = 0.5
-"""A delay is believed when so much of the newest frame is then echo."""
+"""A delay is accepted when this part of the newest frame is then echo."""
 _THINNED_BYTES = 8
-"""Four samples of 16 kHz become one."""
+"""The bytes at 16 kHz that become one sample: four samples."""
 _MEAN = np.full(4, 1 / (4 * 32768), np.float32)
 _CHECKED_FIRST = 16
 _CHECKED_FRAMES = 64
-"""Frames of echo after which the delay is looked for again, and again after so many
-more (2 s): what was found from the first frames of a vowel may be wrong by a period of
-the voice, which half a second is not.
+"""The delay is searched again after 16 frames of echo, and then every 64 frames (2 s):
+a delay found from the first frames of a vowel may be wrong by a period of the voice; a
+search over half a second of speech is not.
 """
 _NOTHING = np.float32(1e-9)
-"""Keeps silence from being divided by."""
+"""Prevents a division by zero in silence."""
 
 
 class EchoDetector:
-    """One session's echo: the reply's audio in, the microphone's frames in, the share
-    of echo out.
+    """The echo of one session. Takes the reply's audio and the microphone's frames,
+    returns the share of echo.
 
-    Nothing is computed before it is asked for. Remembers 8 s of the reply (64 KB) and
-    half a second of the microphone. Times are milliseconds of the session; what is
-    played and what is heard must share the line to within ± 200 ms.
+    It computes only when asked. It keeps 8 s of the reply (64 KB) and half a second of
+    the microphone. Times are milliseconds of the session; the times of playback and of
+    the microphone must agree to within ± 200 ms.
     """
 
     def __init__(self) -> None:
         self._played = np.zeros(_PLAYED, np.float16)
-        """Half precision: its errors are 66 dB below the samples, and it saves 64 KB of
-        a session's 360.
+        """The reply at 4 kHz, as a ring. Half precision: its errors are 66 dB below the
+        samples, and it saves 64 KB of a session's 360.
         """
         self._written_to = 0
-        """Where they end, in samples of the session."""
+        """The end of the samples in ``_played``, in samples of the session."""
         self._unwritten = bytearray()
-        """Samples of the reply that follow them."""
+        """The reply's audio after ``_written_to``, not decimated yet."""
         self._heard: Floats = np.zeros(_HEARD, np.float32)
         self._unthinned: deque[bytes] = deque(maxlen=_HEARD // _FRAME)
-        """Frames that follow those."""
+        """The microphone's frames after ``_heard``, not decimated yet."""
         self._heard_to = 0
         self._delay: int | None = None
         self._uncounted = _RECOUNTED
-        """Frames that were heard and are not in the spectra yet."""
+        """The microphone's frames that are not in the spectra yet."""
         self._spectra = _Spectra()
         self._explained = 0
         """Frames of echo since the delay was found."""
 
     def played(self, pcm: bytes, at_ms: int) -> None:
-        """``pcm`` (s16le mono 16 kHz) is estimated to leave the loudspeaker from
-        ``at_ms`` on.
+        """Take audio of the reply, ``pcm`` (s16le mono 16 kHz), whose playback is
+        estimated to begin at ``at_ms``.
 
-        Calls come in the order of play. What overlaps the call before is played after
-        it; a gap of more than 40 ms is silence.
+        Calls come in the order of playback. Audio that overlaps the previous call is
+        placed after it; a gap of more than 40 ms is silence.
         """
         begin = at_ms * _KHZ
         if begin >= self._played_to + _JITTER:
@@ -150,8 +150,8 @@ class EchoDetector:
 
     @property
     def delay_ms(self) -> float | None:
-        """From the estimated time of play to the microphone; None as long as it is not
-        known.
+        """The delay from the estimated time of playback to the microphone; None while
+        it is unknown.
         """
         return None if self._delay is None else self._delay / _KHZ
 
@@ -162,7 +162,7 @@ class EchoDetector:
         end = end_ms * _KHZ
         if end == self._heard_to + _FRAME:
             self._uncounted = min(self._uncounted + 1, _RECOUNTED)
-        else:  # what came before this frame is not known
+        else:  # the sound before this frame is unknown
             self._unthinned.clear()
             self._heard[:] = 0
             self._uncounted = _RECOUNTED
@@ -170,8 +170,8 @@ class EchoDetector:
         self._heard_to = end
 
     def share(self) -> float:
-        """How much of the newest frame is echo, 0 to 1; 0 as long as the delay is not
-        known.
+        """Return how much of the newest frame is echo, 0 to 1; 0 while the delay is
+        unknown.
         """
         if self._delay is None:
             return 0.0
@@ -188,10 +188,10 @@ class EchoDetector:
         return share
 
     def find(self) -> float:
-        """Look for a better delay; give the newest frame's share of echo with it, 0 if
-        there is none. Takes 0.1 ms.
+        """Search for a better delay. Return the newest frame's share of echo with the
+        new delay; 0 if none was accepted. Takes 0.1 ms.
 
-        Ask for the `share` with the known delay first.
+        Call `share` with the known delay first.
         """
         self._catch_up()
         delay = self._likely_delay()
@@ -206,11 +206,11 @@ class EchoDetector:
 
     @property
     def _played_to(self) -> int:
-        """Where the reply's samples end, in samples of the session."""
+        """The end of the reply's samples, in samples of the session."""
         return self._written_to + len(self._unwritten) // _THINNED_BYTES
 
     def _catch_up(self) -> None:
-        """Thin what has come since the last time."""
+        """Decimate the audio that has come since the last call."""
         self._write()
         if self._unthinned:
             heard = _thin(b"".join(self._unthinned))
@@ -219,7 +219,9 @@ class EchoDetector:
             self._heard[-len(heard) :] = heard
 
     def _write(self) -> None:
-        """Thin the reply; samples that are less than one of ours stay."""
+        """Decimate the reply. Samples at its end that do not fill a sample of 4 kHz
+        stay.
+        """
         whole = len(self._unwritten) - len(self._unwritten) % _THINNED_BYTES
         samples = _thin(bytes(self._unwritten[:whole]))
         del self._unwritten[:whole]
@@ -234,7 +236,9 @@ class EchoDetector:
         self._played[: len(samples) - first] = samples[first:]
 
     def _get(self, end: int, length: int) -> Floats:
-        """The reply's samples up to ``end``; silence where nothing was played."""
+        """Return the reply's last ``length`` samples before ``end``; silence where
+        nothing was played.
+        """
         beyond = min(max(0, end - self._played_to), length)
         at = (end - length) % _PLAYED
         known = length - beyond
@@ -249,7 +253,9 @@ class EchoDetector:
         return np.concatenate(parts, dtype=np.float32)
 
     def _likely_delay(self) -> int | None:
-        """Correlate the microphone with the reply."""
+        """Return the delay with the highest correlation of microphone and reply; None
+        if the peak is not clear.
+        """
         reply = self._get(self._heard_to, _HEARD + _LAGS)
         cross = np.conj(np.fft.rfft(reply, _SEARCH_SIZE)[_SEARCH_BINS])
         cross *= np.fft.rfft(self._heard, _SEARCH_SIZE)[_SEARCH_BINS]
@@ -257,17 +263,17 @@ class EchoDetector:
         whitened = np.zeros(_SEARCH_SIZE // 2 + 1, np.complex64)
         whitened[_SEARCH_BINS] = cross
         correlation = np.fft.irfft(whitened, _SEARCH_SIZE)
-        # The microphone begins _LAGS samples after the reply does: a delay of d stands
-        # at d - _LAGS, which wraps.
+        # The microphone's samples begin _LAGS samples after the reply's: a delay of d
+        # is at d - _LAGS, which wraps around.
         lags = np.concatenate((correlation[-_LAGS:], correlation[:1]))
         best = int(np.argmax(lags))
-        # Without what is below 125 Hz its mean is nothing, and its deviation the root
-        # of its power.
+        # Without frequencies below 125 Hz the mean is 0, and the deviation the root of
+        # the power.
         deviation = math.sqrt(np.dot(lags, lags) / len(lags))
         return best if lags[best] > _CLEAR_PEAK * deviation else None
 
     def _count(self, spectra: "_Spectra", frames: int, delay: int) -> None:
-        """Let the windows of the newest ``frames`` into the spectra."""
+        """Add the windows of the newest ``frames`` to the spectra."""
         both = np.empty((2, frames, _WINDOW), np.float32)
         length = (frames + 1) * _FRAME
         aligned = (self._heard[-length:], self._get(self._heard_to - delay, length))
@@ -279,22 +285,24 @@ class EchoDetector:
 
 
 class _Spectra:
-    """What the microphone and the reply, moved by a delay, have in common."""
+    """What the microphone and the reply, shifted by a delay, have in common."""
 
     __slots__ = ("_power", "_products", "_squares")
 
     def __init__(self) -> None:
         self._products: Spectrum = np.zeros((2, _BINS.stop - _BINS.start), np.complex64)
-        """The microphone and the reply, each times the reply mirrored: the cross
-        spectrum, and the reply's power.
+        """The spectra of the microphone and of the reply, each multiplied by the
+        conjugate of the reply's: the cross spectrum, and the reply's power.
         """
         self._power = 0.0
         self._squares = 0.0
-        """Of the microphone's frames: their powers, and those squared."""
+        """The weighted sums of the microphone's powers per frame, and of their
+        squares.
+        """
 
     def add(self, spectra: Spectrum) -> None:
-        """Average the next frames in, oldest first: spectra of the microphone and of
-        the reply [2, frames, bins].
+        """Add the next frames to the average, oldest first: spectra of the microphone
+        and of the reply [2, frames, bins].
         """
         frames = spectra.shape[1]
         weights = _WEIGHTS[-frames:]
@@ -309,10 +317,10 @@ class _Spectra:
     @property
     def share(self) -> float:
         """The coherent part of the microphone's power, 0 to 1; 0 while a single frame
-        makes up most of it.
+        makes up most of that power.
         """
-        # Of n equal frames, unrelated sounds seem coherent to 1/n; frames count by
-        # their power.
+        # In n equal frames, unrelated sounds have an apparent coherence of 1/n. Frames
+        # are weighted by their power.
         bias = self._squares / self._power**2 if self._power else 1.0
         if bias > _LONELY:
             return 0.0
@@ -322,7 +330,7 @@ class _Spectra:
 
 
 def _thin(pcm: bytes) -> Floats:
-    """16 kHz s16le to 4 kHz floats. The mean of four samples is low-pass enough to
-    compare speech with speech.
+    """Convert s16le at 16 kHz to floats at 4 kHz. The mean of four samples is a
+    sufficient low-pass filter for comparing speech with speech.
     """
     return np.frombuffer(pcm, "<i2").astype(np.float32).reshape(-1, _THINNED_BYTES // 2) @ _MEAN

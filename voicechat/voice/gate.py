@@ -1,4 +1,4 @@
-"""A cheap first judgement, so that the model is not run on silence: WebRTC's voice
+"""A cheap first decision that keeps the model from running on silence: WebRTC's voice
 detector.
 """
 
@@ -7,28 +7,29 @@ import webrtcvad
 from voicechat.voice.silero import RATE_HZ
 
 AGGRESSIVENESS = 2
-"""Of 0 to 3. On recordings of people 2 opens with 0 and 1, to one frame, and stays shut
-in white noise of -30 dB where those stay open; 3 opens up to 130 ms late.
+"""WebRTC's mode, 0 to 3. On recordings of people mode 2 opens within one frame of modes
+0 and 1, and stays closed in white noise of -30 dB, in which those stay open; mode 3
+opens up to 130 ms late.
 """
 OPEN_FRAMES = 15
-"""How many frames (480 ms) it stays open after the last sound, so that the model sees
-the end of speech and the short pauses between words.
+"""How many frames (480 ms) the gate stays open after the last sound, so that the model
+sees the end of speech and the short pauses between words.
 """
 
 _WINDOW_BYTES = RATE_HZ * 30 // 1000 * 2
-"""WebRTC's detector takes 10, 20 or 30 ms: here the newest 30 of a frame of 32. On
-those recordings, as they are, 20 dB softer, and with noise, it shuts out no frame that
-the model takes for speech; nor do two windows of 20 ms.
+"""WebRTC's detector accepts 10, 20 or 30 ms: the newest 30 ms of a frame of 32 are
+used. On those recordings, as they are, 20 dB softer, and with noise, it rejects no
+frame that the model takes for speech; neither do two windows of 20 ms.
 """
 _MUTED = bytes(_WINDOW_BYTES)
-"""What a microphone sends that is switched off, or whose noise is taken away: nobody
-need listen to it.
+"""The samples of a microphone that is switched off, or whose noise is removed: the
+detector need not judge them.
 """
 
 
 class Gate:
     """The gate of one stream of frames of 32 ms, s16le mono 16 kHz. Its state depends
-    on those frames alone.
+    only on those frames.
     """
 
     def __init__(self) -> None:

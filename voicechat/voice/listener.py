@@ -1,5 +1,5 @@
-"""What is remembered of each stream between two frames, and the one model call that
-serves them all.
+"""The state of each stream between two frames, and the one model call that serves all
+streams.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from voicechat.voice.silero import (
 )
 
 NEW_STATE: Floats = np.zeros(STATE_SHAPE[0] * STATE_SHAPE[1], np.float32)
-"""Of a new stream; the model's answers replace it, nothing changes it."""
+"""The state of a new stream. It is read-only; the model's results replace it."""
 NEW_STATE.flags.writeable = False
 
 
 class Listener:
-    """The memory of one stream. Nothing in it is shared: streams meet only inside the
-    model's matrices.
+    """The state of one stream. Streams share nothing; they meet only inside the model's
+    matrices.
     """
 
     __slots__ = ("gate", "state", "tail")
     gate: Gate
     state: Floats
-    """The model's memory: `STATE_SHAPE` in one row."""
+    """The model's state: `STATE_SHAPE` in one row."""
     tail: bytes
     """The last samples of the frame before."""
 
@@ -39,17 +39,17 @@ class Listener:
         self.restart()
 
     def restart(self) -> None:
-        """Audio was lost: forget what came before it."""
+        """Reset the state, because audio was lost."""
         self.gate = Gate()
         self.state = NEW_STATE
         self.tail = bytes(CONTEXT_BYTES)
 
     def admits(self, frame: bytes, *, after_gap: bool = False) -> bool:
-        """Take the next frame; return whether the model is to judge it.
+        """Take the next frame; return whether the model must judge it.
 
-        A frame at which the gate is closed is silence, costs nothing more, and makes
-        the state that of a new stream, so that what follows a silence does not depend
-        on how long it was.
+        A frame at which the gate is closed is silence and costs nothing more. It resets
+        the model's state, so that the result after a silence does not depend on its
+        length.
         """
         if after_gap:
             self.restart()
@@ -68,13 +68,15 @@ class StreamFrame(NamedTuple):
     after_gap: bool = False
     """Audio is missing before this frame."""
     admitted: bool = False
-    """`Listener.admits` has taken it already, and the model is to judge it."""
+    """True: `Listener.admits` has already taken the frame, and the model must judge
+    it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The probabilities of speech, in the order of the frames, and how many of them
-    took the model.
+    """The probabilities of speech, in the order of the frames, and the number of frames
+    that the model judged.
     """
 
     probabilities: list[float]
@@ -102,13 +104,14 @@ def score(model: VoiceModel, frames: Sequence[StreamFrame]) -> Scores:
     samples = np.frombuffer(b"".join(pcm), "<i2").reshape(
         len(rows), CONTEXT_SAMPLES + FRAME_SAMPLES
     )
-    # Rows of states are joined and taken apart as they are stored, which costs a third
-    # of stacking them; the model is given, and gives, a view with the streams in front.
+    # Joining and splitting rows of states as they are stored takes a third of the time
+    # of stacking them. The model gets, and returns, a view with the streams as the
+    # middle axis.
     joined = np.concatenate(states).reshape(len(rows), *STATE_SHAPE).transpose(1, 0, 2)
     spoken, new_states = model.score(samples, joined)
     new_rows = new_states.transpose(1, 0, 2).reshape(len(rows), -1)
     for index, probability, state in zip(rows, spoken.tolist(), new_rows, strict=True):
         probabilities[index] = probability
-        # A copy: a view would keep the matrix of all streams alive.
+        # A copy, because a view would keep the matrix of all streams alive.
         frames[index].listener.state = state.copy()
     return Scores(probabilities, len(rows))

@@ -1,8 +1,7 @@
-"""What an ONNX file holds, read without running it: what it says of itself, and its
-weights.
+"""Reads an ONNX file without running it: its properties and its weights.
 
-An ONNX file is a protobuf message ``ModelProto``; the numbers of the fields are those
-of onnx.proto. What is not wanted is skipped by its length.
+An ONNX file is a protobuf message ``ModelProto``; the field numbers are those of
+onnx.proto. Other content is skipped by its length.
 """
 
 import math
@@ -14,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ENTRY_BYTES = 4 * 1024 * 1024
-"""A tokeniser's vocabulary may be among the metadata; more is no metadata."""
+"""The most metadata: a tokeniser's vocabulary may be part of it."""
 MAX_GRAPHS_DEEP = 8
-"""Graphs inside the nodes of graphs."""
+"""The deepest nesting of graphs inside the nodes of graphs."""
 
 Tensors: TypeAlias = dict[str, NDArray[np.float32]]
 
@@ -31,7 +30,7 @@ _MAX_VARINT_BYTES = 10
 
 
 class NotOnnxError(ValueError):
-    """The file is no ONNX model, or is cut off."""
+    """The file is not an ONNX model, or is cut off."""
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -55,12 +54,11 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def read_weights(path: Path) -> list[Tensors]:
-    """Read the named tensors of 32-bit floats, those of each graph by themselves, the
-    outermost graph last.
+    """Read the named tensors of 32-bit floats, one dictionary per graph, the outermost
+    graph last.
 
-    A tensor counts that is an initialiser of its graph, or the constant that a node of
-    the graph gives; what is kept as anything but raw bytes does not. Raises as
-    `read_metadata` does.
+    A tensor is included if it is an initialiser of its graph, or the constant of a
+    node, and is stored as raw bytes. Raises as `read_metadata` does.
     """
     found: list[Tensors] = []
     with path.open("rb") as file:
@@ -87,7 +85,7 @@ def _read_graph(file: BinaryIO, end: int, found: list[Tensors], deep: int) -> No
 
 
 def _attributes(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    """Go through all attributes of a node, as `_fields` goes through one."""
+    """Yield the fields of all attributes of a node, as `_fields` does."""
     for field, field_end in _fields(file, end):
         if field == _ATTRIBUTE:
             yield from _fields(file, field_end)
@@ -98,7 +96,7 @@ def _read_tensor(file: BinaryIO, end: int, tensors: Tensors) -> None:
     data_type, name, data = 0, "", b""
     for field, field_end in _fields(file, end):
         if field == _DIMS:
-            while file.tell() < field_end:  # one number, or several that are packed
+            while file.tell() < field_end:  # one number, or several packed
                 shape.append(_varint(file))
         elif field == _DATA_TYPE:
             data_type = _varint(file)
@@ -111,8 +109,8 @@ def _read_tensor(file: BinaryIO, end: int, tensors: Tensors) -> None:
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    """Go through a message: each field's number and where it ends, with the file
-    standing where its content begins.
+    """Yield each field's number and end; meanwhile the file is positioned at the
+    beginning of the field's content.
     """
     while file.tell() < end:
         tag = _varint(file)

@@ -6,17 +6,17 @@ from typing import Any
 
 from voicechat.errors import ConfigError
 
-# The runtime reports its use to its maker over the network unless told not to before it
-# is loaded; the function that it has for this comes too late. A server of voices tells
-# nobody anything.
+# The runtime reports its use to its vendor over the network unless this is set before
+# it is loaded; its own function for this comes too late. A voice server must not report
+# to third parties.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # noqa: TID251 - it has no other way in
 
 import onnxruntime
 
 
 def open_model(path: Path, name: str) -> Any:
-    """Load a model for one thread; give its `InferenceSession`. Raises `ConfigError`
-    that calls it by ``name``.
+    """Load a model for one thread; return its `InferenceSession`. Raises `ConfigError`,
+    whose message contains ``name``.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

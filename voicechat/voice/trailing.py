@@ -1,5 +1,5 @@
-"""Where speech really ended. Silero's model goes on hearing it for two or three frames;
-the samples know better.
+"""Finds where speech really ended. Silero's model reports speech for two or three
+frames too long; the samples show the end exactly.
 """
 
 import numpy as np
@@ -8,37 +8,37 @@ from voicechat.voice.silero import RATE_HZ
 
 WINDOW_MS = 8
 LOOK_BACK_MS = 4_000
-"""How much before the end is looked at: the loudest moment of the last second, and the
-quietest of all of it.
+"""The audio before the end that is analysed. The level of speech is the maximum of its
+last `SPEECH_MS`; the level of the room comes from all of it.
 """
 SPEECH_MS = 1_000
 MOST_MS = 96
-"""No more than this is taken back: the model's own delay is 45 to 80 ms on clean
-speech. Beyond it, it is right.
+"""The largest correction: the model's own delay is 45 to 80 ms on clean speech. Before
+that the model is right.
 """
 BELOW_DB = 35
-"""So much quieter than the loudest moment is no speech: its faintest sounds, f and th,
-lie some 30 dB below vowels.
+"""Sound that is this much quieter than the loudest moment is not speech: the faintest
+sounds of speech, f and th, lie about 30 dB below vowels.
 """
 FLOOR_SHARE = 0.1
-"""The part of the windows that are taken for the room alone: closures of consonants and
-pauses are as long.
+"""The part of the windows that is assumed to hold only the room's noise: closures of
+consonants and pauses take at least this part.
 """
 ABOVE_FLOOR_DB = 3
-"""No louder than this above the room: its own noise goes up and down by so much from
-window to window.
+"""Sound up to this much above the room's level is not speech: the room's own noise
+varies this much from window to window.
 """
 HIGHEST_FLOOR_DB = -20
-"""A floor that is closer to the loudest moment is no room, but speech without a pause.
+"""A higher floor, relative to the loudest moment, is not the room's noise, but speech
+without a pause.
 """
 
 
 def trailing_quiet_ms(pcm: bytes) -> int:
-    """How much of the end of ``pcm``, which the model took for speech, was none: a
-    multiple of `WINDOW_MS`.
+    """Return how much at the end of ``pcm``, which the model took for speech, is
+    silence: a multiple of `WINDOW_MS`.
 
-    ``pcm`` is s16le mono 16 kHz; what is before the last `LOOK_BACK_MS` is not looked
-    at.
+    ``pcm`` is s16le mono 16 kHz; only its last `LOOK_BACK_MS` are analysed.
     """
     window_samples = RATE_HZ * WINDOW_MS // 1000
     windows = min(len(pcm) // 2 // window_samples, LOOK_BACK_MS // WINDOW_MS)

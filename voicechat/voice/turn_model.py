@@ -1,12 +1,12 @@
-"""A learned judgement whether the user has finished, from how the turn sounds: Smart
-Turn version 3 (BSD), as ONNX.
+"""A learned model that judges from the sound of a turn whether the user has finished:
+Smart Turn version 3 (BSD), as ONNX.
 
-The model is not ours to ship; its file is configured. What it takes and gives, after
-its authors (github.com/pipecat-ai/smart-turn): ``input_features`` [1, 80, 800], the
-log-mel spectrogram of Whisper (Radford et al., "Robust Speech Recognition via
-Large-Scale Weak Supervision", 2022) over the last 8 s of the turn, silence before a
-shorter one; out comes the probability that the turn is complete, its first output's
-first number.
+The model is not part of this package; its file is configured. Its inputs and outputs,
+as its authors describe them (github.com/pipecat-ai/smart-turn): ``input_features`` [1,
+80, 800] is the log-mel spectrogram of Whisper (Radford et al., "Robust Speech
+Recognition via Large-Scale Weak Supervision", 2022) over the last 8 s of the turn, with
+silence before a shorter turn. The first number of the first output is the probability
+that the turn is complete.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from voicechat.voice.silero import RATE_HZ, Floats
 logger = logging.getLogger(__name__)
 
 WAITING = 8
-"""Turns that may wait. Past it the words alone decide: a judgement that comes later
-than they do is worth nothing.
+"""The most turns that may wait. Beyond it the words alone decide, because a judgement
+that comes later than the words is useless.
 """
 LENGTH_MS = 8_000
 INPUT = "input_features"
@@ -37,8 +37,8 @@ _HOP = 160
 _MELS = 80
 _FAINTEST = 1e-10
 _RANGE_DECADES = 8.0
-"""Whisper's: windows of 25 ms each 10 ms; what is 80 dB below the loudest is as faint
-as that.
+"""Whisper's parameters: windows of 25 ms every 10 ms; power more than 80 dB below the
+maximum is raised to that level.
 """
 _LINEAR_HZ = 1_000.0
 _LINEAR_MELS = 15.0
@@ -52,7 +52,7 @@ class TurnModel:
     """The loaded model: one thread, no state; safe to call from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Load the file. Raises `ConfigError` when there is none, or it is no such
+        """Load the file. Raises `ConfigError` when it does not exist or is not such a
         model.
         """
         if not path.is_file():
@@ -68,10 +68,11 @@ class TurnModel:
             )
 
     def probability(self, pcm: bytes) -> float:
-        """How probably the turn ``pcm`` (s16le mono 16 kHz) is complete, 0 to 1. Takes
-        tens of milliseconds.
+        """Return the probability (0 to 1) that the turn ``pcm`` (s16le mono 16 kHz) is
+        complete. Takes tens of milliseconds.
 
-        Releases the interpreter lock for most of it. Raises `ProviderError` (BROKEN).
+        Releases the interpreter lock for most of that time. Raises `ProviderError`
+        (BROKEN).
         """
         features = log_mel(pcm)[np.newaxis]
         try:
@@ -87,11 +88,11 @@ class Model(Protocol):
     """See ``voicechat.voice.turn_model.TurnModel``."""
 
     def probability(self, pcm: bytes) -> float:
-        """How probably the turn is complete."""
+        """Return the probability that the turn is complete."""
 
 
 class TurnJudge:
-    """One model in one thread. Used on the event loop only."""
+    """Runs one model in one thread. Used on the event loop only."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -100,10 +101,10 @@ class TurnJudge:
         self._failed = False
 
     def ask(self, pcm: bytes, tell: Callable[[float], None]) -> None:
-        """Let ``tell`` have the probability that the turn ``pcm`` (s16le mono 16 kHz)
+        """Call ``tell`` with the probability that the turn ``pcm`` (s16le mono 16 kHz)
         is complete, when it is known.
 
-        It is never told when too many wait, or when the model fails.
+        ``tell`` is not called when too many turns wait, or when the model fails.
         """
         if self._waiting >= WAITING:
             return
@@ -114,8 +115,8 @@ class TurnJudge:
         asked.add_done_callback(partial(self._on_done, tell))
 
     def close(self) -> None:
-        """Ask nothing more. What is being computed ends by itself, in tens of
-        milliseconds.
+        """Accept no more turns. A computation in progress ends by itself, within tens
+        of milliseconds.
         """
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -132,7 +133,7 @@ class TurnJudge:
 
 
 def log_mel(pcm: bytes) -> Floats:
-    """The features of the last 8 s of ``pcm``: [80, 800], about -1 to 1, whatever its
+    """Compute the features of the last 8 s of ``pcm``: [80, 800], about -1 to 1 at any
     loudness.
     """
     spoken = np.frombuffer(pcm[-_SAMPLES * 2 :], "<i2").astype(np.float32) / np.float32(32768)
@@ -147,8 +148,8 @@ def log_mel(pcm: bytes) -> Floats:
 
 
 def _mel_edges_hz() -> Floats:
-    """Where the triangular filters begin, peak and end: evenly spaced in mels from 0 to
-    half the rate.
+    """Where the triangular filters begin, peak and end: at equal distances in mels from
+    0 to half the rate.
     """
     highest = _LINEAR_MELS + np.log(RATE_HZ / 2 / _LINEAR_HZ) * _MELS_PER_E
     mels = np.linspace(0, highest, _MELS + 2)
@@ -158,7 +159,7 @@ def _mel_edges_hz() -> Floats:
 
 
 def _mel_filters() -> Floats:
-    """[80, 201]: each filter is a triangle of the area of 1 Hz."""
+    """The filters [80, 201]: each is a triangle with the area of 1 Hz."""
     edges = _mel_edges_hz()[:, np.newaxis]
     hz = np.linspace(0, RATE_HZ / 2, _FFT // 2 + 1)
     rising = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
