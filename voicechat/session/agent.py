@@ -1,5 +1,5 @@
-"""Who answers a conversation: services, voice, what is said first, in silence and at
-the end.
+"""An agent that answers conversations: its services, its voice, and what it says first,
+during silence and at the end.
 
 A value, no I/O.
 """
@@ -13,13 +13,13 @@ from voicechat.session.filler import AFTER_MS, Filler
 from voicechat.session.types import TurnDetection
 
 VARIABLES = ("called", "caller", "device", "date", "time", "language")
-"""What every connection brings: the number that was called and the one that calls, the
-device's id, the date and time at which it connects, and the agent's language. What a
-connection does not know is empty.
+"""The variables that every connection has: the called and the calling number, the
+device's id, the date and time of the connection, and the agent's language. A variable
+whose value the connection does not know is empty.
 """
 MAX_VALUE_CHARACTERS = 200
-"""Of a variable's value: it comes from the client, and a model reads it with every
-turn.
+"""The longest value of a variable: it comes from the client, and a model reads it with
+every turn.
 """
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _REFERENCE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
@@ -28,19 +28,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdlePrompts:
-    """What is said when the user stays silent while it is his turn."""
+    """What the agent says when the user stays silent although it is the user's turn."""
 
     prompts: tuple[str, ...]
-    """One after the other; the last one again when there are to be more."""
+    """The prompts in order; the last one is repeated if there are to be more."""
     after_ms: int = 10_000
-    """Silence before each, from the end of what was last heard, the user's or the
-    agent's.
+    """The silence before each prompt, from the end of the last audio that was heard,
+    the user's or the agent's.
     """
     times: int = 1
-    """How many prompts before the goodbye. Speech of the user begins anew."""
+    """How many prompts precede the goodbye. Speech of the user restarts the count."""
 
     def prompt(self, number: int) -> str | None:
-        """The prompt of that number, counted from 0; None: it is time for the
+        """Return the prompt of that number, counted from 0; None: it is time for the
         goodbye.
         """
         return self.prompts[min(number, len(self.prompts) - 1)] if number < self.times else None
@@ -48,31 +48,31 @@ class IdlePrompts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keypad:
-    """How keys that the user presses become an entry: a turn of the user."""
+    """How the keys that a user presses form an entry, which becomes a turn of the
+    user.
+    """
 
     terminator: str = "#"
-    """The key that completes an entry, and is no part of it; empty: none does."""
+    """The key that completes an entry and is not part of it; empty: no key does."""
     timeout_ms: int = 2_000
-    """After so long without a further key an entry is complete."""
+    """An entry is complete after this long without a further key."""
     most: int = 32
-    """So many keys complete an entry."""
+    """This many keys complete an entry."""
     tool: str = ""
-    """The tool that the model is made to call with an entry; empty: it reads the entry
-    and does as it sees fit.
+    """The tool that the model must call with an entry; empty: the model reads the entry
+    and decides by itself.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """One agent. The default one is a conversation without any of this.
-
-    The client brings all, as ever.
-    """
+    """One agent. The default agent sets nothing: the client brings all settings."""
 
     name: str = DEFAULT
     llm: str = DEFAULT
-    """The configured chat model that answers; the next two are the recogniser and the
-    synthesiser."""
+    """The configured chat model that answers; ``asr`` and ``tts`` name the recogniser
+    and the synthesiser.
+    """
     asr: str = DEFAULT
     tts: str = DEFAULT
     voice: str = ""
@@ -80,50 +80,51 @@ class Agent:
     instructions: str = ""
     """The system message, before all others; empty: none."""
     instructions_by_language: Mapping[str, str] = field(default_factory=dict)
-    """In its place where the user's last words are in that language (``zh``, ``ja``,
-    ``ko``, ``en``): small models answer in the language of their instructions.
+    """The system message to use instead when the user's last words are in that language
+    (``zh``, ``ja``, ``ko``, ``en``): small models answer in the language of their
+    instructions.
     """
     greeting: str = ""
-    """Said first of all, interruptible; empty: the user speaks first."""
+    """Spoken at the beginning, interruptible; empty: the user speaks first."""
     greeting_prompt: str = ""
-    """Instead of ``greeting``: what the model is asked so that it greets in words of
-    its own.
+    """A prompt that makes the model greet in its own words; it takes the place of
+    ``greeting``.
     """
     language: str = ""
-    """A BCP 47 tag such as ``en`` or ``zh-CN``; empty: whatever the user speaks."""
+    """A BCP 47 tag such as ``en`` or ``zh-CN``; empty: any language."""
     tools: tuple[str, ...] | None = None
-    """Names of configured tools that the model may call; None: all."""
+    """Names of the configured tools that the model may call; None: all."""
     turn_detection: TurnDetection | None = None
-    """How the ends of the user's turns are found; None: as the client asks."""
+    """How to find the ends of the user's turns; None: as the client asks."""
     idle_prompts: IdlePrompts | None = None
     goodbye: str = ""
-    """Said before the server ends the conversation; empty: it ends without a word."""
+    """Spoken before the server ends the conversation; empty: nothing is spoken."""
     max_duration_ms: int | None = None
-    """After so long the conversation ends with ``goodbye``; None: never."""
+    """The conversation ends with ``goodbye`` after this long; None: never."""
     end_conversation: bool = False
-    """Whether the model has the tool ``end_conversation``, with which it ends the
-    conversation after its last words.
+    """Whether the model has the tool ``end_conversation``, which ends the conversation
+    after the model's last words.
     """
     filler: Filler | None = None
-    """What is said while the client carries out a tool; None: nothing, or what the
-    protocol of the client says.
+    """What is spoken while the client carries out a tool; None: nothing, or what the
+    client's protocol specifies.
     """
     filler_after_ms: int = AFTER_MS
-    """How long that may take before."""
+    """How long a tool may run before the filler is spoken."""
     keypad: Keypad = Keypad()
     transfers: Mapping[str, str] = field(default_factory=dict)
-    """Where the model may pass the conversation on to with its tool ``transfer``: by
-    name, a number or an address that the line understands. Empty: there is no tool.
+    """The targets of the model's tool ``transfer``: names, each with a number or an
+    address that the line understands. Empty: the model has no such tool.
     """
     client_tools: tuple[Mapping[str, object], ...] = ()
-    """Functions that the client carries out, in the form of chat completions, where the
-    client's protocol has no way to name them itself.
+    """Functions that the client carries out, in the form of chat completions. For
+    clients whose protocol cannot declare functions.
     """
     remembers: bool = False
-    """Whether it remembers earlier conversations of the same device."""
+    """Whether the agent remembers earlier conversations with the same device."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Variables besides ``VARIABLES`` that a connection may bring, with what they are
-    when it does not.
+    """Variables besides ``VARIABLES`` that a connection may bring, with their
+    defaults.
     """
 
     @property
@@ -132,7 +133,7 @@ class Agent:
         return bool(self.greeting or self.greeting_prompt)
 
     def with_instructions(self, more: str) -> "Agent":
-        """Give the agent with ``more`` behind its instructions."""
+        """Return the agent with ``more`` appended to its instructions."""
         return replace(
             self,
             instructions=f"{self.instructions}{more}".strip(),
@@ -143,11 +144,11 @@ class Agent:
         )
 
     def filled(self, values: Mapping[str, str]) -> "Agent":
-        """Give the agent with every ``{variable}`` of its texts replaced.
+        """Return the agent with every ``{variable}`` of its texts replaced.
 
-        Of ``values`` only ``VARIABLES`` and the agent's own ``variables`` count; the
-        rest is ignored. A value is cut to ``MAX_VALUE_CHARACTERS`` and loses its line
-        breaks: it is data, and must not look like further instructions.
+        Of ``values`` only ``VARIABLES`` and the agent's own ``variables`` are used. A
+        value is cut to ``MAX_VALUE_CHARACTERS`` and loses its line breaks, because it
+        is data and must not look like further instructions.
         """
         known = dict.fromkeys(VARIABLES, "") | dict(self.variables)
         known |= {name: _clean(value) for name, value in values.items() if name in known}
@@ -170,9 +171,9 @@ class Agent:
 
 
 def references(text: str) -> Iterator[str]:
-    """Name each variable that ``text`` refers to.
+    """Return the name of each variable in ``text``.
 
-    Raises ``ValueError`` for a brace that belongs to no reference; ``{{`` and ``}}``
+    Raises ``ValueError`` for a brace that belongs to no variable; ``{{`` and ``}}``
     stand for braces.
     """
     for found in _REFERENCE.finditer(text):

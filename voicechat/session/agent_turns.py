@@ -1,8 +1,8 @@
-"""What an agent says without having been asked, and when it ends the conversation.
+"""What an agent says without a question of the user, and when it ends the conversation.
 Pure; time is an argument.
 
-The session asks ``due`` whenever no turn is in progress, and makes a turn of what it is
-told to say.
+The session calls ``due`` whenever no turn is in progress, and makes a turn of what it
+returns.
 """
 
 import json
@@ -16,37 +16,41 @@ from voicechat.session.types import ToolExchange, ToolOutcome
 END_CONVERSATION = "end_conversation"
 """The tool with which the model ends the conversation after its last words."""
 TRANSFER = "transfer"
-"""The tool with which the model passes the conversation on after its last words."""
+"""The tool with which the model transfers the conversation after its last words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """The agent speaks by itself: ``text``, or what the model makes of ``prompt``."""
+    """The agent speaks without a question: ``text``, or what the model answers to
+    ``prompt``.
+    """
 
     text: str = ""
     prompt: str = ""
 
 
 class AgentTurns:
-    """Greeting, questions after silence, goodbye."""
+    """The greeting, the prompts during silence and the goodbye of one session."""
 
     def __init__(self, agent: Agent) -> None:
         self.leaves = False
-        """Everything has been said and heard: the conversation is over."""
+        """Whether everything has been said and heard, so that the conversation is
+        over.
+        """
         self._agent = agent
         self._greeting_due = False
         self.begun = False
-        """The client is ready to hear, or its user has spoken."""
+        """Whether the client is ready to hear, or its user has spoken."""
         self._prompts = 0
         self._ending = False
-        """The goodbye is due."""
+        """Whether the goodbye is due."""
         self._idle = False
-        """It is due because the user has been silent: then a word of the user takes it
-        back.
+        """Whether the goodbye is due because of the user's silence: then any word of
+        the user revokes it.
         """
         self._said_goodbye = False
         self.transfer_to = ""
-        """Where the conversation is passed on to at its end; empty: nowhere."""
+        """The target of the transfer at the end; empty: there is none."""
         self._acts = bool(
             agent.greets
             or agent.idle_prompts
@@ -57,27 +61,27 @@ class AgentTurns:
 
     @property
     def ended(self) -> Ended:
-        """How the conversation ends, once the agent ``leaves`` it."""
+        """How the conversation ends, once ``leaves`` is true."""
         if not self.transfer_to:
             return Ended(Ending.GOODBYE)
-        # Protocols that can tell it in no other way close with this reason.
+        # The message is for protocols that have no other way to report a transfer.
         message = f"transferred to {self.transfer_to}"
         return Ended(Ending.TRANSFERRED, message, transfer_to=self.transfer_to)
 
     @property
     def minds_silence(self) -> bool:
-        """Whether the agent itself sees to a user who stays silent."""
+        """Whether the agent itself handles a user who stays silent."""
         return self._agent.idle_prompts is not None
 
     def begin(self) -> None:
-        """The client is ready to hear. Only the first call counts, and only before the
-        user has spoken.
+        """The client is ready to hear. Only the first call has an effect, and only
+        before the user has spoken.
         """
         self._greeting_due = self._agent.greets and not self.begun
         self.begun = True
 
     def heard_user(self) -> None:
-        """The user has said something."""
+        """The user has spoken."""
         self.begun = True
         self._prompts = 0
         self._greeting_due = False
@@ -85,8 +89,9 @@ class AgentTurns:
             self._idle = self._ending = self._said_goodbye = False
 
     def note_tools(self, exchange: ToolExchange) -> None:
-        """The model has used tools. If it ended the conversation, that is over after
-        the goodbye; if it passed it on, after its last words.
+        """The model has used tools. If it ended the conversation, that ends after the
+        goodbye; if it transferred the conversation, that ends after the model's last
+        words.
         """
         for call, answer in zip(exchange.calls, exchange.answers, strict=True):
             if answer.tool == TRANSFER and answer.outcome is ToolOutcome.ANSWERED:
@@ -98,11 +103,11 @@ class AgentTurns:
             self._ending = True
 
     def deadline_ms(self, silent_since_ms: int | None, heard_ms: int | None) -> int | None:
-        """When ``due`` has something to say although nothing happens.
+        """Return when to call ``due`` if no event comes before.
 
-        ``silent_since_ms``: since when it is the user's turn to speak; None: it is not,
-        or they do. ``heard_ms``: when the last reply will have been heard; None: not
-        all of it has been sent.
+        ``silent_since_ms``: when the user's silence in their turn began; None: it is
+        not their turn, or they speak. ``heard_ms``: when the last reply will have been
+        heard; None: not all of it has been sent.
         """
         if not self._acts:
             return None
@@ -111,8 +116,8 @@ class AgentTurns:
         return earliest_ms(self._agent.max_duration_ms, self._prompt_at_ms(silent_since_ms))
 
     def due(self, now_ms: int, silent_since_ms: int | None, heard_ms: int | None) -> Say | None:
-        """What is to be said now; None: nothing. Sets ``leaves`` at the end. See
-        ``deadline_ms``.
+        """Return what the agent says now; None: nothing. Sets ``leaves`` at the end.
+        See ``deadline_ms``.
         """
         if not self._acts:
             return None

@@ -13,7 +13,7 @@ class AudioRouting:
         self._core = core
         self._routed: tuple[Route, InputSettings, int, TurnDetection | None]
         self._routed = (Route.AWAIT, core.settings.input, 0, None)
-        """A new connection's audio is awaited."""
+        """The audio of a new connection has not begun yet."""
 
     def settle(self) -> None:
         """Emit ``RouteAudio`` if the route has changed since the last call."""
@@ -26,7 +26,7 @@ class AudioRouting:
             self._core.effects.append(RouteAudio(*wanted))
 
     def route(self) -> tuple[Route, int]:
-        """Where audio goes, and to which recogniser stream."""
+        """Return where audio goes, and to which recogniser stream."""
         if self._core.state is State.CLOSED:
             return Route.DROP, 0
         if self._core.settings.half_duplex and self._core.state in TURN:

@@ -1,8 +1,8 @@
 """Barge-in: whether a sound of the user during a reply interrupts it. Pure; time is an
 argument.
 
-Until that is decided the reply continues. A cough ends before it is decided; "mm-hm"
-is understood and let pass; "wait" is obeyed at once.
+The reply continues until this is decided. So a cough ends before the decision, "mm-hm"
+is recognised as a backchannel and ignored, and "wait" interrupts at once.
 """
 
 from dataclasses import dataclass
@@ -12,68 +12,70 @@ from voicechat.session.turn_words import is_backchannel, is_interruption_request
 
 
 class Verdict(Enum):
-    """What a sound during a reply is."""
+    """The decision about a sound during a reply."""
 
     UNDECIDED = "undecided"
     INTERRUPTION = "interruption"
     NONE = "none"
-    """A cough, a noise, a sign of listening: the reply goes on."""
+    """A cough, a noise, a backchannel: the reply continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BargeInSettings:
-    """What it takes to interrupt."""
+    """When a sound interrupts."""
 
     min_ms: int = 200
     """Speech shorter than this does not interrupt, unless its words ask to stop.
     """
     min_words: int = 0
-    """Words of substance that are needed, however long the sound lasts; a Han character
-    is a word.
+    """The words that are needed, backchannels not counted, however long the sound
+    lasts; a Han character is a word.
     """
     by_voice: bool = False
-    """True, with no words needed: speech of ``min_ms`` interrupts at once, whatever it
-    says.
+    """True, with no words needed: speech of ``min_ms`` interrupts at once, whatever its
+    words.
     """
     wordless_ms: int = 800
-    """Where no word is needed: speech of which nothing is recognised interrupts when it
-    goes on for this long after ``min_ms``. "Mm-hm" is over by then.
+    """If no word is needed, speech without recognised words interrupts when it lasts
+    this long after ``min_ms``. "Mm-hm" is shorter.
     """
     backchannel_ms: int = 900
     """Speech that continues this long after backchannel words interrupts."""
     more_words_ms: int = 400
-    """How long after the sound more words of it may come from a recogniser that has
-    said some.
+    """How long after the sound a recogniser that has already returned words of it may
+    return more.
     """
     first_words_ms: int = 1_500
-    """How long after the sound its first word may come. Recognisers of whole utterances
-    take about a second.
+    """How long after the sound a recogniser may return its first word. Recognisers of
+    whole utterances take about a second.
     """
 
     @property
     def by_voice_alone(self) -> bool:
-        """Whether no word is needed and none is waited for."""
+        """Whether the voice alone interrupts, without any words."""
         return self.by_voice and self.min_words == 0
 
 
 BREAK_MS = 300
-"""A gap in a sound that lasts longer begins a new sound; a shorter one does not count
+"""A longer gap in a sound begins a new sound. The time of a shorter gap does not count
 as speech.
 """
 
 
 class BargeIn:
-    """One sound during a reply, from the start of speech to the verdict. A verdict does
-    not change.
+    """One sound during a reply, from the start of speech to the verdict, which is
+    final.
     """
 
     def __init__(self, settings: BargeInSettings, began_ms: int) -> None:
         self._settings = settings
         self._began_ms = began_ms
-        """When the sound began; later by its gaps, so that only what sounded counts."""
+        """When the sound began, plus the length of its gaps, so that only the time of
+        sound counts.
+        """
         self._ended_ms: int | None = None
         self._words_ms: int | None = None
-        """When the recogniser said something new."""
+        """When the recognised text last changed."""
         self._text = ""
         self._verdict = Verdict.UNDECIDED
 
@@ -82,7 +84,7 @@ class BargeIn:
         self._ended_ms = at_ms
 
     def speech_resumed(self, at_ms: int) -> None:
-        """Before there was a verdict, speech began again at ``at_ms``."""
+        """Speech began again at ``at_ms``, before the verdict."""
         if self._ended_ms is None:
             return
         gap_ms = at_ms - self._ended_ms
@@ -90,20 +92,22 @@ class BargeIn:
         self._ended_ms = None
 
     def note_transcript(self, text: str, now_ms: int) -> None:
-        """``text`` is all that was recognised since the speech began."""
+        """``text`` is everything recognised since the speech began."""
         if text != self._text:
             self._text, self._words_ms = text, now_ms
 
     def decide(self, now_ms: int) -> Verdict:
-        """Judge at ``now_ms``. Ask after every event and at `deadline_ms`."""
+        """Return the verdict at ``now_ms``. Call after every event and at
+        `deadline_ms`.
+        """
         if self._verdict is Verdict.UNDECIDED:
             self._verdict = self._judge(now_ms)
         return self._verdict
 
     def deadline_ms(self) -> int | None:
-        """When `decide` may say something new although nothing happens.
+        """Return when the verdict may change without a further event.
 
-        None when it has decided, and while a sound goes on that only words can make an
+        None after the verdict, and during a sound that only words can make an
         interruption.
         """
         if self._verdict is not Verdict.UNDECIDED:
@@ -127,14 +131,14 @@ class BargeIn:
 
     @property
     def _words_wait_ms(self) -> int:
-        """How long after the sound its words are waited for."""
+        """How long after the sound to wait for its words."""
         if self._words_ms is not None or self._settings.by_voice_alone:
             return self._settings.more_words_ms
         return self._settings.first_words_ms
 
     def _patience_ms(self) -> int | None:
-        """How long, after ``min_ms``, speech may go on before it interrupts; None:
-        until it brings words.
+        """Return how long, after ``min_ms``, speech may last before it interrupts;
+        None: without limit, until it brings words.
         """
         settings = self._settings
         if settings.by_voice_alone or words_of_substance(self._text) >= max(1, settings.min_words):

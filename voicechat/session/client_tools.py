@@ -1,4 +1,4 @@
-"""The tool calls that the client carries out: who waits for which answer, and how the
+"""The tool calls that the client carries out: which answers are awaited, and how the
 reply continues after the last one.
 """
 
@@ -21,7 +21,7 @@ class ClientTools:
         self._limits = limits
 
     def _awaited_calls(self, reply: Reply) -> tuple[str, ...]:
-        """The ids of the tool calls that the client has been told and has not
+        """The ids of the tool calls that were sent to the client and are not
         answered.
         """
         return (
@@ -31,15 +31,15 @@ class ClientTools:
         )
 
     def answers_due_ms(self, reply: Reply) -> int | None:
-        """When the client must have answered."""
+        """When the client must have answered; None: no answer is awaited."""
         asked_ms = reply.tools.asked_ms
         if asked_ms is None or not self._awaited_calls(reply):
             return None
         return asked_ms + self._limits.tool_answer_ms
 
     def filler_due_ms(self, reply: Reply) -> int | None:
-        """When a filler is to be said while the client works: nothing of the reply has
-        been said, and nothing is made to be.
+        """When to speak a filler while the client works; None: never, for example
+        because the reply has text already.
         """
         asked_ms = reply.tools.asked_ms
         if asked_ms is None or not reply.voiced or reply.text.strip():
@@ -50,13 +50,13 @@ class ClientTools:
         return asked_ms + chat.filler_after_ms
 
     def say_filler(self, reply: Reply, now_ms: int) -> list[Effect]:
-        """Say it, once for a reply."""
+        """Speak the filler of a reply; at most once per reply."""
         request = self._registry.requests[reply.number]
         return reply.say_filler(request.filler(self._registry.history.messages), now_ms)
 
     def answer_tool(self, command: AnswerTool, now_ms: int) -> list[Effect]:
-        """The client carried out a call; after the last awaited one the model is asked
-        how the reply goes on.
+        """Take the client's answer to a call. After the last awaited answer, ask the
+        model to continue the reply.
         """
         waiting = [
             reply for reply in self._registry.replies_in_progress() if self._awaited_calls(reply)
@@ -83,7 +83,7 @@ class ClientTools:
         ] * reply.tools.abandon_calls(why)
 
     def continue_reply(self, reply: Reply) -> list[Effect]:
-        """Ask the model how ``reply`` continues, unless calls are still awaited."""
+        """Ask the model to continue ``reply``, unless calls are still awaited."""
         if reply.tools.awaited:
             return []
         reply.tools.asked_ms = None

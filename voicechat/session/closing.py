@@ -14,7 +14,9 @@ RESTARTS = Ended(Ending.RESTART, "the server restarts; connect again", Fault.AT_
 
 
 class EndableTurns(Turns):
-    """The turns of one session, and its end: leaving waits for the turn in progress."""
+    """The turns of one session, and its end, which may have to wait for the turn in
+    progress.
+    """
 
     def __init__(self, core: SessionCore) -> None:
         super().__init__(core)
@@ -51,7 +53,7 @@ class EndableTurns(Turns):
         self._leave_if_idle()
 
     def _leave_if_idle(self) -> None:
-        """End if that was asked for and no turn is in progress."""
+        """End if an end is pending and no turn is in progress."""
         if self._leaving is not None and self._core.state not in TURN:
             self.end_session(self._leaving)
 

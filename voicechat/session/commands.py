@@ -1,8 +1,7 @@
-"""What a client may ask of a session, in the terms of no protocol.
+"""What a client may ask of a session, independent of any protocol.
 
-A dialect makes commands of what its client says. Each carries a ``cause`` of the
-dialect's own, which comes back with ``Done`` or ``Rejected``: the session does not look
-at it.
+A dialect translates what its client sends into commands. Each carries a ``cause`` of
+the dialect's own, which ``Done`` or ``Rejected`` returns; the session does not read it.
 """
 
 from dataclasses import dataclass, field
@@ -20,23 +19,21 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Alive(Command):
-    """The client has shown that it is there. Other commands do not count as a sign of
-    life.
-    """
+    """A sign of life of the client. Other commands do not count as one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begin(Command):
-    """The client is ready to hear: an agent that speaks first does so now. Only the
-    first one counts.
+    """The client is ready to hear: an agent that speaks first begins now. Only the
+    first one has an effect.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Configure(Command):
-    """Set all settings, at any time.
+    """Set all settings. Allowed at any time.
 
-    What concerns the input holds for audio that comes from now on, the rest from the
+    Settings of the input apply to audio that comes from now on, all others from the
     next reply on.
     """
 
@@ -48,9 +45,9 @@ class CommitTurn(Command):
     """The user's turn is over. Answered by ``TurnCommitted``, or ``Rejected`` while a
     turn is in progress.
 
-    With ``text`` the user has typed it: what was heard stays with the next turn.
-    ``respond`` false: what was said is remembered and not answered; that is possible
-    during a reply, too.
+    With ``text`` the turn was typed: recognised words stay with the next turn. If
+    ``respond`` is false, the words are added to the history and not answered; this is
+    also possible during a reply.
     """
 
     text: str | None = None
@@ -59,11 +56,11 @@ class CommitTurn(Command):
 
 @dataclass(frozen=True, slots=True)
 class Respond(Command):
-    """Answer what is remembered. Answered by ``ReplyBegun``, or ``Rejected`` while a
-    reply is in progress.
+    """Answer the conversation so far. Answered by ``ReplyBegun``, or ``Rejected`` while
+    a reply is in progress.
 
-    While the words of a committed turn are still awaited, the reply begins once they
-    are known.
+    While the words of a committed turn are awaited, the reply begins once they are
+    known.
     """
 
     overrides: ReplyOverrides = field(default_factory=ReplyOverrides)
@@ -71,41 +68,44 @@ class Respond(Command):
 
 @dataclass(frozen=True, slots=True)
 class ClearInput(Command):
-    """Forget the audio and the words gathered for the next turn."""
+    """Discard the audio and the words of the next turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClearHistory(Command):
-    """Forget the conversation. A running turn goes on and is not remembered."""
+    """Clear the history. A turn in progress continues and is not added to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddItem(Command):
-    """Put a message into the history. ``Rejected`` when the id is taken or ``after`` is
-    not there.
+    """Add a message to the history. ``Rejected`` when the id is taken or ``after`` does
+    not exist.
     """
 
     message: Message
     id: str = ""
-    """Empty: the session makes one."""
+    """The item's id; empty: the session makes one."""
     after: str | None = None
-    """The item before it; empty: it becomes the first; None: the last."""
+    """The id of the item before it; empty: the item becomes the first; None: the
+    last.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteItem(Command):
-    """Take an item out of the history. ``Rejected`` when no item has this id."""
+    """Delete an item of the history. ``Rejected`` when no item has this id."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TruncateReply(Command):
-    """Of reply number ``reply`` only the first ``heard_ms`` of its audio were heard.
+    """The user heard only the first ``heard_ms`` of the audio of reply number
+    ``reply``, and hears no more of it.
 
-    It is heard no further. The history keeps the text of that; told by ``ReplyCut``.
-    ``Rejected`` when the reply has no audio, is not remembered (any more, or while it
-    is being made), or is not that long.
+    The history keeps the text of that part; ``ReplyCut`` reports it. ``Rejected`` when
+    the reply has no audio, is not in the history (any more, or while it is in
+    progress), or is shorter than ``heard_ms``.
     """
 
     reply: int
@@ -114,10 +114,10 @@ class TruncateReply(Command):
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Command):
-    """Stop the turn in progress and what is still heard of the last reply; without
-    either, do nothing.
+    """Stop the turn in progress and the playback of the last reply; without either, do
+    nothing.
 
-    With ``reply`` stop that reply only, if it is in progress.
+    With ``reply`` stop only that reply, if it is in progress.
     """
 
     reply: int | None = None
@@ -125,7 +125,7 @@ class Cancel(Command):
 
 @dataclass(frozen=True, slots=True)
 class AnswerTool(Command):
-    """The client carried out a tool call."""
+    """The client has carried out a tool call."""
 
     call_id: str
     content: str
@@ -144,8 +144,8 @@ class PressKey(Command):
     """The user pressed a key of a keypad: 0 to 9, ``*``, ``#`` or A to D; others are
     ignored.
 
-    The first key of an entry silences the reply, if replies may be interrupted. The
-    complete entry is a turn of the user (``Agent.keypad``).
+    The first key of an entry stops the reply, if replies may be interrupted. The
+    complete entry becomes a turn of the user (``Agent.keypad``).
     """
 
     key: str
@@ -153,18 +153,18 @@ class PressKey(Command):
 
 @dataclass(frozen=True, slots=True)
 class HangUp(Command):
-    """The user has gone: end now, whatever is in progress."""
+    """The user has hung up: end now, even during a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish(Command):
-    """The client sends nothing more: send pending results, then end."""
+    """The client sends nothing more: send the pending results, then end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leave(Command):
-    """The dialect gives its client up: end now, for ``message``. The cause comes back
-    with ``Ended``.
+    """The dialect ends the session, with ``message`` as the reason. ``Ended`` returns
+    the cause.
     """
 
     message: str = ""

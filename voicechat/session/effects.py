@@ -1,5 +1,5 @@
-"""What the runtime does about an event, in the imperative. Performing an effect never
-waits.
+"""What the runtime must do after an event, in the imperative. Performing an effect
+never waits.
 """
 
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ class Send:
 class OpenRecognition:
     """Start recogniser ``stream``.
 
-    With ``replay_of``, feed it first what that stream heard since its last final
-    result; with ``from_ms``, the audio of the connection from there on, as far as it is
-    still there, and then all that comes by the route ``LISTEN``.
+    With ``replay_of``, it first gets the audio that this stream received since its last
+    final result. With ``from_ms``, it gets the connection's audio from that time on, as
+    far as it is still stored, and then all audio of the route ``LISTEN``.
     """
 
     stream: int
@@ -45,8 +45,8 @@ class Route(Enum):
     """Where the client's audio goes."""
 
     AWAIT = "await"
-    """Nowhere yet: the next frame is reported as ``AudioStarted``, and goes where that
-    event's effects say. A new connection has this route.
+    """Nowhere yet: the next frame causes ``AudioStarted`` and goes where that event's
+    effects say. A new connection has this route.
     """
     RECOGNISE = "recognise"
     """To one recogniser stream."""
@@ -55,36 +55,38 @@ class Route(Enum):
     a time of the audio.
     """
     SKIP = "skip"
-    """To no listener: it only takes its time on the connection's time line."""
+    """Nowhere; the audio only advances the connection's time line."""
     DROP = "drop"
-    """It is not even decoded: the session is over."""
+    """Nowhere, and it is not decoded: the session is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteAudio:
-    """From now on the client's audio goes there. Performed once when it changes, not
-    for every frame.
+    """Send the client's audio there from now on. Performed once per change, not for
+    every frame.
     """
 
     route: Route
     settings: InputSettings
-    """How the audio is to be read. When it changes, what comes is decoded anew."""
+    """How to read the audio. After a change, a new decoder reads the audio that
+    follows.
+    """
     stream: int = 0
-    """With ``RECOGNISE``."""
+    """The stream, with ``RECOGNISE``."""
     detection: TurnDetection | None = None
-    """With ``LISTEN``."""
+    """The settings, with ``LISTEN``."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishRecognition:
-    """No more audio for ``stream``: ask for its last result."""
+    """No more audio follows for ``stream``: ask for its last result."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class DropRecognition:
-    """Cancel ``stream`` and forget its audio."""
+    """Cancel ``stream`` and discard its audio."""
 
     stream: int
 
@@ -93,8 +95,8 @@ class DropRecognition:
 class StartReply:
     """Ask the chat model for reply number ``reply``.
 
-    ``early``: it is not certain that the user has finished; nothing may be done for it
-    that cannot be undone before ``AdoptReply``.
+    ``early``: it is not certain that the user has finished; nothing that cannot be
+    undone may be done for the reply before ``AdoptReply``.
     """
 
     reply: int
@@ -103,21 +105,21 @@ class StartReply:
     voice: VoiceSettings
     preemptive: bool = False
     voiced: bool = True
-    """False: the reply is text, and nothing of it is synthesised."""
+    """False: the reply is text only; nothing of it is synthesised."""
     scripted: bool = False
-    """True: its text is known already, and no chat model is asked."""
+    """True: the text is known already; no chat model is asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptReply:
-    """The user had finished: the reply that was begun early is the answer."""
+    """The user had finished: the reply that was started early becomes the answer."""
 
     reply: int
 
 
 @dataclass(frozen=True, slots=True)
 class ContinueReply:
-    """The client's tools have answered: ask the chat model how the reply goes on."""
+    """The client's tools have answered: ask the chat model to continue the reply."""
 
     reply: int
     messages: tuple[Message, ...]
@@ -126,8 +128,8 @@ class ContinueReply:
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """Synthesise one sentence of the reply; sentences are numbered from 0, without
-    gaps, in order.
+    """Synthesise one sentence of the reply. Sentences are numbered from 0, without
+    gaps, and come in order.
     """
 
     reply: int
@@ -137,15 +139,15 @@ class Speak:
 
 @dataclass(frozen=True, slots=True)
 class FinishSpeech:
-    """No more sentences will come: flush the encoder after the last one."""
+    """No more sentences follow: flush the encoder after the last one."""
 
     reply: int
 
 
 @dataclass(frozen=True, slots=True)
 class StopReply:
-    """Cancel everything of the reply, if it is still being made, and empty the outbox
-    of it.
+    """Cancel everything that is still being made for the reply, and remove its frames
+    from the outbox.
     """
 
     reply: int
@@ -153,13 +155,15 @@ class StopReply:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Send what is in the outbox, then close the connection, because of ``ended``."""
+    """Send the frames in the outbox, then close the connection, because of
+    ``ended``.
+    """
 
     ended: Ended
 
 
 class StaleKind(Enum):
-    """What arrived after its reply or stream was over."""
+    """What the event belonged to."""
 
     REPLY = "reply"
     STREAM = "stream"
@@ -167,15 +171,15 @@ class StaleKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StaleDropped:
-    """An event of a reply or stream that was over arrived and was dropped."""
+    """An event was dropped, because its reply or stream was over."""
 
     kind: StaleKind
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """A turn is over. Times are milliseconds after the turn was committed; None: the
-    stage was not reached.
+    """A turn is over. Times are milliseconds since the end of the user's turn; None:
+    the turn did not reach that stage.
     """
 
     outcome: Outcome
@@ -186,24 +190,24 @@ class TurnEnded:
 
 @dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """The kernel ended a session whose connection was still open."""
+    """The session ended while its connection was open."""
 
     ending: Ending
 
 
 @dataclass(frozen=True, slots=True)
 class PreemptiveReplyEnded:
-    """A preemptive reply was ``used`` as the answer, or was dropped."""
+    """A preemptive reply became the answer (``used``), or was dropped."""
 
     used: bool
     saved_ms: int
-    """How much earlier than otherwise it was begun."""
+    """How much earlier it was started than without preemption."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """A tool call ended. ``tool`` is a configured tool's name; empty: the call was the
-    client's to carry out.
+    """A tool call ended. ``tool`` is a configured tool's name; empty: the client
+    carried out the call.
     """
 
     tool: str

@@ -1,7 +1,7 @@
 """What happens to a session besides its client's commands, in the past tense.
 
-Audio, recognition, the makers of replies, the transport, the server and the clock: with
-the commands, everything the kernel ever learns arrives as one of these.
+Audio, recognition, models, synthesisers, the transport, the server and the clock: the
+session learns everything from these events and from commands.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class AudioReceived:
-    """One frame of the client's audio, as it came. The runtime's audio input takes it:
-    no machine is given one.
+    """One frame of the client's audio, as it arrived. The runtime's audio input takes
+    it: it never reaches a machine.
     """
 
     payload: bytes
@@ -28,15 +28,15 @@ class AudioReceived:
 
 @dataclass(frozen=True, slots=True)
 class AudioStarted:
-    """Audio comes while the route is ``AWAIT``: it goes where the effects of this event
-    say.
+    """Audio arrived while the route is ``AWAIT``: the effects of this event say where
+    it goes.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AudioArrived:
-    """Audio has come since the last event, the newest at ``at_ms``: the client is
-    there.
+    """Audio has arrived since the last event, the newest at ``at_ms``: the client is
+    alive.
 
     Posted before anything else that the client does; see also ``Ticked``.
     """
@@ -54,14 +54,14 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """Base of a recogniser stream's events: stale once the stream is over."""
+    """Base of a recogniser stream's events; they are stale once the stream is over."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class Transcribed(StreamEvent):
-    """The recogniser of ``stream`` understood something; times are on the connection's
+    """The recogniser of ``stream`` returned a result; its times are on the connection's
     time line.
     """
 
@@ -80,15 +80,17 @@ class RecognitionFailed(StreamEvent):
     fault: Fault
     message: str
     retryable: bool = False
-    """True: the same audio may succeed on a new stream."""
+    """True: a new stream may succeed with the same audio."""
     others_left: bool = False
-    """True: a new stream is heard by a recogniser that has not failed on this audio."""
+    """True: some recogniser has not failed on this audio yet, and a new stream uses
+    it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class RecognitionDelayed(StreamEvent):
-    """The recogniser of ``stream`` may take ``by_ms`` longer to its last result: it may
-    have to load its model.
+    """The recogniser of ``stream`` may need ``by_ms`` longer for its last result,
+    because it may have to load its model.
     """
 
     by_ms: int
@@ -96,7 +98,7 @@ class RecognitionDelayed(StreamEvent):
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Hands-free: the user has begun to speak at ``at_ms`` of the connection's audio,
+    """Hands-free: the user began to speak at ``at_ms`` of the connection's audio,
     ``ago_ms`` ago.
     """
 
@@ -106,7 +108,7 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """Hands-free: the user has fallen silent at ``at_ms`` of the connection's audio,
+    """Hands-free: the user fell silent at ``at_ms`` of the connection's audio,
     ``ago_ms`` ago.
     """
 
@@ -116,8 +118,8 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class DetectionDelayed:
-    """Hands-free: of the audio that has come, the last ``by_ms`` are not judged yet. It
-    is not known whether the user speaks in them.
+    """Hands-free: voice detection has not judged the last ``by_ms`` of the audio yet,
+    so it is unknown whether the user speaks in them.
     """
 
     by_ms: int
@@ -125,40 +127,40 @@ class DetectionDelayed:
 
 @dataclass(frozen=True, slots=True)
 class TurnJudged:
-    """Hands-free: by its sound, the turn is complete with ``probability``, 0 to 1, if
-    nothing follows the last stop.
+    """Hands-free: judged by its sound, the turn is complete with ``probability``, 0 to
+    1, if nothing follows the last stop.
     """
 
     probability: float
 
 
-# --- from the makers of a reply: model and synthesiser --------------------------------
+# --- from the model and the synthesiser of a reply ------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyEvent:
-    """Base of what is generated for a reply: stale once that reply is over."""
+    """Base of the events of a reply; they are stale once that reply is over."""
 
     reply: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyTextArrived(ReplyEvent):
-    """The chat model said the next piece of its reply."""
+    """The chat model returned the next piece of its reply."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled(ReplyEvent):
-    """The chat model said the next piece of a tool call."""
+    """The chat model returned the next piece of a tool call."""
 
     call: ToolCall
 
 
 @dataclass(frozen=True, slots=True)
 class ToolsUsed(ReplyEvent):
-    """The chat model had tools carried out on the server; the reply goes on."""
+    """The chat model has called tools on the server; the reply continues."""
 
     exchange: ToolExchange
 
@@ -175,7 +177,7 @@ class ReplyTextEnded(ReplyEvent):
 class SpeechSynthesized(ReplyEvent):
     """The next encoded piece of the reply's audio, in order over the whole reply.
 
-    ``packets`` may be none while an encoder still holds samples back. ``end_ms`` is the
+    ``packets`` may be empty while an encoder still buffers samples. ``end_ms`` is the
     media position after it: milliseconds of speech since the start of the reply.
     """
 
@@ -186,24 +188,24 @@ class SpeechSynthesized(ReplyEvent):
 
 @dataclass(frozen=True, slots=True)
 class SentenceSynthesized(ReplyEvent):
-    """All audio of ``sentence`` has been made."""
+    """All audio of ``sentence`` has been synthesised."""
 
     sentence: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded(ReplyEvent):
-    """All audio of the reply has been made, the encoder's tail included."""
+    """All audio of the reply has been synthesised, including the encoder's tail."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyFailed(ReplyEvent):
-    """The model or the synthesiser failed; nothing more of the reply will come."""
+    """The model or the synthesiser failed; nothing more of the reply follows."""
 
     fault: Fault
     message: str
     cause: ProviderError | None = None
-    """What the service raised, for REST requests; a conversation gets
+    """The exception of the service, for REST requests; a conversation gets
     ``message``.
     """
 
@@ -221,7 +223,9 @@ class AudioSent:
 
 @dataclass(frozen=True, slots=True)
 class WriteStalled:
-    """The client does not read: its backlog or its patience is exhausted."""
+    """The client does not read: too many bytes wait for it, or it has not read for too
+    long.
+    """
 
     message: str
 
@@ -237,8 +241,8 @@ class DrainRequested:
 
 @dataclass(frozen=True, slots=True)
 class PressureChanged:
-    """Whether the server is ``short`` of time: then nothing is begun that may be in
-    vain. At first it is not.
+    """Whether the server is ``short`` of time: then the session starts no work that may
+    be in vain. Initially it is not.
     """
 
     short: bool
@@ -246,9 +250,7 @@ class PressureChanged:
 
 @dataclass(frozen=True, slots=True)
 class AccessEnded:
-    """The client may no longer be served: its key was revoked, or its quota is used
-    up.
-    """
+    """The client's access ended: its key was revoked, or its quota is used up."""
 
     fault: Fault
     message: str
@@ -256,23 +258,24 @@ class AccessEnded:
 
 @dataclass(frozen=True, slots=True)
 class Faulted:
-    """Our own code failed in a task of this session: a bug. The session ends, the
-    server goes on.
+    """A bug: code of this server failed in a task of this session. The session ends,
+    the server continues.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """The deadline that the session asked for has come."""
+    """The time of the session's ``deadline_ms`` has come."""
 
     audio_ms: int | None = None
-    """When the newest audio came, if any has come since the last event. Part of this
-    event and no ``AudioArrived`` of its own, because paced replies tick all the time.
+    """When the newest audio arrived, if any has arrived since the last event. It is
+    part of this event, without an ``AudioArrived``, because paced replies tick all the
+    time.
     """
 
 
 EndEvent: TypeAlias = Disconnected | WriteStalled | AccessEnded | Faulted | DrainRequested
-"""What ends a session, at once or as soon as its turn is over."""
+"""The events that end a session, at once or as soon as its turn is over."""
 
 Event: TypeAlias = (
     AnyCommand

@@ -1,5 +1,5 @@
-"""The conversation so far, as the chat model is to know it: of a reply only what was
-heard.
+"""The conversation so far, as the chat model reads it: of a reply only the part that
+was heard.
 """
 
 from collections.abc import Sequence
@@ -17,22 +17,23 @@ class History:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """What is remembered."""
+        """The items in order."""
         return tuple(self._items)
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The same, as a chat model reads it."""
+        """The messages of the items, without reserved places."""
         return tuple(item.message for item in self._items if item.message)
 
     def __contains__(self, item_id: str) -> bool:
         return self._place_of(item_id) is not None
 
     def add(self, message: Message, item_id: str = "", after: str | None = None) -> Item:
-        """Put a message behind the item ``after``; empty: before all others; None:
-        behind them.
+        """Insert a message behind the item ``after``; empty: before all others; None:
+        behind all others.
 
-        An empty ``item_id`` is made up. The ids must be new, and known, respectively.
+        If ``item_id`` is empty, an id is made. ``item_id`` must be new, and ``after``
+        must exist.
         """
         item = Item(item_id or self._new_id(), message)
         self._items.insert(self._place_behind(after), item)
@@ -40,15 +41,17 @@ class History:
         return item
 
     def reserve(self) -> str:
-        """Keep a place behind all others for a message that is not known yet. Returns
-        its id.
+        """Reserve a place behind all others for a message that is not known yet.
+        Returns the id of the place.
 
         Until ``fill`` the item has an empty message, which no chat model reads.
         """
         return self.add({}).id
 
     def fill(self, item_id: str, message: Message) -> Item | None:
-        """Put the message into its reserved place; None: the place was deleted."""
+        """Put the message into its reserved place; return None if the place was
+        deleted.
+        """
         place = self._place_of(item_id)
         if place is None:
             return None
@@ -56,30 +59,30 @@ class History:
         return self._items[place]
 
     def delete(self, item_id: str) -> bool:
-        """Remove an item; False: no item has this id."""
+        """Delete an item; return False if no item has this id."""
         place = self._place_of(item_id)
         if place is not None:
             del self._items[place]
         return place is not None
 
     def id_before(self, item_id: str) -> str:
-        """The id of the item before a known one; empty: it is the first."""
+        """Return the id of the item before an existing one; empty: it is the first."""
         place = self._place_of(item_id)
         return self._items[place - 1].id if place else ""
 
     @property
     def last_id(self) -> str:
-        """The id of the last item; empty: the history is."""
+        """The id of the last item; empty: there are no items."""
         return self._items[-1].id if self._items else ""
 
     def set_reply(
         self, reply: int, messages: Sequence[Message], after: str | None = None
     ) -> tuple[Item, ...]:
-        """The assistant's reply number ``reply`` was ``messages``; said again, they
-        replace the first ones.
+        """Store ``messages`` as the assistant's reply number ``reply``; a second call
+        replaces the messages of the first.
 
-        They stand behind the item ``after``, as in ``add``; behind all others when that
-        is gone.
+        They stand behind the item ``after``, as in ``add``; behind all others if that
+        item does not exist any more.
         """
         old = [place for place, item in enumerate(self._items) if item.reply == reply]
         ids = [self._items[place].id for place in old]
@@ -93,19 +96,23 @@ class History:
         return tuple(new)
 
     def truncate_reply(self, reply: int, heard: Sequence[Message]) -> tuple[Item, ...]:
-        """Of reply number ``reply``, if it is remembered, only ``heard`` was heard."""
+        """Replace the messages of reply number ``reply``, if the history has it, by
+        ``heard``.
+        """
         return self.set_reply(reply, heard) if self.ids_of(reply) else ()
 
     def ids_of(self, reply: int) -> list[str]:
-        """The ids of what is remembered of reply number ``reply``."""
+        """Return the ids of the items of reply number ``reply``."""
         return [item.id for item in self._items if item.reply == reply]
 
     def clear(self, *, keep: str = "") -> None:
-        """Forget everything but the item ``keep`` and reserved places."""
+        """Delete everything except the item ``keep`` and reserved places."""
         self._items = [item for item in self._items if item.id == keep or not item.message]
 
     def _forget_oldest(self) -> None:
-        """Forget in front, and never so that an answer stands without its question."""
+        """Delete the oldest items beyond the bound. No answer remains without its
+        question.
+        """
         if len(self._items) <= self._most:
             return
         del self._items[: len(self._items) - self._most]

@@ -4,7 +4,7 @@ from voicechat.session.limits import SessionLimits
 
 
 class IdleTimeout:
-    """Two timers: the client's last message, and the user's last speech."""
+    """Two timers: since the client's last message, and since the user's last speech."""
 
     def __init__(self, limits: SessionLimits) -> None:
         self._limits = limits
@@ -17,7 +17,7 @@ class IdleTimeout:
 
     @property
     def last_speech_ms(self) -> int:
-        """When the user last spoke, or could last be expected to."""
+        """When the user last spoke, or their turn last began."""
         return self._last_speech_ms
 
     def note_speech(self, now_ms: int) -> None:
@@ -25,17 +25,17 @@ class IdleTimeout:
         self._last_speech_ms = now_ms
 
     def deadline_ms(self, *, must_speak: bool, heard_ms: int = 0) -> int:
-        """When ``absent`` is due. ``must_speak``: it is the user's turn, and messages
-        alone do not keep it alive.
+        """Return when ``expired_reason`` may first return a reason. ``must_speak``: it
+        is the user's turn, and messages alone do not keep the session alive.
 
-        ``heard_ms`` is when the last reply has been played to its end: before it the
+        ``heard_ms`` is when the last reply has been played to its end: before that the
         user is not expected to speak.
         """
         silent_ms = self._last_alive_ms + self._limits.idle_ms
         return min(silent_ms, self._speech_due_ms(heard_ms)) if must_speak else silent_ms
 
     def expired_reason(self, now_ms: int, *, must_speak: bool, heard_ms: int = 0) -> str:
-        """Why the client counts as gone; empty while it does not. See
+        """Return why the client counts as absent; empty: it does not. See
         ``deadline_ms``.
         """
         limits = self._limits

@@ -1,5 +1,5 @@
-"""Digits that the user enters on a keypad: collected until they are complete, and then
-a turn of the user. Pure; time is an argument.
+"""Collects the keys that the user presses until the entry is complete, and makes a turn
+of the user of them. Pure; time is an argument.
 """
 
 from voicechat.session.agent import Keypad
@@ -9,13 +9,13 @@ from voicechat.session.types import ReplyOverrides
 KEYS = frozenset("0123456789*#ABCD")
 """The keys of a telephone (ITU-T Q.23)."""
 PREFIX = "DTMF: "
-"""What the model reads before the digits, so that it does not take them for speech. It
-is the form that other engines use.
+"""The text before the digits, which shows the model that they are not speech. Other
+engines use the same form.
 """
 
 
 class KeypadEntry:
-    """What the user has entered since the last complete entry."""
+    """The keys since the last complete entry."""
 
     def __init__(self, keypad: Keypad) -> None:
         self._keypad = keypad
@@ -23,7 +23,7 @@ class KeypadEntry:
         self._complete_at_ms = 0
 
     def press(self, key: str, now_ms: int) -> bool:
-        """Add a key; False: there is no such key, and nothing has changed."""
+        """Add a key; return False, and change nothing, if the key does not exist."""
         if key not in KEYS:
             return False
         if len(self._keys) < self._keypad.most:
@@ -33,12 +33,14 @@ class KeypadEntry:
         return True
 
     def deadline_ms(self) -> int | None:
-        """When the entry is complete if no key follows; None: nothing is entered."""
+        """When the entry is complete if no key follows; None: no key has been
+        pressed.
+        """
         return self._complete_at_ms if self._keys else None
 
     def take(self, now_ms: int) -> str:
-        """Take the complete entry as the user's words, without its terminator; empty:
-        there is none.
+        """Return a complete entry as the user's words, without its terminator, and
+        remove it; empty: there is none.
         """
         if not self._keys or now_ms < self._complete_at_ms:
             return ""
@@ -47,7 +49,7 @@ class KeypadEntry:
 
     @property
     def respond(self) -> Respond:
-        """How an entry is answered: by the agent's tool first, if it has one for it."""
+        """How to answer an entry: with a call of the keypad's tool, if there is one."""
         if not self._keypad.tool:
             return Respond()
         choice = {"type": "function", "function": {"name": self._keypad.tool}}

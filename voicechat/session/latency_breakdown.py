@@ -1,5 +1,5 @@
-"""Where the time of an answer went, from the user's last sound to the first audio that
-leaves. Pure arithmetic.
+"""Splits the time of an answer into stages, from the user's last sound to the first
+audio that is sent. Pure arithmetic.
 """
 
 from dataclasses import dataclass
@@ -7,27 +7,29 @@ from enum import Enum
 
 
 class Stage(Enum):
-    """What the user waits for, one after the other; each stage ends with what it is
-    named after.
+    """The stages that the user waits for, in order; each is named after what ends
+    it.
     """
 
     DECISION = "decision"
-    """The turn is over: by a command, or by a silence that was long enough."""
+    """The end of the turn was decided: by a command, or by a silence that was long
+    enough.
+    """
     TRANSCRIPT = "transcript"
-    """The recogniser has said its last."""
+    """The recogniser returned its last result."""
     FIRST_TOKEN = "first_token"
-    """The chat model has said its first."""
+    """The chat model returned its first piece."""
     FIRST_SENTENCE = "first_sentence"
-    """Enough of it to be spoken."""
+    """The text sufficed for a first sentence."""
     FIRST_AUDIO = "first_audio"
-    """Synthesised and encoded."""
+    """The first audio was synthesised and encoded."""
     FIRST_SENT = "first_sent"
-    """Handed to the socket."""
+    """The first audio was handed to the socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyBreakdown:
-    """How long each stage of one answer took. They add up to the whole."""
+    """The length of each stage of one answer. The lengths add up to the whole."""
 
     stages_ms: dict[Stage, int]
 
@@ -38,11 +40,11 @@ class LatencyBreakdown:
 
 
 def break_down_latency(began_ms: int, ends_ms: dict[Stage, int | None]) -> LatencyBreakdown:
-    """Turn the times at which stages ended into their lengths.
+    """Convert the times at which stages ended into their lengths.
 
-    A stage that ended before the one before it, as the first token of a reply that was
-    begun early does, was not waited for: it takes no time. Nor does one that did not
-    happen (None).
+    A stage that ended before the previous one (for example the first token of a reply
+    that was started early) has the length 0, because nobody waited for it. So does one
+    that did not happen (None).
     """
     stages_ms: dict[Stage, int] = {}
     reached_ms = began_ms

@@ -1,4 +1,4 @@
-"""Every bound and deadline of a session, in one place. The project's own protocols
+"""Every bound and time-out of a session, in one place. The project's own protocols
 promise those marked (promised).
 """
 
@@ -10,74 +10,80 @@ class SessionLimits:
     """Bounds of one session. All times are milliseconds, all sizes bytes."""
 
     idle_ms: int = 60_000
-    """Without any message of the client for this long, the connection is closed
+    """The longest time without any message of the client; then the connection is closed
     (promised).
     """
     speech_idle_ms: int = 60_000
-    """Without recognised speech for this long while listening, unless the client asked
-    to be allowed it (promised).
+    """The longest time without recognised speech while it is the user's turn, unless
+    the client asked for unlimited silence (promised).
     """
     ping_ms: int = 20_000
     """How often the server pings the connection; the answer counts as a message."""
     protocol_errors: int = 100
-    """So many malformed messages in a row close the connection (promised)."""
+    """This many malformed messages in a row close the connection (promised)."""
     turn_audio_ms: int = 900_000
-    """Audio of one turn, from its first recognised word (promised)."""
+    """The most audio of one turn, from its first recognised word (promised)."""
     unread_audio_ms: int = 60_000
-    """Audio that the recogniser has not taken yet: past it the socket is not read, so a
-    fast sender is slowed.
+    """The most audio that waits for the recogniser: beyond it the socket is not read,
+    which slows a fast sender down.
     """
     transcript_ms: int = 10_000
-    """From the end of the user's turn to the recogniser's last result."""
+    """The longest time from the end of the user's turn to the recogniser's last
+    result.
+    """
     first_token_ms: int = 15_000
-    """From asking the chat model to its first piece of text; thoughts, keep-alives and
-    empty pieces are none.
+    """The longest time from the request to the chat model to its first piece of text.
+    Thoughts, keep-alives and empty pieces do not count as text.
     """
     between_tokens_ms: int = 10_000
-    """Between two pieces of text, or of thoughts, of the chat model."""
+    """The longest time between two pieces of text, or of thoughts, of the chat
+    model.
+    """
     thinking_ms: int = 120_000
-    """From the chat model's first piece of thoughts (``reasoning_content``) to its
-    first piece of text.
+    """The longest time from the chat model's first thought (``reasoning_content``) to
+    its first piece of text.
     """
     tool_answer_ms: int = 30_000
-    """From a tool call to the client's answer; then the model is told that there is
-    none, and goes on.
+    """The longest time from a tool call to the client's answer; then the model gets the
+    answer that there is none, and continues.
     """
     tool_rounds: int = 8
     """How often the model may call tools of the client in one reply; then it must
-    answer without.
+    answer without tools.
     """
     speakable_wait_ms: int = 1_500
-    """Text that waits this long for its sentence's end, while nothing is being spoken,
-    is spoken as it stands.
+    """Text that has waited this long for the end of its sentence, while nothing is
+    being spoken, is spoken as it is.
     """
     first_audio_ms: int = 5_000
-    """From handing a sentence to the synthesiser to its first audio."""
+    """The longest time from a sentence's start at the synthesiser to its first
+    audio.
+    """
     between_audio_ms: int = 5_000
-    """Between two pieces of audio of a sentence."""
+    """The longest time between two pieces of audio of a sentence."""
     early_replies_wasted: int = 5
-    """Hands-free: while this many more preemptive replies were dropped than used, a
-    session begins no further one. 0: never begin a reply early.
+    """Hands-free: a session starts no preemptive reply while it has dropped this many
+    more of them than it has used. 0: never start one.
     """
     write_ms: int = 10_000
-    """A client that does not read for this long is cut off (promised)."""
+    """The longest time without a read by the client; then the connection is cut
+    (promised).
+    """
     backlog_bytes: int = 8 * 1024 * 1024
-    """A client whose unsent messages exceed this is cut off (promised)."""
+    """The most unsent bytes; a client that exceeds them is disconnected (promised)."""
     ahead_bytes: int = 1024 * 1024
-    """Unsent audio past which the synthesiser waits: a long reply must not fill the
-    backlog by itself.
+    """The unsent audio beyond which the synthesiser waits, so that a long reply cannot
+    exceed the backlog by itself.
     """
     frame_bytes: int = 1024 * 1024
-    """One message (promised)."""
+    """The largest message (promised)."""
     control_bytes: int = 256 * 1024
-    """One text message (promised)."""
+    """The largest text message (promised)."""
     history_messages: int = 200
-    """Messages of the conversation that are remembered; older ones are forgotten in
-    pairs.
-    """
+    """The most messages in the history; the oldest are dropped in pairs."""
     close_ms: int = 2_000
-    """For the closing handshake and for each last write of a connection that is being
-    cut off.
+    """The time limit for the closing handshake, and for each last write on a connection
+    that is being cut.
     """
     resume_ms: int = 30_000
     """How long a resumable recognition stream waits for its client to return
@@ -86,7 +92,7 @@ class SessionLimits:
 
 
 def earliest_ms(*deadlines_ms: int | None) -> int | None:
-    """Return the earliest; None stands for no deadline."""
+    """Return the earliest time. None stands for no deadline."""
     earliest: int | None = None
     for deadline_ms in deadlines_ms:
         if deadline_ms is not None and (earliest is None or deadline_ms < earliest):

@@ -10,19 +10,21 @@ from voicechat.session.events import Event
 
 class Machine(Protocol):
     """A value machine. Time is an argument: whole milliseconds since the connection was
-    opened, never going back.
+    opened, never decreasing.
     """
 
     def receive(self, event: Event, now_ms: int) -> list[Effect]:
-        """Take one event and say what is to be done. Never raises for anything a peer
-        or a provider did.
+        """Handle one event; return the effects. Never raises for anything that a peer
+        or a provider does.
         """
 
     def deadline_ms(self) -> int | None:
-        """When ``Ticked`` is wanted next. Ask again after every ``receive``: each
-        answer replaces the last.
+        """Return when ``Ticked`` is needed next. Ask again after every ``receive``:
+        each result replaces the previous one.
         """
 
     @property
     def held_ms(self) -> int:
-        """Milliseconds of synthesised audio that wait for their time to leave."""
+        """Return how many milliseconds of synthesised audio wait for their time to be
+        sent.
+        """

@@ -1,7 +1,7 @@
-"""What a session reports to its client's dialect, in the terms of no protocol.
+"""What a session reports to its client's dialect, independent of any protocol.
 
-``Done`` and ``Rejected`` answer commands; everything else happens by itself or because
-of a command.
+``Done`` and ``Rejected`` answer commands; all other notices report events or the
+effects of a command.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from voicechat.session.types import Item, ToolCall, ToolExchange, Transcript, Us
 
 
 class Why(Enum):
-    """Why a command was not carried out."""
+    """Why a command was rejected."""
 
     BUSY = "a turn is still in progress"
     NO_CALL = "no call awaits an answer"
@@ -45,11 +45,11 @@ class Outcome(Enum):
     """How a turn or a reply ended."""
 
     SPOKEN = "spoken"
-    """The reply came to its natural end."""
+    """The reply was completed."""
     EMPTY = "empty"
-    """Nothing was understood."""
+    """No words were recognised."""
     UNANSWERED = "unanswered"
-    """The words are remembered, and no reply follows now."""
+    """The words were added to the history, and no reply follows now."""
     CANCELED = "canceled"
     FAILED = "failed"
 
@@ -68,46 +68,44 @@ class Rejected:
     cause: object
     why: Why
     message: str
-    """For people: what was asked for and why it cannot be."""
+    """For people: what the client asked for, and why it is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnCommitted:
-    """The user's turn is over: by a command, whose ``cause`` this is, or because it was
-    detected.
+    """The user's turn is over: by the command with this ``cause``, or because its end
+    was detected.
     """
 
     cause: object
     detected: bool = False
     item_id: str = ""
-    """The place in the history that its words get once they are known (``UserSaid``),
-    or that is given up (``NothingSaid``).
+    """The reserved place in the history, which gets the words once they are known
+    (``UserSaid``), or is deleted (``NothingSaid``).
     """
 
 
 @dataclass(frozen=True, slots=True)
 class UserSaid:
-    """The words of a committed turn are known, and remembered as ``item``."""
+    """The words of a committed turn are known, and stored as ``item``."""
 
     item: Item
 
 
 @dataclass(frozen=True, slots=True)
 class NothingSaid:
-    """No words of a committed turn are remembered; its place in the history is given
-    up.
-    """
+    """A committed turn has no words in the history; its place is deleted."""
 
     item_id: str
     message: str = ""
-    """Why recognition failed; empty: nothing was understood, or the turn was stopped
+    """Why recognition failed; empty: no words were recognised, or the turn was stopped
     before.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TurnCompleted:
-    """The turn is over, however it ended; the session listens again."""
+    """The turn is over, whatever its outcome; the session listens again."""
 
     outcome: Outcome
 
@@ -131,8 +129,8 @@ class SpeechNoticed:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Hands-free: the user's voice stopped the reply; what the client has not played of
-    it is void.
+    """Hands-free: the user's voice stopped the reply; the client must discard the audio
+    that it has not played.
     """
 
 
@@ -145,13 +143,13 @@ class ReplyNotice:
 
 @dataclass(frozen=True, slots=True)
 class ReplyBegun(ReplyNotice):
-    """A reply has begun: at ``begun_ms`` of the session, which is earlier than now if
-    it was begun early.
+    """A reply has begun, at ``begun_ms`` of the session, which is in the past if it was
+    started early.
     """
 
     begun_ms: int
     cause: object = None
-    """Of the ``Respond`` that asked for it."""
+    """The cause of the ``Respond`` that asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +161,21 @@ class ReplyText(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class ReplyToolCall(ReplyNotice):
-    """A piece of a tool call that the client is to carry out."""
+    """A piece of a tool call for the client to carry out."""
 
     call: ToolCall
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyToolsUsed(ReplyNotice):
-    """The server itself carried out tool calls for the reply, which goes on."""
+    """The server carried out tool calls for the reply, which continues."""
 
     exchange: ToolExchange
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyTextFinished(ReplyNotice):
-    """An answer of the model is complete. When it waits for tools, another one
+    """An answer of the model is complete. If the model waits for tools, another answer
     follows.
     """
 
@@ -186,7 +184,7 @@ class ReplyTextFinished(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class SentenceBegun(ReplyNotice):
-    """The audio that follows says ``text``: one sentence as it is spoken."""
+    """The audio that follows is ``text``: one sentence as it is spoken."""
 
     sentence: int
     text: str
@@ -194,8 +192,8 @@ class SentenceBegun(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudio(ReplyNotice):
-    """A piece of the reply's encoded audio: ``packets`` of its codec, or one for a
-    plain stream.
+    """A piece of the reply's encoded audio: ``packets`` of its codec, or a single one
+    for a plain stream.
 
     ``end_ms`` is the media position after it, ``sentence`` the sentence that it belongs
     to.
@@ -207,14 +205,14 @@ class ReplyAudio(ReplyNotice):
 
     @property
     def payload(self) -> bytes:
-        """The packets joined, for codecs whose stream needs no borders."""
+        """The packets joined, for codecs whose stream needs no packet borders."""
         return self.packets[0] if len(self.packets) == 1 else b"".join(self.packets)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudioFinished(ReplyNotice):
-    """All audio of the reply has been sent. ``spoken`` are its sentences, as they were
-    to be spoken.
+    """All audio of the reply has been sent. ``spoken`` holds its sentences in spoken
+    form.
     """
 
     spoken: tuple[str, ...]
@@ -222,28 +220,28 @@ class ReplyAudioFinished(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class ReplyCut:
-    """A reply was cut short: of its text the listener heard ``heard``, which is what is
-    remembered.
+    """A reply was cut short: the listener heard ``heard`` of its text, and the history
+    keeps that part.
     """
 
     reply: int
     heard: str
     items: tuple[Item, ...] = ()
-    """What is remembered of it now; see ``ReplyEnded``."""
+    """The items of the reply in the history now; see ``ReplyEnded``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded:
-    """Nothing more of the reply will come."""
+    """Nothing more of the reply follows."""
 
     reply: int
     outcome: Outcome
     items: tuple[Item, ...] = ()
-    """What is remembered of it: its text and its tools. A later ``ReplyCut`` may report
-    that less was heard.
+    """The items of the reply in the history: its text and its tools. A later
+    ``ReplyCut`` may report that less was heard.
     """
     usage: Usage | None = None
-    """None: the model reported none."""
+    """None: the model did not report it."""
     fault: Fault | None = None
     message: str = ""
     """Why it failed."""
@@ -251,7 +249,7 @@ class ReplyEnded:
 
 @dataclass(frozen=True, slots=True)
 class LatencyMeasured:
-    """Where the time went until the reply's first audio left."""
+    """The stages of the time until the reply's first audio was sent."""
 
     reply: int
     breakdown: LatencyBreakdown
@@ -259,7 +257,7 @@ class LatencyMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A service failed, or a limit was reached. The session goes on."""
+    """A service failed, or a limit was reached. The session continues."""
 
     fault: Fault
     message: str
@@ -273,11 +271,9 @@ class Ended:
     message: str = ""
     fault: Fault | None = None
     cause: object = None
-    """Of the ``Leave`` that ended it."""
+    """The cause of the ``Leave`` that ended it."""
     transfer_to: str = ""
-    """With ``TRANSFERRED``: the number or address that the user is to be connected
-    with.
-    """
+    """For ``TRANSFERRED``: the number or address to connect the user with."""
 
 
 Notice: TypeAlias = (

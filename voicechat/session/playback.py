@@ -1,13 +1,13 @@
-"""How much of a reply the listener has heard, by arithmetic: sent is not heard."""
+"""Computes how much of a reply the listener has heard: less than was sent."""
 
 
 class PlaybackClock:
     """Starts with the first audio handed to the socket and advances in real time over
     the audio sent so far.
 
-    When the audio runs out it waits for more, as a player does. A report of the client
-    replaces the estimate, and the clock goes on from there. Positions are milliseconds
-    of the reply's audio.
+    When the audio runs out, the clock waits for more, as a player does. A report of the
+    client replaces the estimate, and the clock continues from there. Positions are
+    milliseconds of the reply's audio.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class PlaybackClock:
         self._as_of_ms = 0
 
     def position_ms(self, now_ms: int) -> int:
-        """The estimated media position at ``now_ms``."""
+        """Return the estimated media position at ``now_ms``."""
         return min(self.sent_ms, self._position_ms + now_ms - self._as_of_ms)
 
     def note_sent(self, end_ms: int, now_ms: int) -> None:
@@ -26,14 +26,14 @@ class PlaybackClock:
         self.sent_ms = max(self.sent_ms, end_ms)
 
     def note_played(self, played_ms: int, now_ms: int) -> None:
-        """The client says that it has played up to ``played_ms``; never more than was
-        sent.
+        """The client reports that it has played up to ``played_ms``, which is limited
+        to what was sent.
         """
         self._settle(max(0, min(played_ms, self.sent_ms)), now_ms)
 
     def reaches_ms(self, position_ms: int) -> int:
-        """When the clock will stand at ``position_ms``, given that so much has been
-        sent by then.
+        """Return when the clock reaches ``position_ms``, provided that this much has
+        been sent by then.
         """
         return self._as_of_ms + max(0, position_ms - self._position_ms)
 

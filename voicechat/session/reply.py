@@ -34,19 +34,21 @@ ReplyMade: TypeAlias = (
     | ev.SentenceSynthesized
     | ev.SpeechEnded
 )
-"""All that is made for a reply, failures apart."""
+"""The events with results for a reply, failures excluded."""
 TOOL_CALLS = "tool_calls"
-"""Why a model stops that waits for the client's tools, whatever its server calls it."""
+"""The reason of a model that waits for the client's tools, whatever its server calls
+it.
+"""
 RUN_OUT_MARGIN_MS = 500
-"""How long before the listener falls into silence an unfinished sentence is spoken:
-time to synthesise it.
+"""An unfinished sentence is spoken this long before the listener would hear silence:
+the time to synthesise it.
 """
 
 
 @dataclass(slots=True)
 class _Piece:
-    """A run of the reply's text that is spoken as a whole, or not at all (``spoken`` is
-    then empty).
+    """A part of the reply's text that is spoken as a whole, or not at all (then
+    ``spoken`` is empty).
     """
 
     text: str
@@ -57,7 +59,7 @@ class _Piece:
 
 
 class Reply:
-    """The reply with number ``number``. Its methods return what is to be done."""
+    """The reply with number ``number``. Its methods return effects."""
 
     def __init__(
         self,
@@ -70,9 +72,9 @@ class Reply:
         marks: Set[str] = frozenset(),
     ) -> None:
         """``answers_tools``: the client answers the model's calls, and the reply waits
-        for that.
+        for the answers.
 
-        ``voiced`` false: the reply is text and nothing else. ``marks``: see
+        ``voiced`` false: the reply is text only. ``marks``: see
         ``VoiceSettings.marks``.
         """
         self.number = number
@@ -85,21 +87,21 @@ class Reply:
         self.tools = ReplyTools(number)
         self.times = ReplyTimes()
         self.turn_times: TurnTimes | None = None
-        """Of the turn that it answers, once it is certain that it does, and until its
-        first audio has left.
+        """The times of the turn that it answers: from when that is certain until the
+        reply's first audio was sent.
         """
         self.usage: Usage | None = None
-        """What the model has reported so far."""
+        """The sum of what the model has reported so far."""
         self._lead_ms = lead_ms
         self._answers_tools = answers_tools
         self._speech: SpeechPieces | None = None
-        """What cuts the text into sentences, while there is text to come: the last
-        replies stay known, and it takes 3 KiB.
+        """Splits the text into sentences; None when no text follows, because it takes 3
+        KiB and the last replies stay in memory.
         """
         self._pieces: list[_Piece] = []
         self._sentences: list[_Piece] = []
         self._unfinished = 0
-        """Sentences of which not all audio has been made."""
+        """The number of sentences whose audio is not complete."""
         self._waiting_since_ms: int | None = None
         self._text_finished = False
         self._made_ms = 0
@@ -109,11 +111,12 @@ class Reply:
         self._all_made = False
         self._stopped_at_ms: int | None = None
         self.is_fallback = False
-        """Its audio is no answer: the model failed before anything of one was spoken.
+        """Whether its audio is only an apology: the model failed before any sentence
+        was spoken.
         """
 
     def handle_event(self, event: ReplyMade, now_ms: int) -> list[Effect]:
-        """Take what the model or the synthesiser made."""
+        """Handle a result of the model or the synthesiser."""
         match event:
             case ev.ReplyTextArrived():
                 return self.add_text(event.text, now_ms)
@@ -137,7 +140,7 @@ class Reply:
     # --- text -------------------------------------------------------------------------
 
     def add_text(self, text: str, now_ms: int) -> list[Effect]:
-        """The model said ``text``."""
+        """Add ``text`` of the model."""
         if self.times.first_text_ms is None:
             self.times.first_text_ms = now_ms
         self.text += text
@@ -152,7 +155,7 @@ class Reply:
         return told + spoken
 
     def call_tool(self, call: ToolCall, now_ms: int) -> list[Effect]:
-        """The model said a piece of a tool call."""
+        """Add a piece of a tool call."""
         piece = self.tools.add_piece(call)
         if piece is None:
             return []
@@ -161,13 +164,15 @@ class Reply:
         return [Send(ReplyToolCall(self.number, piece))]
 
     def use_tools(self, exchange: ToolExchange, now_ms: int) -> list[Effect]:
-        """The model had tools carried out on the server, and goes on."""
+        """Record tool calls that the server carried out for the model, which
+        continues.
+        """
         self.tools.record_exchange(exchange, len(self.text))
         return [Send(ReplyToolsUsed(self.number, exchange)), *self._speak_rest(now_ms)]
 
     def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
-        """The model has finished. If it called tools and the client answers them, it is
-        to be asked again.
+        """End an answer of the model. If it called tools and the client answers them,
+        the model must be asked again.
         """
         if not self.tools.finish_answer(reason, len(self.text)):
             return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
@@ -179,7 +184,7 @@ class Reply:
         return [told, *self._speak_rest(now_ms)]
 
     def finish_text(self, reason: str, now_ms: int) -> list[Effect]:
-        """The model has finished."""
+        """End the text of the reply."""
         self._text_finished = True
         told = Send(ReplyTextFinished(self.number, reason))
         if not self.voiced:
@@ -187,24 +192,24 @@ class Reply:
         return [told, *self._speak_rest(now_ms), FinishSpeech(self.number)]
 
     def say_filler(self, text: str, now_ms: int) -> list[Effect]:
-        """The client is still carrying out the tools that the model called: say
-        ``text``, which stands before the calls in the history.
+        """Speak ``text`` while the client carries out tools. In the history it stands
+        before the calls.
         """
         told = self.add_text(text + LINE_END, now_ms)
         self.tools.move_calls(len(self.text))
         return [*told, *self._speak_rest(now_ms)]
 
     def cut_unfinished(self, now_ms: int) -> list[Effect]:
-        """Text has waited too long for the end of its sentence: speak what can be
-        spoken.
+        """Speak the text that has waited too long for the end of its sentence, as far
+        as it can be spoken.
         """
         effects = self._speak(self._speech.force_cut(), now_ms) if self._speech else []
         self._waiting_since_ms = now_ms
         return effects
 
     def cut_unfinished_at_ms(self, wait_ms: int) -> int | None:
-        """When ``hurry`` is due: text has waited for ``wait_ms``, and what was spoken
-        before is about to run out.
+        """Return when to call ``cut_unfinished``: text has waited for ``wait_ms``, and
+        the audio before it is about to run out. None: never.
         """
         if self._waiting_since_ms is None or self._text_finished or self._unfinished:
             return None
@@ -212,27 +217,27 @@ class Reply:
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
 
     def add_usage(self, usage: Usage | None) -> None:
-        """The model reported what it used for one of its answers."""
+        """Add the usage that the model reported for one of its answers."""
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
 
     def _speak_rest(self, now_ms: int) -> list[Effect]:
-        """An answer of the model is complete: speak the rest of it; the next one begins
-        outside of any code.
+        """Speak the rest of a complete answer of the model. A code block that it left
+        open ends here.
         """
         speech, self._speech = self._speech, None
         return self._speak(speech.finish_text(), now_ms) if speech is not None else []
 
     @property
     def may_fall_back(self) -> bool:
-        """Whether the model still owes an answer, and nothing has been given to the
-        voice.
+        """Whether the model still owes an answer, and no sentence has been given to the
+        synthesiser.
         """
         return self.voiced and not self._sentences and not self._text_finished
 
     def start_fallback(self, apology: str) -> list[Effect]:
-        """Speak ``apology`` and end. It is no part of the reply's text: it is neither
-        told nor remembered.
+        """Speak ``apology`` and end. It is no part of the reply's text: neither the
+        client nor the history gets it as text.
         """
         self.is_fallback = self._text_finished = True
         self.turn_times = None
@@ -259,7 +264,7 @@ class Reply:
     # --- audio ------------------------------------------------------------------------
 
     def add_audio(self, audio: ev.SpeechSynthesized, now_ms: int) -> list[Effect]:
-        """The next piece of audio was made."""
+        """Add the next piece of audio."""
         if audio.sentence < len(self._sentences):
             piece = self._sentences[audio.sentence]
             if piece.end_ms == 0:
@@ -272,7 +277,7 @@ class Reply:
         return self.release_audio(now_ms)
 
     def audio_sent(self, end_ms: int, now_ms: int) -> LatencyBreakdown | None:
-        """Audio up to ``end_ms`` was handed to the socket; for the first of it, tell
+        """Audio up to ``end_ms`` was handed to the socket. For the first audio return
         where the time went.
         """
         self.clock.note_sent(end_ms, now_ms)
@@ -280,7 +285,7 @@ class Reply:
         return times.answered(self.times, now_ms) if times is not None else None
 
     def finish_sentence(self, sentence: int) -> None:
-        """All audio of ``sentence`` was made."""
+        """All audio of ``sentence`` was synthesised."""
         if sentence < len(self._sentences):
             piece = self._sentences[sentence]
             if piece.end_ms == 0:
@@ -289,13 +294,13 @@ class Reply:
             piece.done = True
 
     def finish_audio(self, now_ms: int) -> list[Effect]:
-        """All audio of the reply was made."""
+        """All audio of the reply was synthesised."""
         self._all_made = True
         return self.release_audio(now_ms)
 
     def release_audio(self, now_ms: int) -> list[Effect]:
-        """Let the audio go that may go now; behind the last of it, the finish
-        message.
+        """Release the audio that may be sent now, and after the last of it
+        ``ReplyAudioFinished``.
         """
         effects: list[Effect] = []
         while self._paced and self._may_leave(self._paced[0], now_ms):
@@ -312,16 +317,16 @@ class Reply:
         return effects
 
     def discard_held_audio(self) -> None:
-        """The reply was stopped: nothing more of it leaves. The last replies stay
-        known, and would each keep up to 10 s of audio.
+        """Discard the audio that was not released, because the reply was stopped. The
+        last replies stay in memory, and each would keep up to 10 s of audio.
         """
         self._paced.clear()
         self._all_made = False
         self._speech = None
 
     def _begin_sentence(self, sentence: int) -> list[Effect]:
-        """The audio that leaves now belongs to ``sentence``: tell which begins, once
-        for each.
+        """Return ``SentenceBegun`` before the first audio of ``sentence``, once per
+        sentence.
         """
         if not self._sentences_begun <= sentence < len(self._sentences):
             return []
@@ -329,8 +334,8 @@ class Reply:
         return [Send(SentenceBegun(self.number, sentence, self._sentences[sentence].spoken))]
 
     def release_at_ms(self) -> int | None:
-        """When the next piece of held-back audio may leave. None: never, or not before
-        the socket has taken more.
+        """Return when the next piece of audio may be sent. None: never, or not before
+        the socket has accepted more.
         """
         if not self._paced or self._lead_ms is None:
             return None
@@ -339,12 +344,12 @@ class Reply:
 
     @property
     def spoken(self) -> bool:
-        """Whether all audio has been made and let go."""
+        """Whether all audio has been synthesised and released."""
         return self._all_made and not self._paced
 
     @property
     def held_ms(self) -> int:
-        """How much audio pacing holds back."""
+        """How much audio pacing holds back, in milliseconds."""
         return self._paced[-1].end_ms - self._paced[0].end_ms if self._paced else 0
 
     def _may_leave(self, audio: ev.SpeechSynthesized, now_ms: int) -> bool:
@@ -356,8 +361,8 @@ class Reply:
     # --- what was heard ---------------------------------------------------------------
 
     def heard_text(self, now_ms: int) -> str:
-        """The text whose audio has been played by ``now_ms``, cut at a word; without
-        audio, all that was told.
+        """Return the text whose audio has been played by ``now_ms``, cut at a word; all
+        text for a reply without audio.
         """
         if not self.voiced:
             return self.text
@@ -367,13 +372,13 @@ class Reply:
         return self.heard_text_until(position_ms)
 
     def stop_playback(self, position_ms: int) -> None:
-        """The listener has stopped the audio at ``position_ms``: no more of it is
-        heard, whatever the clock says.
+        """The listener has stopped playing at ``position_ms``: the rest is not heard,
+        whatever the clock says.
         """
         self._stopped_at_ms = position_ms
 
     def heard_text_until(self, position_ms: int) -> str:
-        """The text of the audio up to ``position_ms``, cut at a word."""
+        """Return the text of the audio up to ``position_ms``, cut at a word."""
         heard, unsure = "", ""
         for piece in self._pieces:
             if not piece.spoken:
@@ -391,7 +396,7 @@ class Reply:
 
     @property
     def made_ms(self) -> int:
-        """How much audio has been made."""
+        """How much audio has been synthesised, in milliseconds."""
         return self._made_ms
 
     def audible(self, now_ms: int) -> bool:
@@ -400,15 +405,15 @@ class Reply:
 
     @property
     def silent_at_ms(self) -> int | None:
-        """When the listener will have heard everything that was made so far; None: not
-        all of it has been sent.
+        """When the listener will have heard all audio so far; None: not all of it has
+        been sent.
         """
         return self.clock.reaches_ms(self._made_ms) if self.clock.sent_ms >= self._made_ms else None
 
     @staticmethod
     def _share(piece: _Piece, position_ms: int) -> float:
-        """Which part of the piece has been played; of one still being made, by an
-        estimate of its length.
+        """Return the part of the piece that has been played. For a piece that is not
+        complete, its length is estimated.
         """
         made_ms = piece.end_ms - piece.begin_ms
         length_ms = made_ms if piece.done else max(made_ms, speaking_ms(piece.spoken))

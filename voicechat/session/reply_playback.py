@@ -21,8 +21,8 @@ class ReplyPlayback:
         return playing or number in self._registry.out_of_band
 
     def stop(self, now_ms: int) -> list[Effect]:
-        """Stop what is still heard of a reply that was made to its end; of it too,
-        remember what was heard.
+        """Stop the playback of a completed reply. The history keeps the part that was
+        heard.
         """
         playing, self.playing = self.playing, None
         if playing is None or not playing.audible(now_ms):
@@ -32,8 +32,8 @@ class ReplyPlayback:
         return [StopReply(playing.number), Send(ReplyCut(playing.number, heard, items))]
 
     def truncate_reply(self, command: TruncateReply) -> ReplyCut | Rejected:
-        """Remember of a reply only what was heard by ``heard_ms`` of its audio; say why
-        that cannot be.
+        """Reduce a reply in the history to what was heard by ``heard_ms`` of its audio,
+        or reject that.
         """
         reply = self._registry.recent.get(command.reply)
         if reply is None or not reply.voiced or not self._registry.history.ids_of(reply.number):
@@ -47,19 +47,19 @@ class ReplyPlayback:
         return ReplyCut(reply.number, heard, items)
 
     def audible(self, now_ms: int) -> bool:
-        """Whether the last reply is still heard."""
+        """Whether the listener is still hearing the last reply."""
         return self.playing is not None and self.playing.audible(now_ms)
 
     @property
     def heard_ms(self) -> int | None:
         """When the last reply has been, or will have been, heard, by the clock; None:
-        not all of it was sent.
+        not all of it was sent; 0: there is none.
         """
         return self.playing.silent_at_ms if self.playing is not None else 0
 
     def silent_at_ms(self, now_ms: int) -> int | None:
-        """When the last reply will have been heard, by the clock; None: it has been, or
-        not all of it was sent.
+        """Return when the last reply will have been heard, by the clock; None: it has
+        been heard, or not all of it was sent.
         """
         playing = self.playing
         return playing.silent_at_ms if playing is not None and playing.audible(now_ms) else None

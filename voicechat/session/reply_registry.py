@@ -1,4 +1,4 @@
-"""The replies of a session by number, and what the chat model was asked for each."""
+"""The replies of a session by number, and the request to the chat model for each."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from voicechat.text.language import language_of
 from voicechat.text.words import bare_words
 
 RECENT_REPLIES = 8
-"""How many replies stay known, so that a client may still report how much of them was
+"""How many replies are kept, so that a client may still report how much of them was
 heard.
 """
 
@@ -28,19 +28,19 @@ class Uncommitted:
     """A preemptive reply that has not been adopted."""
 
     text: str
-    """What the user is supposed to have said."""
+    """The words that the user is assumed to have said."""
     began_ms: int
     withheld: list[Effect] = field(default_factory=list)
     """Notices that are sent once the reply is adopted."""
 
     def answers(self, text: str) -> bool:
-        """Whether it answers these words, punctuation and case aside."""
+        """Whether it answers these words; punctuation and case are ignored."""
         return bare_words(self.text) == bare_words(text)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
-    """What the chat model is asked for one reply: the settings with the reply's
+    """The request to the chat model for one reply: the settings with the reply's
     overrides applied.
     """
 
@@ -53,7 +53,7 @@ class ReplyRequest:
     """The item behind which the reply stands in the history; empty: it is the first."""
 
     def messages(self, remembered: tuple[Message, ...]) -> tuple[Message, ...]:
-        """Put together what the model reads."""
+        """Return the messages that the model reads."""
         said = remembered if self.input is None else self.input
         instructions = self._instructions(said)
         system: tuple[Message, ...] = ()
@@ -63,7 +63,7 @@ class ReplyRequest:
         return (*system, *before, *said)
 
     def filler(self, remembered: tuple[Message, ...]) -> str:
-        """What is said while the client carries out tools; empty: nothing."""
+        """Return what is spoken while the client carries out tools; empty: nothing."""
         filler = self.chat.filler
         if filler is None:
             return ""
@@ -77,7 +77,7 @@ class ReplyRequest:
 
 
 def _last_words(said: tuple[Message, ...]) -> str:
-    """The last words of the user; empty: there are none."""
+    """Return the last words of the user; empty: there are none."""
     for message in reversed(said):
         words = message.get("content")
         if message.get("role") == "user" and isinstance(words, str):
@@ -86,7 +86,7 @@ def _last_words(said: tuple[Message, ...]) -> str:
 
 
 def build_request(settings: Settings, overrides: ReplyOverrides) -> ReplyRequest:
-    """Apply the overrides of one reply to the settings."""
+    """Return the request for one reply: its overrides applied to the settings."""
     chat = settings.chat
     if overrides.instructions is not None:
         chat = replace(chat, instructions=overrides.instructions, instructions_by_language={})
@@ -100,28 +100,30 @@ def build_request(settings: Settings, overrides: ReplyOverrides) -> ReplyRequest
 
 
 class ReplyRegistry:
-    """Numbers the replies and knows which are in progress."""
+    """Numbers the replies and holds those in progress."""
 
     def __init__(self, history_messages: int) -> None:
         """``history_messages`` bounds the history."""
         self.history = History(history_messages)
         self.current: Reply | None = None
-        """The reply that is being made, or whose paced audio is leaving."""
+        """The reply that is being made, or whose paced audio is being sent."""
         self.out_of_band: dict[int, Reply] = {}
         """The out-of-band replies in progress, by number."""
         self.uncommitted: Uncommitted | None = None
         """Set while the current reply is preemptive and not adopted."""
         self.requests: dict[int, ReplyRequest] = {}
-        """What was asked for the replies in progress, by number."""
+        """The requests of the replies in progress, by number."""
         self.recent: OrderedDict[int, Reply] = OrderedDict()
         """The last ``RECENT_REPLIES`` replies, by number."""
         self.history_cleared = False
-        """The history was cleared during the turn: nothing more of it is remembered."""
+        """Whether the history was cleared during the turn: then it gets nothing more of
+        that turn.
+        """
         self._count = 0
 
     def in_progress(self, number: int) -> Reply | None:
-        """The reply of that number, if it is being made: the current one, or one
-        apart.
+        """Return the reply of that number if it is in progress, current or out of band;
+        else None.
         """
         if self.current is not None and self.current.number == number:
             return self.current
@@ -135,8 +137,8 @@ class ReplyRegistry:
     def begin(
         self, request: ReplyRequest, now_ms: int, unsaid: tuple[Message, ...] = ()
     ) -> tuple[Reply, StartReply]:
-        """Number a reply and return it with the effect that starts it. The model reads
-        ``unsaid`` after the history, which does not get it.
+        """Number a reply; return it with the effect that starts it. The model reads
+        ``unsaid`` after the history, which does not get ``unsaid``.
         """
         self._count += 1
         number = self._count
@@ -157,8 +159,8 @@ class ReplyRegistry:
         return reply, started
 
     def delete_item(self, item_id: str) -> bool:
-        """Take an item out of the history; False: no item has this id. A reply that
-        began behind it stands behind the one before.
+        """Delete an item of the history; return False if no item has this id. A reply
+        that began behind the item now begins behind the item before.
         """
         if item_id not in self.history:
             return False
@@ -166,8 +168,8 @@ class ReplyRegistry:
         return self.history.delete(item_id)
 
     def truncate(self, reply: Reply, heard: str) -> tuple[Item, ...]:
-        """Of a reply that is remembered only ``heard`` was heard; of one that is not,
-        nothing is changed.
+        """Reduce a reply in the history to ``heard``. Nothing changes if the history
+        does not have the reply.
         """
         old = self.history.ids_of(reply.number)
         if not old:
@@ -184,7 +186,9 @@ class ReplyRegistry:
                 self.requests[number] = replace(request, after=before)
 
     def remember(self, reply: Reply, text: str) -> tuple[Item, ...]:
-        """Keep ``text`` of the current reply, and its tools, where the reply began."""
+        """Store ``text`` of the current reply, and its tools, at the place where the
+        reply began.
+        """
         if self.history_cleared:
             return ()
         messages = reply.tools.messages(text)

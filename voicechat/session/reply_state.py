@@ -1,9 +1,9 @@
 """The replies of a session: how each begins, what is made for it, and how it ends.
 
-A reply may be begun *early*, while it is not yet certain that the user has finished.
-Until it is adopted nothing of it is told, nothing of it is remembered, and dropping it
-leaves no trace. An *out-of-band* reply is no part of the conversation: it is made
-beside the current one, and nothing of it is remembered either.
+A *preemptive* reply is started early, while it is not certain that the user has
+finished. Until it is adopted, the client and the history get nothing of it, and it can
+be dropped without a trace. An *out-of-band* reply is no part of the conversation: it is
+made beside the current one, and the history gets nothing of it either.
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ from voicechat.session.types import (
 )
 
 MAX_OUT_OF_BAND = 4
-"""Out-of-band replies that may be in progress at once."""
+"""The most out-of-band replies in progress at once."""
 
 
 class ReplyState:
@@ -58,7 +58,7 @@ class ReplyState:
         self, limits: SessionLimits, fallback_message: FallbackMessage | None = None
     ) -> None:
         """``fallback_message`` is spoken when the chat model fails before any of its
-        reply was.
+        reply was spoken.
         """
         self._limits = limits
         self._fallback_message = fallback_message
@@ -67,12 +67,14 @@ class ReplyState:
         self.client_tools = ClientTools(self._registry, limits)
         self._asked = ""
         self._question = ""
-        """The item that the turn answers: clearing the history keeps it meanwhile."""
+        """The item that the turn answers. Clearing the history keeps it until the turn
+        ends.
+        """
         self._wasted = 0
 
     @property
     def current(self) -> Reply | None:
-        """The reply that is being made, or whose paced audio is leaving."""
+        """The reply that is being made, or whose paced audio is being sent."""
         return self._registry.current
 
     @property
@@ -81,12 +83,12 @@ class ReplyState:
         return self._registry.history
 
     def in_progress(self, number: int) -> Reply | None:
-        """The reply of that number, if it is being made."""
+        """Return the reply of that number if it is in progress; else None."""
         return self._registry.in_progress(number)
 
     @property
     def preemptive(self) -> bool:
-        """Whether the current reply was begun early and is not adopted."""
+        """Whether the current reply is preemptive and not adopted."""
         return self._registry.uncommitted is not None
 
     @property
@@ -97,29 +99,29 @@ class ReplyState:
     # --- a reply's life ---------------------------------------------------------------
 
     def begin_turn(self) -> None:
-        """A turn begins: what is said in it is remembered, unless it is forgotten
+        """Begin a turn. The history gets its messages, unless it is cleared
         meanwhile.
         """
         self._registry.history_cleared = False
         self._question = ""
 
     def add_user_message(self, text: str, item_id: str) -> list[Effect]:
-        """The user's turn was ``text``: remember it in its reserved place ``item_id``,
-        unless that was deleted.
+        """Store ``text`` of the user's turn in its reserved place ``item_id``, unless
+        that was deleted.
         """
         self._asked, self._question = text, item_id
         return self.add_unanswered_message(text, item_id)
 
     def add_unanswered_message(self, text: str, item_id: str) -> list[Effect]:
-        """The user said ``text`` while a reply was made, which goes on: remember it."""
+        """Store ``text``, which the user said during a reply; the reply continues."""
         item = self.history.fill(item_id, {"role": "user", "content": text}) if text else None
         if item is None:
             return self.give_up_place(item_id)
         return [Send(UserSaid(item))]
 
     def give_up_place(self, item_id: str, message: str = "") -> list[Effect]:
-        """Nothing was understood of a turn: no place is kept for its words.
-        ``message``: why recognition failed.
+        """Delete the place of a turn without words. ``message``: why recognition
+        failed.
         """
         self.history.delete(item_id)
         return [Send(NothingSaid(item_id, message))]
@@ -133,8 +135,8 @@ class ReplyState:
         times: TurnTimes,
         now_ms: int,
     ) -> list[Effect]:
-        """Remember what the user said and answer it; a preemptive reply to the same
-        words becomes the answer.
+        """Store the user's words and answer them. A preemptive reply to the same words
+        becomes the answer.
         """
         adopts = asked.overrides == ReplyOverrides() and self._begun_for(text)
         dropped = [] if adopts else self.drop_preemptive()
@@ -150,7 +152,7 @@ class ReplyState:
     def start_reply(
         self, settings: Settings, asked: Respond, times: TurnTimes | None, now_ms: int
     ) -> list[Effect]:
-        """Ask for the reply to what is remembered."""
+        """Start a reply to the history."""
         effects = self.drop_preemptive()
         request = build_request(settings, asked.overrides)
         reply, started = self._registry.begin(request, now_ms)
@@ -159,7 +161,7 @@ class ReplyState:
         return [*effects, started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
 
     def start_out_of_band(self, settings: Settings, asked: Respond, now_ms: int) -> list[Effect]:
-        """Ask for a reply that is no part of the conversation."""
+        """Start a reply that is no part of the conversation."""
         if len(self._registry.out_of_band) >= MAX_OUT_OF_BAND:
             message = f"{MAX_OUT_OF_BAND} out-of-band replies are in progress already"
             return [Send(Rejected(asked.cause, Why.TOO_MANY, message))]
@@ -168,7 +170,7 @@ class ReplyState:
         return [started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
 
     def say_text(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
-        """Say ``text`` without a model: a greeting, a question after silence, a
+        """Speak ``text`` without a model: a greeting, a prompt during silence, a
         goodbye.
         """
         effects = self.drop_preemptive()
@@ -180,8 +182,8 @@ class ReplyState:
         return [*effects, scripted, Send(ReplyBegun(reply.number, now_ms)), *said]
 
     def start_preemptive(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
-        """Begin a reply to ``text``, in case that was all; the one begun before for
-        other words is dropped.
+        """Start a reply to ``text``, in case the user has finished. A reply to other
+        words is dropped.
         """
         if self._begun_for(text):
             return []
@@ -195,7 +197,7 @@ class ReplyState:
         return [*effects, replace(started, preemptive=True)]
 
     def drop_preemptive(self) -> list[Effect]:
-        """The user goes on: forget the preemptive reply, if there is one."""
+        """Drop the preemptive reply, if there is one."""
         if self._registry.uncommitted is None or self.current is None:
             return []
         stopped: list[Effect] = [
@@ -209,7 +211,7 @@ class ReplyState:
         return stopped
 
     def handle_event(self, event: ReplyMade, now_ms: int) -> list[Effect]:
-        """Take what the model or the synthesiser made for a reply in progress."""
+        """Handle a result of the model or the synthesiser for a reply in progress."""
         reply = self._registry.in_progress(event.reply)
         assert reply is not None
         if isinstance(event, ev.ToolCalled) and reply.tools.rounds >= self._limits.tool_rounds:
@@ -227,7 +229,7 @@ class ReplyState:
         return effects
 
     def release_audio(self, now_ms: int) -> list[Effect]:
-        """Let go the paced audio whose time has come."""
+        """Release the paced audio that may be sent now."""
         effects: list[Effect] = []
         current = self._registry.current
         if current is not None and self._registry.uncommitted is None:
@@ -239,7 +241,7 @@ class ReplyState:
         return effects
 
     def deadline_ms(self) -> int | None:
-        """When ``tick`` is due."""
+        """Return when to call ``tick``; None: never."""
         due_ms: list[int | None] = []
         withheld = self._registry.current if self._registry.uncommitted is not None else None
         for reply in self._registry.replies_in_progress():
@@ -250,8 +252,8 @@ class ReplyState:
         return earliest_ms(*due_ms)
 
     def tick(self, now_ms: int) -> list[Effect]:
-        """Do what is due: speak text that has waited too long, let paced audio go, say
-        a filler, wait no longer for answers.
+        """Do what is due: speak text that has waited too long, release paced audio,
+        speak a filler, give up waiting for answers.
         """
         effects: list[Effect] = []
         for reply in self._registry.replies_in_progress():
@@ -273,8 +275,8 @@ class ReplyState:
         return effects
 
     def finish_spoken(self) -> list[Effect]:
-        """If the current reply has just been spoken to its end, remember it whole; else
-        empty.
+        """If the current reply has just been completed, store it whole in the history
+        and return its end; else return nothing.
         """
         reply = self._registry.current
         if reply is None or self._registry.uncommitted is not None or not reply.spoken:
@@ -284,15 +286,15 @@ class ReplyState:
         return [Send(ReplyEnded(reply.number, outcome, items, reply.usage))]
 
     def end_turn(self, *, spoken: bool) -> ReplyTimes:
-        """The turn is over; say how far its reply came. Only a reply that was spoken is
-        still heard.
+        """End the turn; return the times of its reply. Only a reply that was completed
+        continues to play.
         """
         ended, self._registry.current = self.current, None
         if ended is not None:
             self._registry.requests.pop(ended.number, None)
         if not spoken:
             self.playback.playing = None
-        # The history was cleared during the turn: its question goes too.
+        # If the history was cleared during the turn, its question is deleted, too.
         if self._registry.history_cleared:
             self.history.delete(self._question)
         self._question = ""
@@ -300,12 +302,12 @@ class ReplyState:
 
     @property
     def speaking_fallback(self) -> bool:
-        """Whether the current reply has come to nothing but an apology."""
+        """Whether the current reply is only an apology."""
         return self.current is not None and self.current.is_fallback
 
     def start_fallback_message(self) -> list[Effect]:
-        """The model has failed: say the apology, if nothing has been said. Empty:
-        nothing is to be said.
+        """Speak the apology because the model has failed, if nothing of the reply was
+        spoken. Return no effects otherwise.
         """
         if self._fallback_message is None or self.current is None or not self.current.may_fall_back:
             return []
@@ -319,7 +321,7 @@ class ReplyState:
         )
 
     def stop_out_of_band(self, now_ms: int, number: int | None = None) -> list[Effect]:
-        """Stop the out-of-band reply of that number; None: all of them."""
+        """Stop the out-of-band reply of that number; None: all out-of-band replies."""
         stopped = [
             reply for reply in self._registry.out_of_band.values() if number in (None, reply.number)
         ]
@@ -331,8 +333,8 @@ class ReplyState:
     # --- playback and stopping --------------------------------------------------------
 
     def handle_playback(self, event: ev.AudioSent | Played, now_ms: int) -> list[Effect]:
-        """Audio left, or was played: let go what may leave now, and tell how long the
-        first of it took.
+        """Audio was sent, or played: release audio that may be sent now, and report the
+        latency of the first audio.
         """
         playing = self._registry.out_of_band.get(event.reply, self.playback.playing)
         assert playing is not None
@@ -347,8 +349,8 @@ class ReplyState:
         return effects + self.release_audio(now_ms)
 
     def stop_current(self, now_ms: int, failed: ev.ReplyFailed | None = None) -> list[Effect]:
-        """Stop the current reply; remember what was heard of it. ``failed``: why,
-        unless it was canceled.
+        """Stop the current reply; the history keeps what was heard of it. ``failed``:
+        the failure, unless the reply was canceled.
         """
         if self._registry.uncommitted is not None:
             return self.drop_preemptive()
@@ -366,11 +368,11 @@ class ReplyState:
         return [stopped, *given_up, Send(ReplyCut(reply.number, heard, items)), Send(ended)]
 
     def delete_item(self, item_id: str) -> bool:
-        """Take an item out of the history; False: no item has this id."""
+        """Delete an item of the history; return False if no item has this id."""
         return self._registry.delete_item(item_id)
 
     def clear_history(self) -> None:
-        """Forget the conversation, the running turn included."""
+        """Clear the history, including the turn in progress."""
         self.history.clear(keep=self._question if self._answering else "")
         self._registry.history_cleared = True
 
@@ -392,7 +394,7 @@ class ReplyState:
         request = self._registry.requests[reply.number]
         self._registry.requests[reply.number] = replace(request, after=self.history.last_id)
         if reply.tools.asked_ms is not None:
-            reply.tools.asked_ms = now_ms  # only now the client learns of the call
+            reply.tools.asked_ms = now_ms  # the client gets the call only now
         self.playback.playing = reply
         self._wasted -= 1
         used = RecordMetric(PreemptiveReplyEnded(used=True, saved_ms=now_ms - uncommitted.began_ms))
@@ -400,8 +402,8 @@ class ReplyState:
         return [AdoptReply(reply.number), used, begun, *uncommitted.withheld]
 
     def _withhold(self, effects: list[Effect]) -> list[Effect]:
-        """Keep back what a preemptive reply would tell; what it needs to be made goes
-        on.
+        """Keep the notices of a preemptive reply until it is adopted; return the other
+        effects.
         """
         if self._registry.uncommitted is None:
             return effects

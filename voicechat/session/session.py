@@ -1,11 +1,10 @@
 """A conversation as a value machine: events in, effects out, time as an argument.
 
-It knows no protocol: commands come from a dialect, and notices go to it. Nothing a
-client or a provider does can make it raise. The state table is in ``states``. This
-module dispatches each event to the part that handles it: ``turns`` (how a turn begins,
-is answered and ends), ``turn_detector`` (hands-free: who may speak),
-``transcription_state``, ``reply_state``, ``audio_routing``, ``idle_timeout``,
-``agent_turns`` and ``closing``.
+It knows no protocol: a dialect sends commands and gets notices. Nothing that a client
+or a provider does makes it raise. The state table is in ``states``. This module passes
+each event to the part that handles it: ``turns`` (how a turn begins, is answered and
+ends), ``turn_detector`` (hands-free: who may speak), ``transcription_state``,
+``reply_state``, ``audio_routing``, ``idle_timeout``, ``agent_turns`` and ``closing``.
 """
 
 from typing import assert_never
@@ -46,13 +45,12 @@ class Session:
         agent: Agent | None = None,
         interrupt_by_voice: bool = True,
     ) -> None:
-        """``settings`` are the defaults of the connection.
+        """``settings`` are the connection's first settings.
 
         ``audio_shows_life`` false: a client that only sends audio counts as absent.
-        ``fallback_message`` is spoken when the chat model fails before any of its
-        reply was.
-        ``interrupt_by_voice``: hands-free, where no words are asked for, any speech
-        interrupts a reply at once; False: a cough or "mm-hm" does not.
+        ``fallback_message`` is spoken when the chat model fails before any of its reply
+        was spoken. ``interrupt_by_voice``: hands-free, if no words are required, any
+        speech interrupts a reply at once; False: a cough or "mm-hm" does not.
         """
         self._core = SessionCore(
             settings or Settings(),
@@ -67,7 +65,7 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Where the conversation stands."""
+        """The conversation's state in the state table."""
         return self._core.state
 
     @property
@@ -77,7 +75,7 @@ class Session:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """What is remembered of the conversation."""
+        """The items of the history."""
         return self._core.replies.history.messages
 
     # --- the machine ------------------------------------------------------------------
@@ -95,8 +93,8 @@ class Session:
             return core.effects
         self._handle(event)
         # Events of a reply change no turn until the reply ends one. They are most of
-        # all events, and settling after each would take 9 of the 41 calls that a piece
-        # of audio takes.
+        # all events, and settling after each would be 9 of the 41 calls for a piece of
+        # audio.
         if core.state is not before or not isinstance(event, ev.ReplyEvent):
             self._settle_turn_taking()
             self._settle_keypad()
@@ -106,14 +104,15 @@ class Session:
 
     @property
     def held_ms(self) -> int:
-        """How much audio of the running reply pacing holds back: the synthesiser need
-        not hurry.
+        """How much audio of the current reply pacing holds back: the synthesiser may
+        wait.
         """
         return self._core.replies.current.held_ms if self._core.replies.current is not None else 0
 
     def _stale(self, event: ev.Event) -> StaleKind | None:
-        """Whether the event belongs to a reply or stream that is over: such an event is
-        dropped and counted. Numbers of replies and streams are compared only here.
+        """Whether the event belongs to a reply or stream that is over: then it is
+        dropped and counted. Only this method compares the numbers of replies and
+        streams.
         """
         match event:
             case ev.ReplyEvent():
@@ -223,8 +222,8 @@ class Session:
 
     @property
     def _must_speak(self) -> bool:
-        """Whether the connection ends when the user stays silent: it is their turn, and
-        all of the reply was sent.
+        """Whether silence of the user ends the connection: it is their turn, and all of
+        the reply was sent.
         """
         if self._core.state is not State.LISTENING or self._core.settings.input.silence_allowed:
             return False
@@ -305,7 +304,7 @@ class Session:
         before, self._core.settings = self._core.settings.turn_detection, command.settings
         detection = command.settings.turn_detection
         if (before is None) != (detection is None):
-            self._turns.drop_gathering()  # how audio reaches a recogniser changes
+            self._turns.drop_gathering()  # the audio's way to a recogniser changes
         if before != detection:
             self._core.effects += self._core.turn_detector.reset()
             self._core.turn_detector.configure(detection)
@@ -331,7 +330,7 @@ class Session:
     # --- turn detection ---------------------------------------------------------------
 
     def _settle_turn_taking(self) -> None:
-        """Carry out what turn detection decides now."""
+        """Carry out the current decision of turn detection."""
         if not self._core.turn_detector.undecided or self._core.state is State.CLOSED:
             return
         if self._core.turn_detector.uncontested(self._core.state, self._core.now_ms):
@@ -362,7 +361,7 @@ class Session:
 
     def _interrupt(self) -> None:
         if self._core.state is State.TRANSCRIBING:
-            # The turn ended too early: its words belong to the turn that goes on.
+            # The turn ended too early: its words are a part of the turn that continues.
             self._core.effects += self._core.transcription.reclaim_awaited()
         self._turns.interrupt_turn(Interrupted())
         self._core.effects += self._core.turn_detector.accept_sound(self._core.now_ms)
@@ -378,7 +377,7 @@ class Session:
         detection = self._core.settings.turn_detection
         if begins and (detection is None or detection.interrupt_response):
             replies = self._core.replies
-            # Words that are being transcribed stay: the entry is a turn of its own.
+            # Words that are being transcribed stay: the entry is a separate turn.
             if self._core.state is State.REPLYING or replies.playback.audible(self._core.now_ms):
                 self._turns.interrupt_turn(Interrupted())
 
@@ -398,8 +397,8 @@ class Session:
 
     @property
     def _silent_since_ms(self) -> int | None:
-        """Since when the user could say something and does not; None: it is not their
-        turn, or they do.
+        """When the user's silence in their turn began; None: it is not their turn, or
+        they speak.
         """
         waits = self._core.state is State.LISTENING or (
             self._core.state is State.OPENED and self._core.agent.begun

@@ -1,5 +1,5 @@
 """What the parts of a conversation share: state, settings, time, the effects of the
-event that is being handled, and the collaborators that hold the rest.
+current event, and the objects that hold the rest.
 """
 
 from voicechat.session.agent import Agent
@@ -35,9 +35,9 @@ class SessionCore:
         self.settings = settings
         self.limits = limits
         self.now_ms = 0
-        """The time of the event that is being handled; it never goes back."""
+        """The time of the current event; it never decreases."""
         self.effects: list[Effect] = []
-        """What the event that is being handled has caused so far, in order."""
+        """The effects of the current event so far, in order."""
         self.idle_timeout = IdleTimeout(limits)
         self.transcription = TranscriptionState()
         self.replies = ReplyState(limits, fallback_message)
@@ -53,7 +53,7 @@ class SessionCore:
         self.turn_detector.configure(settings.turn_detection)
 
     def move(self, step: Step) -> None:
-        """Change the state as the table in ``states`` says."""
+        """Take the step in the state table of ``states``."""
         self.state = MOVES[self.state][step]
 
     def notify(self, notice: Notice) -> None:
@@ -61,6 +61,8 @@ class SessionCore:
         self.effects.append(Send(notice))
 
     def reject(self, command: Command, why: Why, subject: str = "") -> None:
-        """Answer ``command`` with ``Rejected``. ``subject`` names what it is about."""
+        """Answer ``command`` with ``Rejected``. ``subject`` names what the command
+        asked for.
+        """
         message = f"{subject}: {why.value}" if subject else why.value
         self.notify(Rejected(command.cause, why, message))

@@ -1,10 +1,10 @@
 """The state table of a conversation.
 
-The law: a session is always in one state, and takes only the steps that its row names.
-``TRANSCRIBING`` and ``REPLYING`` together are a turn: it begins when the user has
-finished and ends with exactly one ``TurnCompleted``. Waiting for the client's tools is
-no state but a part of ``REPLYING``, because what was said before may still be spoken;
-``client_tools`` knows which answers are awaited.
+A session is always in one state, and takes only the steps that the table has for that
+state. ``TRANSCRIBING`` and ``REPLYING`` together are a turn: it begins when the user
+has finished and ends with exactly one ``TurnCompleted``. Waiting for the client's tools
+is part of ``REPLYING``, because earlier text may still be spoken; ``client_tools``
+holds the awaited answers.
 """
 
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ from enum import Enum, auto
 
 
 class State(Enum):
-    """Where a conversation stands."""
+    """The state of a conversation."""
 
     __hash__ = object.__hash__
-    """The table is asked with every event; an enumeration's own hash is computed in
+    """The table is read with every event, and the hash of an enumeration is computed in
     Python.
     """
 
     OPENED = auto()
-    """Connected; neither audio nor a turn yet."""
+    """Connected; neither audio nor a turn has begun."""
     LISTENING = auto()
     """The user's turn: audio is recognised."""
     TRANSCRIBING = auto()
     """The user has finished; the recogniser's last result is awaited."""
     REPLYING = auto()
-    """The model and the synthesiser work, or paced audio is leaving."""
+    """The model and the synthesiser work, or paced audio is being sent."""
     CLOSED = auto()
-    """Nothing more happens."""
+    """The end: no event changes anything."""
 
 
 class Step(Enum):
-    """What moves a conversation."""
+    """The steps between states."""
 
     __hash__ = object.__hash__
 
@@ -40,12 +40,12 @@ class Step(Enum):
     COMMIT = auto()
     """The user has finished."""
     RESPOND = auto()
-    """A reply is asked for, without words of the user before it."""
+    """A reply is requested without words of the user."""
     UNDERSTOOD = auto()
     """The turn's text is known."""
     CANCEL = auto()
     TURN_OVER = auto()
-    """Nothing was understood, everything was spoken, or something failed."""
+    """No words were recognised, the reply was completed, or something failed."""
 
 
 TURN = frozenset({State.TRANSCRIBING, State.REPLYING})

@@ -1,8 +1,8 @@
-"""The tool calls of a reply: gathered from pieces, answered in any order, remembered in
-the order they were made.
+"""The tool calls of a reply: assembled from pieces, answered in any order, stored in
+the order of the calls.
 
-A model must never be shown a call without its answer, so every call that was made gets
-one: the tool's, or a sentence that says why there is none.
+A model must never read a call without its answer. So every call gets one: the tool's,
+or a sentence that explains why there is none.
 """
 
 import json
@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from voicechat.session.types import Message, ToolCall, ToolExchange
 
 MOST_CALLS = 64
-"""Calls of one answer of the model; further ones are passed over."""
+"""The most calls in one answer of the model; further ones are ignored."""
 UNMADE = ("length", "content_filter")
-"""Why a model stops in the middle of a call: what it had said of it is no call."""
+"""The reasons with which a model stops in the middle of a call; the incomplete call is
+dropped.
+"""
 
 NO_ANSWER_IN_TIME = "No answer came in time."
 STOPPED = "The reply was stopped before the answer came."
@@ -23,8 +25,8 @@ NOT_TOLD = "The call was handed to the client, which does not tell its result."
 
 @dataclass(slots=True)
 class _Gathered:
-    """A call while it comes in pieces. ``id`` is ours where the server's was missing or
-    taken.
+    """A call while it comes in pieces. ``id`` is made here if the server's is missing
+    or taken.
     """
 
     id: str | None
@@ -34,21 +36,21 @@ class _Gathered:
 
     @property
     def complete(self) -> bool:
-        """Whether what came of the arguments so far is a whole JSON object."""
+        """Whether the arguments so far are a whole JSON object."""
         return is_json_object("".join(self.arguments))
 
 
 class ToolCallAccumulator:
-    """The calls of one answer of the model, while they come in pieces.
+    """Assembles the calls of one answer of the model from their pieces.
 
-    Servers differ: some give no id, some give every call the index 0, some give each
-    piece an id of its own. A call begins with its name; a piece without a name goes on
-    with the call of its index, whatever its id. Here calls are numbered from 0 without
-    gaps.
+    Servers differ: some send no id, some send every call with the index 0, some send
+    each piece with its own id. A call begins with its name; a piece without a name
+    continues the call of its index, whatever its id. This class numbers calls from 0
+    without gaps.
     """
 
     def __init__(self, prefix: str | None) -> None:
-        """``prefix`` begins the ids that are made up for calls without one; None: a
+        """``prefix`` begins the ids that are made for calls without one; None: a
         missing id stays missing.
         """
         self._prefix = prefix
@@ -56,9 +58,9 @@ class ToolCallAccumulator:
         self._places: dict[int, int] = {}
 
     def add_piece(self, piece: ToolCall) -> ToolCall | None:
-        """Add a piece; return it as it is sent.
+        """Add a piece; return it as it is sent to the client.
 
-        None: there are too many calls, or it says a whole call once more.
+        None: there are too many calls, or the piece repeats a whole call.
         """
         place = self._places.get(piece.index)
         if place is None or _begins(piece, self._calls[place]):
@@ -72,8 +74,8 @@ class ToolCallAccumulator:
         return ToolCall(place, None, name, piece.arguments)
 
     def finish_calls(self, reason: str) -> tuple[ToolCall, ...]:
-        """Give the whole calls; none when the model stopped for a ``reason`` that
-        leaves them unfinished.
+        """Return the whole calls; none if ``reason`` says that the model stopped within
+        them.
         """
         if reason in UNMADE:
             return ()
@@ -84,7 +86,9 @@ class ToolCallAccumulator:
         )
 
     def name_of(self, place: int) -> str | None:
-        """The name of the tool that call number ``place`` calls, once it is known."""
+        """Return the name of the tool that call number ``place`` calls, once it is
+        known.
+        """
         return self._calls[place].name
 
     def _begin(self, piece: ToolCall) -> ToolCall | None:
@@ -104,9 +108,9 @@ class ToolCallAccumulator:
 def _begins(piece: ToolCall, call: _Gathered) -> bool:
     """Whether ``piece``, which has the index of ``call``, begins another call.
 
-    Some servers repeat the name with each piece, and some make up an id for each. A
-    repeated name then begins a call when the arguments before it are complete, or have
-    not begun under another id, and the ids do not say that it is the same call.
+    Some servers repeat the name in each piece, and some make an id for each. So a
+    repeated name begins a call only if the earlier arguments are complete, or have not
+    begun under another id, and the ids do not show that it is the same call.
     """
     if not piece.name or not call.name:
         return False
@@ -120,32 +124,32 @@ def _begins(piece: ToolCall, call: _Gathered) -> bool:
 @dataclass(slots=True)
 class _Exchange:
     position: int
-    """Characters of the reply's text that stand before the calls."""
+    """Characters of the reply's text before the calls."""
     calls: tuple[ToolCall, ...]
     answers: dict[str, str] = field(default_factory=dict)
 
 
 class ReplyTools:
-    """What one reply has to do with tools."""
+    """The tool calls of one reply, and their answers."""
 
     def __init__(self, reply: int) -> None:
         self._reply = reply
         self._exchanges: list[_Exchange] = []
         self.rounds = 0
-        """How often the client has been asked."""
+        """How often the model has called tools of the client."""
         self.asked_ms: int | None = None
-        """Since when the client's answers are awaited; None: they are not."""
+        """When the client was asked for answers; None: none are awaited."""
         self._gathered = self._new()
 
     def add_piece(self, piece: ToolCall) -> ToolCall | None:
-        """The model said a piece of a call; give it as the client is to be told, if it
-        is.
+        """Add a piece of a call; return it as it is sent to the client, None if it is
+        not sent.
         """
         return self._gathered.add_piece(piece)
 
     def finish_answer(self, reason: str, position: int) -> bool:
-        """The model stopped for ``reason``, ``position`` characters into the text:
-        whether it called tools.
+        """End an answer of the model, which stopped for ``reason``, ``position``
+        characters into the text; return whether it called tools.
         """
         calls = self._gathered.finish_calls(reason)
         if not calls:
@@ -156,17 +160,17 @@ class ReplyTools:
         return True
 
     def move_calls(self, position: int) -> None:
-        """The last calls stand ``position`` characters into the text: a filler was said
+        """Move the last calls to ``position`` in the text, because a filler was spoken
         before their answers.
         """
         self._exchanges[-1].position = position
 
     def await_answers(self, now_ms: int) -> None:
-        """The client is to answer the calls that were just finished."""
+        """Await the client's answers to the calls that were just completed."""
         self.asked_ms = now_ms
 
     def record_exchange(self, exchange: ToolExchange, position: int) -> None:
-        """The server itself carried out calls, ``position`` characters into the
+        """Store calls that the server carried out, ``position`` characters into the
         text.
         """
         answers = zip(exchange.calls, exchange.answers, strict=True)
@@ -184,12 +188,12 @@ class ReplyTools:
         return self._unanswered()
 
     def answer_call(self, call_id: str, content: str) -> None:
-        """The client carried out an awaited call."""
+        """Store the client's answer to an awaited call."""
         self._exchanges[-1].answers[call_id] = content
 
     def abandon_calls(self, why: str) -> int:
-        """Every call of the last answer that has no answer yet gets ``why``; give how
-        many.
+        """Answer every open call of the model's last answer with ``why``; return their
+        number.
         """
         unanswered = self._unanswered()
         for call_id in unanswered:
@@ -203,8 +207,8 @@ class ReplyTools:
         return tuple(str(call.id) for call in last.calls if call.id not in last.answers)
 
     def messages(self, text: str) -> list[Message]:
-        """The reply as it is remembered: its ``text``, or the part of it that was
-        heard, with the tools' answers.
+        """Return the messages of the reply for the history: its ``text``, which may be
+        only the part that was heard, with the tool calls and their answers.
         """
         messages: list[Message] = []
         begin = 0
@@ -221,8 +225,8 @@ class ReplyTools:
 
 
 def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dict[str, object]:
-    """What the model is asked with once it has called tools: a choice that forces a
-    call would force one every time.
+    """Return the options for the request after tool calls. They do not contain a forced
+    choice, which would force a call each time.
     """
     after = {name: value for name, value in options.items() if name != "tool_choice"}
     if not may_call or options.get("tool_choice") == "none":
@@ -233,8 +237,8 @@ def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dic
 def exchange_messages(
     said: str, calls: Sequence[ToolCall], answers: Mapping[str, str]
 ) -> list[Message]:
-    """One answer of the model that called tools, and what they answered, by the calls'
-    ids.
+    """Return the messages of one answer of the model that called tools; ``answers`` are
+    by the calls' ids.
     """
     messages: list[Message] = [
         {
@@ -250,8 +254,8 @@ def exchange_messages(
 
 
 def _call_message(call: ToolCall) -> Message:
-    """A call as the model is shown it. Arguments that are no JSON object would make its
-    server refuse everything.
+    """Return a call in the form that the model reads. Invalid arguments become ``{}``,
+    because a model's server would refuse the whole request.
     """
     arguments = call.arguments if is_json_object(call.arguments) else "{}"
     return {

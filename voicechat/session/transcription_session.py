@@ -28,9 +28,9 @@ _CLIENTS_FAULT = frozenset({Fault.UNDECODABLE_AUDIO, Fault.UNSUPPORTED_FORMAT, F
 class TranscriptionSession:
     """One recognition stream of a client: see ``Machine``.
 
-    A recogniser that fails is replaced, as in a conversation; when no replacement
-    works, the session ends. Of the commands only ``Alive``, ``Finish``, ``HangUp`` and
-    ``Leave`` mean anything here.
+    A recogniser that fails is replaced, as in a conversation; if no replacement works,
+    the session ends. Of the commands only ``Alive``, ``Finish``, ``HangUp`` and
+    ``Leave`` have an effect.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TranscriptionSession:
 
     @property
     def held_ms(self) -> int:
-        """See ``Machine.held_ms``: nothing is ever spoken here."""
+        """See ``Machine.held_ms``: always 0, because nothing is spoken."""
         return 0
 
     def receive(self, event: ev.Event, now_ms: int) -> list[Effect]:

@@ -1,10 +1,9 @@
-"""Speech recognition as the session sees it: which streams count, what they returned,
-and which results are held back.
+"""The session's view of speech recognition: which streams are valid, what they
+returned, and which results are held back.
 
-An ``Utterance`` is what one turn of the user gathers. It may need several recogniser
-streams, one after another, when a recogniser fails. Two utterances can be alive at
-once: the one whose last result a turn awaits, and the one that the next turn is already
-gathering.
+An ``Utterance`` collects the words of one turn of the user. It may need several
+recogniser streams, one after another, when a recogniser fails. Two utterances can exist
+at once: the one whose last result a turn awaits, and the one of the next turn.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,36 +23,35 @@ from voicechat.session.types import InputSettings, Transcript
 from voicechat.text.words import join
 
 FAILURES_IN_A_ROW = 3
-"""After this many failures in a row the recogniser is not asked for ``RETRY_AFTER_MS``.
-"""
+"""After this many failures in a row no stream is opened for ``RETRY_AFTER_MS``."""
 RETRY_AFTER_MS = 1_000
 MAX_REPLACEMENTS = 3
-"""Most retries of an awaited last result on recognisers that have not heard its audio.
-``transcript_ms`` counts from the end of the audio, so a later one would hardly finish
-in time.
+"""The most retries of an awaited last result on recognisers that have not received its
+audio. ``transcript_ms`` counts from the end of the audio, so a further retry would
+hardly finish in time.
 """
 
 
 @dataclass(slots=True)
 class Utterance:
-    """The transcript of one turn of the user, as far as it has come."""
+    """The transcript of one turn of the user, so far."""
 
     stream: int | None = None
-    """The recogniser stream that works for it now."""
+    """The recogniser stream that works on it now."""
     finals: list[str] = field(default_factory=list)
     partial: str = ""
     replacements: int = 0
-    """How often its last stream failed while its last result was awaited, and was
-    replaced.
+    """How often its stream failed and was replaced while its last result was
+    awaited.
     """
     grace_ms: int = 0
-    """How much longer its last result may take, because the recogniser may have to load
-    its model.
+    """The extra time for its last result, because the recogniser may have to load its
+    model.
     """
 
     @property
     def text(self) -> str:
-        """Everything understood so far."""
+        """The whole text so far."""
         return join([*self.finals, self.partial])
 
     def add_result(self, transcript: Transcript) -> None:
@@ -80,7 +78,7 @@ class TranscriptionState:
         self._retry_at_ms = 0
 
     def is_current(self, stream: int) -> bool:
-        """Whether results of ``stream`` still count."""
+        """Whether results of ``stream`` are still used."""
         return stream == self.gathering.stream or (
             self.awaited is not None and stream == self.awaited.stream
         )
@@ -91,13 +89,13 @@ class TranscriptionState:
 
     @property
     def alive(self) -> bool:
-        """Whether a recogniser stream is at work."""
+        """Whether any recogniser stream is open."""
         return self.gathering.stream is not None or (
             self.awaited is not None and self.awaited.stream is not None
         )
 
     def route_audio(self, now_ms: int) -> tuple[Route, int]:
-        """Where audio goes that the user is to be understood from, and to which stream.
+        """Return where the user's audio goes, and to which stream.
 
         A stream is opened when there is audio for it; during the pause after repeated
         failures, audio is skipped.
@@ -107,12 +105,12 @@ class TranscriptionState:
         return (Route.SKIP if now_ms < self._retry_at_ms else Route.AWAIT), 0
 
     def deadline_ms(self, now_ms: int) -> int | None:
-        """When ``route`` changes although nothing happens."""
+        """Return when ``route_audio`` changes without an event; None: it does not."""
         pausing = self.gathering.stream is None and now_ms < self._retry_at_ms
         return self._retry_at_ms if pausing else None
 
     def open_stream(self, settings: InputSettings, now_ms: int) -> list[Effect]:
-        """Open a stream for arriving audio, unless one is open or the recogniser pauses
+        """Open a stream for arriving audio, unless one is open or recognition pauses
         after repeated failures.
         """
         if self.gathering.stream is not None or now_ms < self._retry_at_ms:
@@ -120,16 +118,16 @@ class TranscriptionState:
         return [self._open(self.gathering, settings, None)]
 
     def open_stream_from(self, settings: InputSettings, from_ms: int) -> list[Effect]:
-        """Hands-free: recognise from ``from_ms`` of the connection's audio on; a stream
-        at work goes on.
+        """Hands-free: recognise the connection's audio from ``from_ms`` on. A stream
+        that is open continues instead.
         """
         if self.gathering.stream is not None:
             return []
         return [replace(self._open(self.gathering, settings, None), from_ms=from_ms)]
 
     def reclaim_awaited(self) -> list[Effect]:
-        """The awaited utterance was not the end of the user's turn: what it said
-        belongs to what is gathered now.
+        """Move the awaited utterance's words to the next turn, because the user's turn
+        had not ended.
         """
         if self.awaited is None:
             return []
@@ -138,8 +136,8 @@ class TranscriptionState:
         return self.drop_awaited()
 
     def add_result(self, stream: int, transcript: Transcript, *, hold: bool) -> list[Effect]:
-        """Take a result; ``hold`` keeps what the next turn gathers until the running
-        turn is over.
+        """Add a result. With ``hold``, results of the next turn are kept until the turn
+        in progress is over.
         """
         self._failures = 0
         if self.awaited is not None and self.is_awaited(stream):
@@ -154,24 +152,26 @@ class TranscriptionState:
         return []
 
     def extend_deadline(self, stream: int, by_ms: int) -> None:
-        """The recogniser of ``stream`` may take ``by_ms`` longer to its last result."""
+        """Set the extra time that the recogniser of ``stream`` may need for its last
+        result.
+        """
         for utterance in (self.gathering, self.awaited):
             if utterance is not None and utterance.stream == stream:
                 utterance.grace_ms = by_ms
 
     @property
     def grace_ms(self) -> int:
-        """How much longer than usual the awaited result may take."""
+        """The extra time for the awaited result."""
         return self.awaited.grace_ms if self.awaited is not None else 0
 
     def release_held(self) -> list[Effect]:
-        """The turn is over: send the held results, of each sentence the newest one."""
+        """Send the held results, of each sentence the newest one: the turn is over."""
         effects: list[Effect] = [Send(Recognised(transcript)) for transcript in self._held]
         self._held.clear()
         return effects
 
     def finish_utterance(self) -> list[Effect]:
-        """The user's turn ends: await its last result. Empty: no stream is open, and
+        """End the user's turn: await its last result. No effects: no stream is open, so
         the transcript is complete.
         """
         self.awaited, self.gathering = self.gathering, Utterance()
@@ -207,11 +207,10 @@ class TranscriptionState:
     def replace_gathering(
         self, failure: RecognitionFailed, settings: InputSettings, now_ms: int
     ) -> list[Effect]:
-        """The stream of the gathering utterance failed: let another hear the same
-        audio, unless the audio is at fault.
+        """Replace the failed stream of the next turn by one that gets the same audio,
+        unless the audio is at fault.
 
-        After ``FAILURES_IN_A_ROW`` failures the recogniser pauses for
-        ``RETRY_AFTER_MS``.
+        After ``FAILURES_IN_A_ROW`` failures recognition pauses for ``RETRY_AFTER_MS``.
         """
         self._failures += 1
         self.gathering.stream = None
@@ -222,11 +221,11 @@ class TranscriptionState:
         return [DropRecognition(failure.stream)]
 
     def replace_awaited(self, failure: RecognitionFailed, settings: InputSettings) -> list[Effect]:
-        """The awaited stream failed: let another hear the same audio. Empty: there is
-        no further try.
+        """Replace the failed awaited stream by one that gets the same audio. No
+        effects: there is no further retry.
 
         One retry if the failure is retryable; more only while a recogniser of the chain
-        has not heard the audio.
+        has not received the audio.
         """
         most = MAX_REPLACEMENTS if failure.others_left else 1
         if self.awaited is None or self.awaited.replacements >= most or not failure.retryable:

@@ -1,9 +1,9 @@
-"""Turn detection: turn taking, together with what is heard, what is said and what the
-client allows.
+"""Turn detection: combines turn taking with recognition, playback and the client's
+settings.
 
-``TurnTaking`` knows sounds and words. Whether the assistant is heard meanwhile, and so
-whether a sound is contested and a turn may end, is known here. Without turn detection
-nothing here decides anything.
+``TurnTaking`` handles sounds and words. This module knows whether the assistant is
+being heard, and so whether a sound is contested and whether a turn may end. Without
+turn detection nothing here decides anything.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from voicechat.session.turn_taking import Decision, TurnTaking
 from voicechat.session.types import InputSettings, TurnDetection
 
 FROM_NOW_MS = 2**62
-"""A time of the connection's audio that is later than any: recognition begins with the
-next sample.
+"""A time later than all of the connection's audio: recognition begins with the next
+sample.
 """
 
 
 class TurnDetector:
-    """Who may speak: the session asks ``decide`` after every event, and carries the
-    decision out.
+    """Decides who may speak: the session calls ``decide`` after every event, and
+    carries the decision out.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class TurnDetector:
         *,
         by_voice: bool = True,
     ) -> None:
-        """``by_voice``: where no words are asked for, any speech interrupts, signs of
-        listening too.
+        """``by_voice``: if no words are required, any speech interrupts, even
+        backchannels.
         """
         self.overloaded = False
-        """The process is overloaded: no preemptive reply is started."""
+        """Whether the process is overloaded: then no preemptive reply is started."""
         self.delay_ms = 0
-        """How much of the newest audio is not judged yet: a silence has lasted only to
-        its beginning.
+        """How much of the newest audio is not judged yet: a silence is certain only up
+        to its beginning.
         """
         self._idle_timeout = presence
         self._transcription = hearing
@@ -57,7 +57,7 @@ class TurnDetector:
         self._turn_taking: TurnTaking | None = None
 
     def configure(self, detection: TurnDetection | None) -> None:
-        """Start over with ``detection``; None: the client ends each turn itself."""
+        """Start over with ``detection``; None: the client ends each turn."""
         self._detection = detection
         self.delay_ms = 0
         self._turn_taking = (
@@ -66,8 +66,8 @@ class TurnDetector:
 
     @property
     def silent_since_ms(self) -> int | None:
-        """When the user fell silent; None while they speak, or where nobody listens for
-        it.
+        """When the user fell silent; None while they speak, or without turn
+        detection.
         """
         return self._turn_taking.silent_since_ms if self._turn_taking is not None else None
 
@@ -78,8 +78,8 @@ class TurnDetector:
 
     @property
     def undecided(self) -> bool:
-        """Whether `decide` can say anything: the user has been heard, and has not been
-        answered yet.
+        """Whether `decide` can return anything: the user has been heard, and has not
+        been answered yet.
         """
         return self._turn_taking is not None and self._turn_taking.undecided
 
@@ -90,7 +90,7 @@ class TurnDetector:
         """
         return self._detection is None or self._detection.create_response
 
-    # --- what happened ----------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------
 
     def handle_event(
         self,
@@ -99,8 +99,8 @@ class TurnDetector:
         state: State,
         now_ms: int,
     ) -> Sequence[Effect]:
-        """Voice detection noticed that speech began or ended, or a learned model judged
-        its end.
+        """Handle a beginning or an end of speech, or a learned model's judgement of an
+        end.
         """
         turn_taking = self._turn_taking
         if turn_taking is None or state is State.OPENED:
@@ -109,7 +109,7 @@ class TurnDetector:
             turn_taking.note_completion(event.probability)
             return ()
         noticed = Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms))
-        # Audio may be sent faster than it was spoken; nothing was said before the
+        # Audio may arrive faster than it was spoken, but none was spoken before the
         # connection was opened.
         at_ms = max(0, now_ms - event.ago_ms)
         if isinstance(event, ev.SpeechStopped):
@@ -122,12 +122,12 @@ class TurnDetector:
         return [noticed, *dropped, *self._transcription.open_stream_from(settings, event.at_ms)]
 
     def note_transcript(self, now_ms: int) -> None:
-        """The recogniser understood more of what the user is saying."""
+        """The text of the next turn has changed."""
         if self._turn_taking is not None:
             self._turn_taking.note_transcript(self._transcription.gathering.text, now_ms)
 
     def note_reply_audible(self) -> None:
-        """The reply is being heard."""
+        """The listener hears the reply now."""
         if self._turn_taking is not None:
             self._turn_taking.note_reply_audible()
 
@@ -138,12 +138,12 @@ class TurnDetector:
 
     @property
     def sounding(self) -> bool:
-        """Whether a sound of the user's turn goes on."""
+        """Whether a sound of the user's turn continues."""
         return self._turn_taking is not None and self._turn_taking.sounding
 
     def continue_sound(self, settings: InputSettings, now_ms: int) -> Sequence[Effect]:
-        """The turn ended although its sound goes on: listen for words in what
-        follows.
+        """The turn ended although its sound continues: listen for words in the rest of
+        the sound.
         """
         if self._turn_taking is None:
             return ()
@@ -158,13 +158,13 @@ class TurnDetector:
         return self._transcription.release_held()
 
     def dismiss_sound(self) -> Sequence[Effect]:
-        """The contested sound was no interruption: discard what it brought."""
+        """The contested sound was no interruption: discard its results."""
         if self._turn_taking is not None:
             self._turn_taking.reset()
         return self._transcription.drop_gathering()
 
     def reset(self) -> Sequence[Effect]:
-        """Discard what was heard, and the preemptive reply to it."""
+        """Discard what was heard of the turn, and the preemptive reply to it."""
         if self._turn_taking is None:
             return ()
         self._turn_taking.reset()
@@ -173,7 +173,7 @@ class TurnDetector:
     # --- decisions --------------------------------------------------------------------
 
     def deadline_ms(self, state: State, now_ms: int) -> int | None:
-        """When ``decide`` is to be asked although nothing happens."""
+        """Return when to call ``decide`` if no event comes before; None: not at all."""
         turn_taking = self._turn_taking
         if turn_taking is None or not turn_taking.undecided:
             return None
@@ -192,13 +192,13 @@ class TurnDetector:
         )
 
     def uncontested(self, state: State, now_ms: int) -> bool:
-        """Whether the reply has been heard that a sound was contesting: nothing is left
-        to judge.
+        """Whether a contested sound needs no judgement any more, because the reply has
+        been heard.
         """
         return self.contested and not self._assistant_heard(state, now_ms)
 
     def decide(self, state: State, now_ms: int) -> Decision | None:
-        """What the session is to do now, if anything."""
+        """Return what the session must do now; None: nothing."""
         if self._turn_taking is None:
             return None
         decision = self._turn_taking.decide(
@@ -211,13 +211,11 @@ class TurnDetector:
         return decision
 
     def _when_judged(self, at_ms: int | None) -> int | None:
-        """When the audio of ``at_ms`` will have been judged."""
+        """Return when the audio of ``at_ms`` will have been judged."""
         return None if at_ms is None else at_ms + self.delay_ms
 
     def _assistant_heard(self, state: State, now_ms: int) -> bool:
-        """Whether the assistant has the floor: a turn is in progress, or its reply is
-        still heard.
-        """
+        """Whether a turn is in progress, or the listener still hears its reply."""
         return state in TURN or self._replies.playback.audible(now_ms)
 
     @property
@@ -225,8 +223,8 @@ class TurnDetector:
         return self._detection is not None and self._detection.interrupt_response
 
     def _turn_may_end(self, state: State, now_ms: int) -> bool:
-        """Whether the user's turn may end now: not while an earlier one is answered or
-        its answer heard.
+        """Whether the user's turn may end now: not while an earlier turn is being
+        answered or its answer heard, if replies may not be interrupted.
         """
         return state is State.LISTENING and (
             self._may_interrupt or not self._assistant_heard(state, now_ms)

@@ -1,9 +1,9 @@
 """Endpointing: when the user's turn is over. Speech, silence and words in, a deadline
 out. Pure; time is an argument.
 
-All times are milliseconds on one line that does not go back. The speech detector's own
-delay is part of the silence: ``speech_stopped`` says where speech ended, and is told
-later.
+All times are milliseconds on one line and never decrease. The speech detector's own
+delay is part of the silence: ``speech_stopped`` gets the time at which speech ended,
+and is called later.
 """
 
 from collections import deque
@@ -21,32 +21,32 @@ recorded as a pause of this speaker.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundLimits:
-    """How long a sound that brings no word keeps a turn open: a cough, a door, a
-    television.
+    """How long a sound without words keeps a turn open: a cough, a door, a television.
 
-    Voice detection cannot tell these from the user, so without a bound the turn would
-    wait for a silence that does not come.
+    Voice detection cannot distinguish these from the user, so without a bound the turn
+    would wait for a silence that does not come.
     """
 
     words_wait_ms: int = 350
-    """How long after the sound a word of it may still arrive from the recogniser."""
+    """How long after a sound the recogniser may still return a word of it."""
     wordless_ms: int = 1_200
     """A sound after the words that brings no word within this time is not the user's
     speech.
     """
     unchanged_ms: int = 4_000
-    """Words unchanged for this long were the last, whatever sound goes on. Recognisers
-    of whole utterances say something new every 3.5 s at the slowest.
+    """After this long without a change the words are complete, even if a sound
+    continues. Recognisers of whole utterances return something new at least every 3.5
+    s.
     """
     unheard_ms: int = 30_000
-    """A turn in which nothing is recognised for this long ends, so that the recogniser
-    says what it has understood and the next words begin a turn of their own.
+    """A turn without recognised words ends after this long, so that the recogniser
+    returns what it has and the next words begin a turn of their own.
     """
 
 
 class TurnEnd:
-    """One session's open turn. Ask `deadline_ms` after each call; at that time the turn
-    is over: call `end`.
+    """One session's open turn. Call `deadline_ms` after each other call; at that time
+    the turn is over: call `end_turn`.
     """
 
     def __init__(self, policy: AdaptiveSilence, limits: SoundLimits | None = None) -> None:
@@ -56,24 +56,24 @@ class TurnEnd:
         self._ended_ms: int | None = None
         self._text = ""
         self._text_before = ""
-        """What was recognised before the newest sound."""
+        """The text before the newest sound."""
         self._completion: float | None = None
         self._delay_ms: int | None = None
-        """The policy's answer, until what it was asked about changes: it is wanted
-        after every event.
+        """The policy's result, until its arguments change: it is needed after every
+        event.
         """
         self._quiet_from_ms: int | None = None
-        """Where the last sound that surely was speech ended."""
+        """The end of the last sound that was certainly speech."""
         self._sound_from_ms: int | None = None
         self._sound_to_ms: int | None = None
         self._began_ms = 0
         """When the turn began, with its first sound."""
         self._words_ms = 0
-        """When the words last changed; the beginning, if they were known before."""
+        """When the words last changed; if they have not, when the turn began."""
 
     @property
     def sounding(self) -> bool:
-        """Whether a sound of this turn goes on."""
+        """Whether a sound of this turn continues."""
         return self._sound_from_ms is not None and self._sound_to_ms is None
 
     @property
@@ -82,8 +82,8 @@ class TurnEnd:
         return self._sound_from_ms is not None
 
     def speech_started(self, at_ms: int, known_ms: int | None = None) -> None:
-        """Someone speaks since ``at_ms``; only since ``known_ms``, if given, it is
-        known to be part of the turn.
+        """A sound began at ``at_ms``. ``known_ms``: since when it is known to be part
+        of the turn, if later.
         """
         if self._sound_from_ms is None:
             self._began_ms = self._words_ms = at_ms if known_ms is None else known_ms
@@ -97,12 +97,13 @@ class TurnEnd:
 
     def resumes(self, at_ms: int) -> bool:
         """Whether speech at ``at_ms`` continues the last turn, which was ended too
-        early: so soon after its end, before anything of the answer was heard.
+        early: it begins at most 2 s after that turn, before anything of the answer was
+        heard.
         """
         return self._ended_ms is not None and 0 < at_ms - self._ended_ms <= RESUMED_WITHIN_MS
 
     def speech_stopped(self, at_ms: int) -> None:
-        """Nobody has spoken since ``at_ms``."""
+        """The sound ended at ``at_ms``."""
         if self._sound_from_ms is None:
             return
         self._sound_to_ms = at_ms
@@ -110,9 +111,9 @@ class TurnEnd:
             self._adopt()
 
     def note_transcript(self, text: str, now_ms: int) -> None:
-        """``text`` is all that was recognised of the turn so far, at ``now_ms``.
+        """``text`` is everything recognised of the turn so far, at ``now_ms``.
 
-        New words make a doubtful sound speech.
+        New words show that a doubtful sound is speech.
         """
         if text == self._text:
             return
@@ -122,12 +123,14 @@ class TurnEnd:
             self._adopt()
 
     def note_completion(self, probability: float) -> None:
-        """A learned model's judgement of the silence that lasts now."""
+        """Set a learned model's judgement of the current silence."""
         self._completion = probability
         self._delay_ms = None
 
     def deadline_ms(self) -> int | None:
-        """When the turn is over if nothing more happens; None when there is no turn."""
+        """Return when the turn is over if no event comes before; None: there is no
+        turn.
+        """
         if self._sound_from_ms is None:
             return None
         latest_ms = self._latest_ms()
@@ -139,13 +142,13 @@ class TurnEnd:
         return min(due_ms, latest_ms)
 
     def note_reply_audible(self) -> None:
-        """The answer to the last turn is being heard: what is said after it is no
-        continuation of that turn.
+        """The answer to the last turn is being heard: speech after this does not
+        continue that turn.
         """
         self._ended_ms = None
 
     def end_turn(self) -> None:
-        """The turn is over: forget it, keep the speaker's pauses."""
+        """End the turn: forget everything except the speaker's pauses."""
         self._ended_ms = None if self.sounding else self._quiet_from_ms
         self._text = self._text_before = ""
         self._completion = self._delay_ms = None
@@ -153,11 +156,13 @@ class TurnEnd:
 
     @property
     def pauses_ms(self) -> tuple[int, ...]:
-        """The speaker's unannounced pauses within turns, oldest first."""
+        """The speaker's pauses within turns, oldest first, without those that the words
+        announce.
+        """
         return tuple(self._pauses_ms)
 
     def _silence_ms(self) -> int:
-        """How much silence ends the turn."""
+        """Return how much silence ends the turn."""
         if self._delay_ms is None:
             self._delay_ms = self._policy.end_delay_ms(
                 self._text, self._pauses_ms, self._completion
@@ -165,20 +170,20 @@ class TurnEnd:
         return self._delay_ms
 
     def _latest_ms(self) -> int:
-        """When the turn is over although sound goes on."""
+        """Return when the turn is over even if a sound continues."""
         if not self._text:
             return self._began_ms + self._limits.unheard_ms
         return self._words_ms + self._limits.unchanged_ms + self._silence_ms()
 
     @property
     def _is_speech(self) -> bool:
-        """Whether the newest sound counts as the user's: it brought words, or nothing
+        """Whether the newest sound counts as the user's: it brought words, or no sound
         has brought any.
         """
         return not self._text or self._text != self._text_before
 
     def _doubt_until_ms(self) -> int:
-        """Until when the sound after the last speech may still turn out to be
+        """Return until when the sound after the last speech may still prove to be
         speech.
         """
         assert self._sound_from_ms is not None
@@ -187,14 +192,15 @@ class TurnEnd:
         return self._sound_from_ms + self._limits.wordless_ms
 
     def _adopt(self) -> None:
-        """The last sound was speech: the silence counts from its end, and the gap
+        """Treat the last sound as speech: the silence counts from its end, and the gap
         before it was a pause.
         """
         assert self._sound_from_ms is not None
         if self._sound_to_ms == self._quiet_from_ms:
             return
         if self._quiet_from_ms is not None and self._sound_from_ms > self._quiet_from_ms:
-            # A pause that the words announce says nothing about those that they do not.
+            # A pause that the words announce does not show how long the other pauses
+            # are.
             if ending_of(self._text_before) in (TextEnding.PLAIN, TextEnding.COMPLETE):
                 self._pauses_ms.append(self._sound_from_ms - self._quiet_from_ms)
             self._delay_ms = None

@@ -1,10 +1,10 @@
 """Turn taking without a button: endpointing and barge-in. Speech and words in,
 decisions out. Pure; time is an argument.
 
-A sound while the assistant has the floor is *contested*: the reply goes on until
-``BargeIn`` has judged it. Any other sound belongs to the user's turn, whose end
-``TurnEnd`` finds. A turn may end although its sound goes on, because that is a
-television or a fan; then the rest of the sound has to bring words to interrupt.
+A sound while the assistant has the floor is *contested*: the reply continues until
+``BargeIn`` has judged the sound. Any other sound belongs to the user's turn, whose end
+``TurnEnd`` finds. A turn may end although its sound continues, for example because the
+sound is a television or a fan; then the rest of the sound needs words to interrupt.
 """
 
 from dataclasses import replace
@@ -18,12 +18,12 @@ from voicechat.session.types import TurnDetection
 
 PREEMPTIVE_PART = 0.5
 """Fraction of the endpointing silence after which a preemptive reply may start. Most
-pauses within a turn are shorter.
+pauses within a turn are shorter than that.
 """
 
 
 class Decision(Enum):
-    """What the session does next."""
+    """What the session must do next."""
 
     END_TURN = auto()
     """The user has finished: answer."""
@@ -39,8 +39,8 @@ class TurnTaking:
     """One session's hands-free state."""
 
     def __init__(self, detection: TurnDetection, *, by_voice: bool = True) -> None:
-        """``by_voice``: where no words are asked for, the length of a sound alone makes
-        it an interruption.
+        """``by_voice``: if no words are required, the length of a sound alone makes it
+        an interruption.
         """
         self._barge_in = BargeInSettings(
             min_ms=detection.min_interruption_ms,
@@ -48,8 +48,8 @@ class TurnTaking:
             by_voice=by_voice,
         )
         self._back_to_user = replace(self._barge_in, min_words=0, by_voice=True)
-        """What it takes to go on with a turn that was ended too early: speech, without
-        words, because nothing of the answer has been heard yet.
+        """What continues a turn that was ended too early: speech, even without words,
+        because nothing of the answer has been heard yet.
         """
         self._turn_end = TurnEnd(AdaptiveSilence(silence_ms=detection.silence_duration_ms))
         self._sound: BargeIn | None = None
@@ -67,19 +67,19 @@ class TurnTaking:
 
     @property
     def contested(self) -> bool:
-        """Whether a sound is being judged while the reply goes on."""
+        """Whether a sound is being judged while the reply continues."""
         return self._sound is not None
 
     @property
     def undecided(self) -> bool:
-        """Whether anything has been heard that waits for a decision: most of the time
-        nothing has.
+        """Whether anything that was heard needs a decision; most of the time nothing
+        does.
         """
         return self._sound is not None or self._turn_end.open
 
     def speech_started(self, at_ms: int, *, contested: bool) -> None:
-        """The user has been speaking since ``at_ms``; ``contested``: while the
-        assistant has the floor.
+        """The user began to speak at ``at_ms``; ``contested``: while the assistant has
+        the floor.
         """
         self._stopped_ms = None
         if self._sound is not None:
@@ -91,7 +91,7 @@ class TurnTaking:
             self._turn_end.speech_started(at_ms)
 
     def speech_stopped(self, at_ms: int) -> None:
-        """The user has been silent since ``at_ms``."""
+        """The user fell silent at ``at_ms``."""
         self._stopped_ms = at_ms
         if self._sound is not None:
             self._sound.speech_stopped(at_ms)
@@ -100,14 +100,14 @@ class TurnTaking:
             self._turn_end.speech_stopped(at_ms)
 
     def note_completion(self, probability: float) -> None:
-        """A learned model has heard the turn up to its last silence; of a contested
-        sound it says nothing.
+        """Take a learned model's judgement of the turn up to its last silence; it is
+        ignored for a contested sound.
         """
         if self._sound is None:
             self._turn_end.note_completion(probability)
 
     def note_transcript(self, text: str, now_ms: int) -> None:
-        """``text`` is all that was understood of what the user is saying."""
+        """``text`` is everything recognised of what the user is saying."""
         self._text = text
         if self._sound is not None:
             self._sound.note_transcript(text, now_ms)
@@ -115,8 +115,8 @@ class TurnTaking:
             self._turn_end.note_transcript(text, now_ms)
 
     def accept_sound(self, now_ms: int) -> None:
-        """The contested sound is the beginning of the user's turn: it interrupted, or
-        the reply has been heard.
+        """The contested sound begins the user's turn: it interrupted the reply, or the
+        reply has been heard.
         """
         if self._sound is None:
             return
@@ -128,24 +128,22 @@ class TurnTaking:
             self._turn_end.speech_stopped(self._sound_ended_ms)
 
     def note_reply_audible(self) -> None:
-        """The reply is being heard."""
+        """The listener hears the reply now."""
         self._turn_end.note_reply_audible()
 
     def end_turn(self) -> None:
-        """The user's turn is over, by a decision or because the client said so."""
+        """The user's turn is over, by a decision or a command of the client."""
         self._turn_end.end_turn()
         self._text = ""
         self._stopped_ms = None
 
     @property
     def sounding(self) -> bool:
-        """Whether a sound of the user's turn goes on."""
+        """Whether a sound of the user's turn continues."""
         return self._turn_end.sounding
 
     def continue_sound(self, now_ms: int, *, contested: bool) -> None:
-        """The turn ended although its sound goes on: only what is said from now on
-        counts.
-        """
+        """The turn ended although its sound continues: only words from now on count."""
         if contested:
             self._contest(
                 now_ms, replace(self._barge_in, min_words=max(1, self._barge_in.min_words))
@@ -154,7 +152,7 @@ class TurnTaking:
             self._turn_end.speech_started(now_ms)
 
     def reset(self) -> None:
-        """Discard what was heard."""
+        """Discard everything that was heard."""
         self._sound = None
         self.end_turn()
 
@@ -167,16 +165,16 @@ class TurnTaking:
         self._text = ""
 
     def deadline_ms(self, *, may_end: bool) -> int | None:
-        """When ``decide`` is to be asked next although nothing happens. ``may_end``:
-        the user's turn may end now.
+        """Return when to call ``decide`` if no event comes before; None: not at all.
+        ``may_end``: the user's turn may end now.
         """
         if self._sound is not None:
             return self._sound.deadline_ms()
         return self._turn_end.deadline_ms() if may_end else None
 
     def preemptive_at_ms(self) -> int | None:
-        """When a reply may be begun early: within a silence after words that do not ask
-        for more.
+        """Return when a preemptive reply may start: within a silence after words that
+        do not suggest more; None: not now.
         """
         end_ms = self._turn_end.deadline_ms()
         if self._sound is not None or end_ms is None or self._stopped_ms is None or not self._text:
@@ -186,7 +184,7 @@ class TurnTaking:
         return self._stopped_ms + int((end_ms - self._stopped_ms) * PREEMPTIVE_PART)
 
     def decide(self, now_ms: int, *, may_end: bool) -> Decision | None:
-        """What is to be done now, if anything; afterwards call ``accept_sound``,
+        """Return what to do now; None: nothing. Afterwards call ``accept_sound``,
         ``reset`` or ``end_turn``.
         """
         if self._sound is not None:

@@ -1,4 +1,4 @@
-"""When the stages of one turn ended: what is measured of it, and reported."""
+"""When the stages of one turn ended, for measurements and reports."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,9 @@ from voicechat.session.notices import Outcome
 
 @dataclass(slots=True)
 class ReplyTimes:
-    """Of the reply; None: it did not come so far. Milliseconds of the session."""
+    """Times of the reply, in milliseconds of the session; None: the reply did not reach
+    that stage.
+    """
 
     first_text_ms: int | None = None
     first_sentence_ms: int | None = None
@@ -18,16 +20,16 @@ class ReplyTimes:
 
 @dataclass(slots=True)
 class TurnTimes:
-    """Of the stages before the reply; milliseconds of the session."""
+    """Times of the stages before the reply, in milliseconds of the session."""
 
     spoken_ms: int
-    """When the user fell silent; where that is not known, when the turn ended."""
+    """When the user fell silent; if that is not known, when the turn ended."""
     decided_ms: int
     understood_ms: int | None = None
 
     def answered(self, reply: ReplyTimes, sent_ms: int) -> LatencyBreakdown:
-        """Where the time went, when the first audio of the reply was handed to the
-        socket.
+        """Return the lengths of the stages, when the first audio of the reply was
+        handed to the socket at ``sent_ms``.
         """
         ends_ms = {
             Stage.DECISION: self.decided_ms,
@@ -40,7 +42,9 @@ class TurnTimes:
         return break_down_latency(self.spoken_ms, ends_ms)
 
     def ended(self, outcome: Outcome, reply: ReplyTimes) -> TurnEnded:
-        """The turn is over: how long after its beginning each stage ended."""
+        """Return the metric of the finished turn: how long after its beginning each
+        stage ended.
+        """
         stages_ms = (self.understood_ms, reply.first_text_ms, reply.first_audio_ms)
         return TurnEnded(
             outcome, *(None if at_ms is None else at_ms - self.decided_ms for at_ms in stages_ms)

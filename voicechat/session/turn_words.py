@@ -1,7 +1,8 @@
-"""What recognised words say of a turn, in English and Chinese: that it goes on, that it
-interrupts.
+"""What recognised words reveal about a turn, in English and Chinese: that it continues,
+that it interrupts.
 
-Recognisers differ: some punctuate, some give bare lower-case words. Both are read.
+Recognisers differ: some punctuate, some return bare lower-case words. Both forms are
+understood.
 """
 
 import re
@@ -16,13 +17,15 @@ class TextEnding(Enum):
     """How a text ends."""
 
     COMPLETE = "complete"
-    """A sentence is finished: its punctuation, or a word that closes turns, says so."""
+    """A sentence is finished, as its punctuation, or a word that closes turns,
+    shows.
+    """
     PLAIN = "plain"
-    """Nothing is known."""
+    """The ending is unclear."""
     UNFINISHED = "unfinished"
     """More must follow: a conjunction, an article, a hesitation, a comma."""
     DICTATING = "dictating"
-    """A number is being given; it may be over, or its next group of digits comes."""
+    """A number is being dictated; it may be complete, or more digits may follow."""
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
@@ -30,8 +33,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 _DIGITS = frozenset("zero oh one two three four five six seven eight nine double triple".split())
 _HAN_DIGITS = frozenset("零〇一二三四五六七八九幺两")
 _DIGITS_OF_A_DICTATION = 3
-"""So many digits in a row are no count of things: "twenty two" or "三个" is not being
-dictated.
+"""From this many digits in a row a number is being dictated: "twenty two" and "三个"
+are counts of things.
 """
 
 _HESITATIONS = frozenset("um uh er erm hmm hm like umm uhh ah eh".split())
@@ -50,7 +53,7 @@ _QUESTION_WORDS = frozenset(
     are was were have has may shall what's where's who's how's""".split()
 )
 _QUESTION_REACH = 8
-"""How many words before the end a question may begin."""
+"""The beginning of a question is searched among this many words before the end."""
 _CLOSING_WORDS = frozenset(
     "please thanks thank you today tomorrow tonight now okay right goodbye bye done yes".split()
 )
@@ -68,8 +71,8 @@ _BACKCHANNELS = frozenset(
     see i got it totally really interesting""".split()
 )
 _HUMS = frozenset("you the a it i oh he".split())
-"""What recognisers write of a hum or a breath, beside the signs of listening. Nobody
-interrupts with these words alone.
+"""What recognisers write for a hum or a breath, besides backchannels. These words alone
+do not interrupt.
 """
 _BACKCHANNEL_HAN = frozenset(
     """嗯 嗯嗯 哦 噢 喔 啊 哈 哈哈 呵呵 对 对对 对对对 对的 对啊 好 好的 好啊 好好 好吧
@@ -95,9 +98,7 @@ _STOP_HAN = (
 
 
 def ending_of(text: str) -> TextEnding:
-    """Classify how ``text``, a turn so far, ends. What stands at its very end
-    decides.
-    """
+    """Classify how ``text``, a turn so far, ends. Its last words decide."""
     stripped = text.rstrip()
     if not stripped:
         return TextEnding.PLAIN
@@ -115,28 +116,30 @@ def ending_of(text: str) -> TextEnding:
 
 
 def is_backchannel(text: str) -> bool:
-    """Whether this only says "I am listening": all its words are such words. An empty
-    text is none.
+    """Whether all words are backchannels, which only mean "I am listening". False for
+    an empty text.
     """
     words = _words(text)
     return bool(words) and all(_is_backchannel_word(word) for word in words)
 
 
 def is_interruption_request(text: str) -> bool:
-    """Whether this asks the speaker to stop, however short it is: "wait", "停"."""
+    """Whether the text asks the speaker to stop, however short it is: "wait", "停"."""
     return any(word in _STOP_WORDS or word.startswith(_STOP_HAN) for word in _words(text))
 
 
 def words_of_substance(text: str) -> int:
-    """Count the words that are no backchannels; each Han character counts as a word."""
+    """Count the words that are not backchannels; each Han character counts as a
+    word.
+    """
     return sum(count_words(word) for word in _words(text) if not _is_backchannel_word(word))
 
 
 def _ending_of_words(body: str) -> TextEnding:
     if body and is_han(body[-1]):
         run = _last_han_run(body)
-        # "对吗" is complete and "然后" open whatever stands before; the longer match
-        # knows more.
+        # "对吗" is complete and "然后" open whatever precedes it; the longer match
+        # is more specific.
         closed, opened = _longest_suffix(run, _HAN_CLOSED), _longest_suffix(run, _HAN_OPEN)
         if max(closed, opened) == 0:
             return TextEnding.PLAIN
@@ -153,7 +156,7 @@ def _ending_of_words(body: str) -> TextEnding:
 
 
 def _trailing_digits(body: str) -> int:
-    """Count the digits, spoken or written, that stand at the end without another word
+    """Count the digits, spoken or written, at the end of the text, without another word
     between them.
     """
     count = 0
@@ -186,7 +189,7 @@ def _last_han_run(body: str) -> str:
 
 
 def _words(text: str) -> Sequence[str]:
-    """Cut into words; a run of Han characters stays together."""
+    """Split the text into words; a run of Han characters stays together."""
     return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())
 
 

@@ -1,8 +1,8 @@
 """The turns of a conversation: how each begins, is transcribed, is answered and ends.
 
 A turn begins when the user has finished, when a client asks for a reply, or when the
-agent speaks by itself. Whatever happens in it, it ends in `Turns.end_turn`, with
-exactly one ``TurnCompleted``.
+agent speaks by itself. It always ends in `Turns.end_turn`, with exactly one
+``TurnCompleted``.
 """
 
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ class _Awaited:
 
     since_ms: int
     item_id: str
-    """The place in the history that its words get."""
+    """The reserved place in the history for its words."""
     respond: cmd.Respond | None
-    """How it is to be answered; None: it is only added to the history."""
+    """How to answer it; None: it is only added to the history."""
     insists: bool = False
-    """True: a ``Respond`` asked for the reply, which comes even if nothing was
-    understood.
+    """True: a ``Respond`` asked for the reply, so it is made even without recognised
+    words.
     """
 
 
@@ -85,13 +85,13 @@ class Turns:
             return
         silenced = self._core.replies.playback.stop(self._core.now_ms)
         if silenced:
-            # The user's turn begins when the reply is silenced.
+            # The user's turn begins when the reply is stopped.
             self._core.idle_timeout.note_speech(self._core.now_ms)
         self._core.effects += silenced
         self._core.notify(notice)
 
     def handle_commit(self, command: cmd.CommitTurn) -> None:
-        """The client ends the user's turn. During a reply its words can only be added
+        """End the user's turn by a command. During a reply the words can only be added
         to the history.
         """
         respond = cmd.Respond(cause=command.cause) if command.respond else None
@@ -103,13 +103,15 @@ class Turns:
             self._core.reject(command, Why.BUSY)
 
     def handle_respond(self, command: cmd.Respond) -> None:
-        """The client asks for a reply, in the conversation or out of band."""
+        """Start the reply that the client asks for, in the conversation or out of
+        band.
+        """
         if command.overrides.out_of_band:
             self._core.effects += self._core.replies.start_out_of_band(
                 self._core.settings, command, self._core.now_ms
             )
         elif self._awaited is not None and self._awaited.respond is None:
-            # The transcript that is to be answered is still awaited.
+            # The transcript that the reply must answer is still awaited.
             if self._core.state is State.REPLYING:
                 self._core.reject(command, Why.BUSY)
                 return
@@ -136,10 +138,10 @@ class Turns:
         *,
         detected: bool = False,
     ) -> None:
-        """Begin a turn with what was recognised, or with ``text``. ``respond`` None:
+        """Begin a turn with the recognised words, or with ``text``. ``respond`` None:
         its words are added to the history and not answered.
 
-        ``cause`` is the command's; ``detected``: the turn was ended by silence.
+        ``cause`` is the command's; ``detected``: silence ended the turn.
         """
         if text is not None:
             self._core.agent.heard_user()
@@ -167,8 +169,8 @@ class Turns:
     def _understand(
         self, text: str, item_id: str, respond: cmd.Respond | None, *, insists: bool = False
     ) -> None:
-        """The turn's transcript is complete: answer it. Without one, or without
-        ``respond``, the turn ends.
+        """The turn's transcript is complete: answer it. Without words, or without
+        ``respond``, end the turn.
         """
         self._awaited = None
         self._times.understood_ms = self._core.now_ms
@@ -191,7 +193,7 @@ class Turns:
         self.end_turn(Outcome.UNANSWERED if text else Outcome.EMPTY)
 
     def _note_aside(self, cause: object) -> None:
-        """The user's words during a reply are committed: add them to the history
+        """Add the user's words, which were committed during a reply, to the history
         without answering them.
         """
         self._settle_aside()
@@ -204,7 +206,9 @@ class Turns:
             self._remember_aside()
 
     def _settle_aside(self) -> None:
-        """Stop awaiting the words of an earlier unanswered turn: keep what has come."""
+        """Stop awaiting the words of an earlier unanswered turn, and keep the words so
+        far.
+        """
         if self._core.state is not State.TRANSCRIBING:
             self._remember_aside()
 
@@ -223,7 +227,9 @@ class Turns:
     def handle_recognition(
         self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed
     ) -> None:
-        """A recogniser stream that still counts gave a result, ended or failed."""
+        """Handle a result, the end or the failure of a recogniser stream that is still
+        used.
+        """
         awaited = self._core.transcription.is_awaited(event.stream)
         match event:
             case ev.Transcribed():
@@ -246,7 +252,7 @@ class Turns:
                 assert_never(event)
 
     def _on_last_words(self) -> None:
-        """The recogniser has given its last result for a committed turn."""
+        """The last transcript of a committed turn has come."""
         if self._awaited is None or self._core.state is not State.TRANSCRIBING:
             self._remember_aside()
             return
@@ -285,15 +291,15 @@ class Turns:
         self._core.effects += self._core.turn_detector.reset()
 
     def handle_reply_failed(self, event: ev.ReplyFailed) -> None:
-        """The model or the synthesiser failed. If the model failed before anything was
-        spoken, the fallback message is spoken; otherwise the turn fails.
+        """Handle a failure of the model or the synthesiser. If the model failed before
+        anything was spoken, speak the fallback message; otherwise the turn fails.
         """
         current = self._core.replies.current
         if current is None or current.number != event.reply:
             self._core.effects += self._core.replies.fail_out_of_band(event, self._core.now_ms)
         elif self._core.replies.preemptive:
             self._core.effects += self._core.replies.drop_preemptive()
-        elif self._core.replies.speaking_fallback:  # the error of the model was reported already
+        elif self._core.replies.speaking_fallback:  # the model's error was reported already
             self.stop_turn(event)
             self.end_turn(Outcome.FAILED)
         elif event.fault is Fault.LLM_FAILED and (
@@ -328,15 +334,13 @@ class Turns:
         self._core.effects += self._core.replies.stop_current(self._core.now_ms, failed)
 
     def _give_up_words(self, failure: str = "") -> None:
-        """The words of the committed turn are not awaited any more."""
+        """Stop awaiting the words of the committed turn."""
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             self._core.effects += self._core.replies.give_up_place(awaited.item_id, failure)
 
     def end_turn(self, outcome: Outcome, *, spoken: bool = False) -> None:
-        """The one place where a turn ends: exactly one ``TurnCompleted`` for each that
-        began.
-        """
+        """End the turn. All turns end here, with exactly one ``TurnCompleted`` each."""
         reply_times = self._core.replies.end_turn(spoken=spoken)
         self._core.notify(TurnCompleted(outcome))
         self._core.effects.append(RecordMetric(self._times.ended(outcome, reply_times)))
@@ -349,12 +353,12 @@ class Turns:
     def _after_turn(self) -> None:
         """Called at the end of each turn: `EndableTurns` may end the session here.
 
-        A method and not a callback, because a session that refers to itself waits for
-        the garbage collector.
+        This is a method and not a callback, because a callback would make the session
+        refer to itself, and only the garbage collector could free it.
         """
 
     def speak_for_agent(self, said: Say) -> None:
-        """Begin a turn in which the agent speaks without having been asked."""
+        """Begin a turn in which the agent speaks without a question of the user."""
         self._settle_aside()
         self._core.move(Step.RESPOND)
         self._note_turn(self._core.now_ms)

@@ -1,4 +1,4 @@
-"""The nouns that the kernel, the dialects and the providers share: words, transcripts,
+"""The types that the session, the dialects and the providers share: words, transcripts,
 settings.
 """
 
@@ -11,12 +11,12 @@ from voicechat.session.filler import AFTER_MS, Filler
 
 Message: TypeAlias = Mapping[str, object]
 """One chat message in the form of chat completions: ``{"role": "user", "content":
-"..."}``; other keys pass through.
+"..."}``; other keys are passed through.
 
 An assistant message that called tools has ``"tool_calls": [{"id", "type": "function",
-"function": {"name", "arguments"}}]``, ``arguments`` being JSON text and ``content``
-possibly empty; behind it stands, for each call, ``{"role": "tool", "tool_call_id": id,
-"content": text}``. A chat model is never shown a call without its answer.
+"function": {"name", "arguments"}}]``; ``arguments`` is JSON text and ``content`` may be
+empty. After it, for each call, follows ``{"role": "tool", "tool_call_id": id,
+"content": text}``. A chat model never reads a call without its answer.
 """
 
 
@@ -27,7 +27,7 @@ class Item:
     id: str
     message: Message
     reply: int = 0
-    """The number of the reply that it is part of; 0: of none."""
+    """The number of the reply that it belongs to; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,17 @@ class Word:
     end_ms: int
     punctuation: str = ""
     fixed: bool = False
-    """True when later results of the sentence will not change the word."""
+    """True: later results of the sentence will not change the word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What a recogniser understood of one sentence so far.
+    """The recogniser's result for one sentence so far.
 
     ``text`` is cumulative within the sentence. ``end_ms`` is a number exactly when the
     sentence is final: then the next transcript opens a new sentence. Times are
-    milliseconds of audio since the start of the recogniser's input (the runtime moves
-    them to the connection's time line).
+    milliseconds of audio since the start of the recogniser's input (the runtime
+    converts them to the connection's time line).
     """
 
     text: str
@@ -57,8 +57,8 @@ class Transcript:
     end_ms: int | None = None
     words: tuple[Word, ...] = ()
     language: str = ""
-    """The language that the recogniser detected, as ISO 639-1 (``zh``, ``en``); "" if
-    it does not say.
+    """The language that the recogniser detected, as ISO 639-1 (``zh``, ``en``); empty:
+    it reports none.
     """
 
     @property
@@ -69,8 +69,8 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A piece of a tool call, as chat completions stream it: ``id`` and ``name`` come
-    with its first piece.
+    """A piece of a tool call, as chat completions stream it: the first piece has ``id``
+    and ``name``.
     """
 
     index: int
@@ -91,9 +91,9 @@ class ToolOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """What a tool answered, as the model is told, and how long it took.
+    """A tool's answer, as the model reads it, and how long it took.
 
-    ``tool`` is the configured name, never one that the model made up.
+    ``tool`` is the configured name, never a name that the model made up.
     """
 
     content: str
@@ -104,8 +104,8 @@ class ToolAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ToolExchange:
-    """Whole tool calls that the server itself carried out, and their answers, one for
-    each call in the same order.
+    """Whole tool calls that the server carried out, and their answers, one for each
+    call in the same order.
     """
 
     calls: tuple[ToolCall, ...]
@@ -114,13 +114,13 @@ class ToolExchange:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a chat model used, as it reported it."""
+    """What a chat model reported to have used."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Add what another request of the same reply used."""
+        """Return the sum with the usage of another request of the same reply."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -128,120 +128,122 @@ class Usage:
 
 
 PIECE_MS = 100
-"""How long the pieces of a reply's audio are unless set."""
+"""The default length of the pieces of a reply's audio."""
 HANDS_FREE_LEAD_MS = 1_500
-"""How far ahead of playback audio leaves in hands-free mode unless set."""
+"""How far ahead of playback audio is sent in hands-free mode by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSettings:
-    """How the client's audio is to be read."""
+    """How to read the client's audio."""
 
     format: str = "pcm"
     """A name that ``parse_input_format`` accepts."""
     sample_rate_hz: int = 16000
     silence_allowed: bool = False
-    """True: a user who stays silent keeps the connection."""
+    """True: a user who stays silent does not lose the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceSettings:
-    """How the reply is to be spoken."""
+    """How to speak the reply."""
 
     model: str = ""
-    """A synthesiser may have several; empty: its default, as with ``voice``."""
+    """The synthesiser's model, if it has several; empty: its default. ``voice``
+    likewise.
+    """
     voice: str = ""
     format: str = "PCM_16000HZ_MONO_16BIT"
     """A name that ``parse_voice_format`` accepts."""
     piece_ms: int = PIECE_MS
-    """Audio is given out in pieces of this length, but for a shorter first one: what an
-    interruption can be late by, and what pacing can measure. 20 at least.
+    """The length of the pieces of audio, except for a shorter first one: an
+    interruption can be late by this much, and pacing cannot be finer. At least 20.
     """
     volume: float = 50
-    """0 to 100; 50: as it comes."""
+    """0 to 100; 50: unchanged."""
     level_dbov: float | None = None
-    """The active speech level (ITU-T P.56) that every voice is brought to, before
-    ``volume``; None: as it comes.
+    """The active speech level (ITU-T P.56) to which every voice is brought, before
+    ``volume``; None: unchanged.
     """
     speech_rate: float = 1
-    """0.5 to 2: how many times as fast as it comes."""
+    """0.5 to 2: the factor of the speed."""
     marks: Set[str] = frozenset()
-    """Words, in small letters, that are not spoken where they stand alone in square
-    brackets, ``[]`` or ``【】``: the client is to see them.
+    """Words, in lower case, that are not spoken where they stand alone in square
+    brackets, ``[]`` or ``【】``: they are meant for the client.
     """
     pitch_rate: float = 1
-    """0.5 to 2: how many times the voice's fundamental frequency."""
+    """0.5 to 2: the factor of the voice's fundamental frequency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSettings:
-    """What the chat model is asked besides the conversation itself."""
+    """What the chat model is asked, besides the conversation itself."""
 
     model: str = ""
-    """A configured chat model; empty means the one the connection was opened with."""
+    """A configured chat model; empty: the one with which the connection was opened."""
     messages: tuple[Message, ...] = ()
-    """Messages that stand before the conversation, whatever becomes of the history."""
+    """Messages before the conversation, which remain when the history is cleared."""
     instructions: str = ""
     """The system message, before all others; empty: none."""
     instructions_by_language: Mapping[str, str] = field(default_factory=dict)
-    """In its place where the user's last words are in that language, which is one of
-    ``text.language.LANGUAGES``.
+    """The system message to use instead when the user's last words are in that
+    language, which is one of ``text.language.LANGUAGES``.
     """
     options: Mapping[str, object] = field(default_factory=dict)
     """``temperature``, ``max_tokens``, ``tools`` and the like, already checked, passed
-    through by name.
+    on by name.
     """
     answers_tools: bool = False
-    """True: the client answers the calls of its tools, and the reply waits for that.
-    False: a call ends the reply.
+    """True: the client answers the calls of its tools, and the reply waits for the
+    answers. False: a call ends the reply.
     """
     filler: Filler | None = None
-    """What is said while the client's answer is awaited and nothing of the reply has
-    been said yet; None: nothing.
+    """What is spoken while the client's answer is awaited, if nothing of the reply was
+    spoken; None: nothing.
     """
     filler_after_ms: int = AFTER_MS
-    """How long the answer may take before."""
+    """How long to wait for the answer before the filler is spoken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyOverrides:
-    """What is different in one reply; None: as the settings say."""
+    """What differs in one reply; None: as in the settings."""
 
     instructions: str | None = None
     options: Mapping[str, object] | None = None
-    """Laid over the settings' options, by name."""
+    """Options that replace those of the settings with the same names."""
     spoken: bool | None = None
-    """False: the reply is text and nothing else."""
+    """False: the reply is text only."""
     voice: VoiceSettings | None = None
     answers_tools: bool | None = None
     input: tuple[Message, ...] | None = None
     """What the model reads in place of the configured messages and the history."""
     out_of_band: bool = False
     """True: the reply is no part of the conversation. It may be made while another one
-    is spoken, and neither it nor its ``input`` is remembered.
+    is spoken, and neither it nor its ``input`` is added to the history.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnDetection:
-    """Hands-free mode: how the server finds the ends of the user's turns, and what
-    interrupts a reply.
+    """Hands-free mode: how to find the ends of the user's turns, and what interrupts a
+    reply.
     """
 
     threshold: float = 0.5
-    """Probability from which a frame counts as speech."""
+    """The probability from which a frame counts as speech."""
     prefix_padding_ms: int = 300
     """Audio before the detected start that belongs to the speech."""
     silence_duration_ms: int = 500
-    """Silence that ends a turn, as a policy may shorten or lengthen it."""
+    """The silence that ends a turn; a policy may shorten or lengthen it."""
     create_response: bool = True
-    """False: the end of a turn is reported, and not answered."""
+    """False: the end of a turn is reported and not answered."""
     interrupt_response: bool = True
-    """False: a reply is heard to its end whatever the user says."""
+    """False: a reply is played to its end, whatever the user says."""
     min_interruption_ms: int = 200
     min_interruption_words: int = 0
-    """Words needed to interrupt (a Han character counts as one), backchannels not
-    counted; 0: any speech does.
+    """The words needed to interrupt (a Han character counts as one), without
+    backchannels; 0: any speech interrupts.
     """
 
 
@@ -252,35 +254,32 @@ DETECTION_BOUNDS: Mapping[str, tuple[float, float]] = {
     "min_interruption_ms": (64, 5_000),
     "min_interruption_words": (0, 50),
 }
-"""What the numbers of a ``TurnDetection`` may be, whoever sets them; both ends
-included.
-"""
+"""The allowed range of the numbers of a ``TurnDetection``, both ends included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The configuration of one conversation, complete in itself."""
+    """The whole configuration of one conversation."""
 
     input: InputSettings = InputSettings()
     chat: ChatSettings = ChatSettings()
     voice: VoiceSettings = VoiceSettings()
     spoken: bool = True
-    """False: replies are text and nothing else."""
+    """False: replies are text only."""
     half_duplex: bool = False
-    """True: audio that arrives during a turn is thrown away, and the next turn begins
-    with none. False: it is recognised, and the results are told when the turn is over.
+    """True: audio that arrives during a turn is dropped, and the next turn begins
+    without audio. False: it is recognised, and the results are reported when the turn
+    is over.
     """
     lead_ms: int | None = None
-    """How far ahead of playback frames may leave the server; None: as fast as they are
-    made.
-    """
+    """How far ahead of playback frames may be sent; None: as fast as they are made."""
     turn_detection: TurnDetection | None = None
-    """None: the client ends each turn itself."""
+    """None: the client ends each turn."""
 
     @property
     def effective_lead_ms(self) -> int | None:
         """``lead_ms``; in hands-free mode frames are paced even if the client did not
-        ask for it.
+        ask for pacing.
         """
         return (
             HANDS_FREE_LEAD_MS
