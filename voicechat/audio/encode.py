@@ -24,10 +24,10 @@ does this in advance, off the critical path.
 """
 _OPUS_FRAME_MS = 20
 _OGG_COMPLEXITY, _PACKET_COMPLEXITY = 5, 1
-"""Of libopus, 0 to 10. At 24 kHz and 24 kbit/s, PESQ (ITU-T P.862.2, mean of six
-recordings of read prose) is 3.99 for 0, 4.10 for 1 and 3, 4.15 for 5 and 4.42 from 8
-on; CPU time is 0.9, 1.1, 1.6 and 7 ms per second of audio. Single packets are for small
-devices, of which a server holds hundreds.
+"""libopus's complexity, 0 to 10. At 24 kHz and 24 kbit/s, PESQ (ITU-T P.862.2, mean of
+six recordings of read prose) is 3.99 for 0, 4.10 for 1 and 3, 4.15 for 5 and 4.42 from
+8 on; CPU time is 0.9, 1.1, 1.6 and 7 ms per second of audio. Single packets are for
+small devices; one server holds hundreds of them.
 """
 OPUS_RATE_HZ = 48000
 """Ogg counts Opus samples at this rate, whatever went into the encoder (RFC 7845,
@@ -40,8 +40,9 @@ _OPUS_TAGS = (
 
 
 Packets: TypeAlias = tuple[bytes, ...]
-"""Encoded audio in order; no element is empty. Of a format with ``packet_ms`` each is
-one packet of that length; of any other they are pieces of a stream, cut anywhere.
+"""Encoded audio in order; no element is empty. For a format with ``packet_ms`` each
+element is one packet of that length; for any other format they are pieces of a stream,
+split anywhere.
 """
 
 
@@ -56,9 +57,10 @@ class Encoder(Protocol):
 
     @property
     def held_back_ms(self) -> int:
-        """With how much silence the end of a sentence must be padded to be encoded
-        before the next one exists: at most the length of buffered audio, and of one
-        packet. Before the first audio, the maximum over all input rates.
+        """How much silence must follow the end of a sentence so that its last sound is
+        encoded before the next sentence exists: at most the length of the buffered
+        audio, and of one packet. Before the first audio this is the maximum over all
+        input rates.
         """
 
     @property
@@ -265,7 +267,7 @@ class PacketEncoder:
         self._rate_hz = rate_hz
         self._packet_samples = rate_hz * packet_ms // 1000
         self._skip_samples = 0
-        """By how much the decoder's output is later than the encoder's input."""
+        """By how much the decoder's output lags behind the encoder's input."""
         match audio_format.container:
             case Container.OPUS:
                 assert audio_format.bitrate_bps is not None, "an Opus format has a bit rate"
@@ -294,7 +296,7 @@ class PacketEncoder:
     def encode(self, pcm: bytes, rate_hz: int) -> Packets:
         """Encode the next samples."""
         packets = self._packets(self._converter.push_audio(pcm, rate_hz))
-        # The packet that the end of the sound reaches into has to be filled.
+        # The packet that contains the end of the sound must be filled.
         late_ms = self._converter.delay_ms + self._skip_ms
         rest = len(self._rest) // 2
         reached = rest + late_ms * self._rate_hz // 1000

@@ -43,7 +43,7 @@ outside is clamped.
 
 
 class Container(Enum):
-    """The container of encoded speech, or its codec where it is bare packets."""
+    """The container of encoded speech; the codec, if the audio is bare packets."""
 
     WAV = "wav"
     PCM = "pcm"
@@ -76,7 +76,7 @@ _CONTENT_TYPES = {
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
     """The format of a reply's audio, always mono. ``bitrate_bps`` is None for samples,
-    of 16 bits or of G.711.
+    16-bit or G.711.
     """
 
     name: str
@@ -84,7 +84,7 @@ class OutputFormat:
     rate_hz: int
     bitrate_bps: int | None
     packet_ms: int | None = None
-    """How long each packet is; None: the audio is a stream without borders."""
+    """The length of each packet; None: the audio is a stream without packets."""
 
     @property
     def content_type(self) -> str:
@@ -186,9 +186,9 @@ def packet_format(
 ) -> OutputFormat:
     """Return the format of audio that a dialect sends in packets of ``packet_ms``.
 
-    PCM, mu-law and A-law in packets of 20, 40 or 60 ms; Opus in those of 20, 40, 60 or
-    120 ms, at 8, 16, 24 or 48 kHz and ``bitrate_bps`` (6,000 to 256,000), which the
-    others do not take. The format's ``name`` is what ``VoiceSettings.format`` holds.
+    PCM, mu-law and A-law allow packets of 20, 40 or 60 ms and no ``bitrate_bps``. Opus
+    allows 20, 40, 60 or 120 ms, at 8, 16, 24 or 48 kHz, with a ``bitrate_bps`` of 6,000
+    to 256,000. The format's ``name`` is the value for ``VoiceSettings.format``.
 
     Raises ``ValueError`` for anything else.
     """
@@ -221,8 +221,8 @@ def packet_format(
 
 
 def parse_voice_format(name: str) -> OutputFormat:
-    """Parse what ``VoiceSettings.format`` may hold: a name that ``parse_output_format``
-    accepts, or that of a ``packet_format``.
+    """Parse a value of ``VoiceSettings.format``: a name that ``parse_output_format``
+    accepts, or the name of a ``packet_format``.
 
     Raises ``RemoteProtocolError`` as ``parse_output_format`` does, and ``ValueError``
     as ``packet_format`` does.

@@ -1,6 +1,7 @@
-"""What an Opus packet says of itself: how long it is, and whether it is silent.
+"""Properties of an Opus packet that its header shows: its length, and whether it is
+silent.
 
-Source: RFC 6716, section 3.1 (the first byte) and 3.2 (how many frames).
+Source: RFC 6716, section 3.1 (the first byte) and 3.2 (the number of frames).
 """
 
 _FRAME_US = (
@@ -8,15 +9,17 @@ _FRAME_US = (
     *(10_000, 20_000) * 2,
     *(2_500, 5_000, 10_000, 20_000) * 4,
 )
-"""The length of a frame in each of the 32 configurations."""
+"""The length of a frame in each of the 32 configurations, in microseconds."""
 LONGEST_US = 120_000
 _DTX_BYTES = 2
-"""Packets of at most so many bytes hold no sound: what an encoder with DTX leaves."""
+"""Packets of at most this many bytes hold no sound: an encoder with DTX produces
+them.
+"""
 _SILENT_FRAME = b"\xff\xfe"
 
 
 def packet_us(packet: bytes) -> int:
-    """Return the length of a packet in microseconds; 0 if it is no packet."""
+    """Return the length of a packet in microseconds; 0 if it is not a packet."""
     if not packet:
         return 0
     code = packet[0] & 3
@@ -28,8 +31,8 @@ def packet_us(packet: bytes) -> int:
 
 
 def is_silent(packet: bytes) -> bool:
-    """Return whether a packet is known to be silence without being decoded: what DTX
-    leaves, and frames that the codec writes for digital silence.
+    """Return whether a packet is certainly silent, without decoding it: a packet of
+    DTX, or frames that the codec writes for digital silence.
     """
     if len(packet) <= _DTX_BYTES:
         return True

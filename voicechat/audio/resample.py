@@ -13,11 +13,12 @@ import av
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
-# Taps at the lower of the two rates, and the filter's edge as a part of that rate's
-# Nyquist frequency. Downwards, libswresample's own choice (32, 0.97) lets what lies 5 %
-# above the new Nyquist frequency fold back at -22 dB; this one leaves -84 dB of it, and
-# is flat within 0.3 dB up to 0.9 of that frequency. Upwards nothing folds: the
-# library's choice is flat within 0.4 dB up to 0.9 and has half the delay.
+# Taps at the lower of the two rates, and the filter's edge as a fraction of that rate's
+# Nyquist frequency. When the rate falls, libswresample's own choice (32, 0.97) lets
+# frequencies 5 % above the new Nyquist frequency fold back at -22 dB; this one
+# attenuates them to -84 dB, and is flat within 0.3 dB up to 0.9 of the Nyquist
+# frequency. When the rate rises, nothing folds: the library's choice is flat within 0.4
+# dB up to 0.9 and has half the delay.
 _DOWN_TAPS, _DOWN_CUTOFF = 64, 0.95
 _UP_TAPS, _UP_CUTOFF = 32, 0.97
 

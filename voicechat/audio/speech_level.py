@@ -1,8 +1,8 @@
-"""How loud a voice speaks, and how to bring it to another level.
+"""Measures how loud a voice speaks, and brings it to another level.
 
 The level is the active speech level of ITU-T P.56, method B: the power of the speech
-over the time in which somebody speaks, pauses of up to 200 ms included. It is measured
-on frames of 20 ms; that agrees with the standard's envelope within 1 dB. Levels are in
+over the time in which somebody speaks, including pauses of up to 200 ms. It is measured
+on frames of 20 ms, which agrees with the standard's envelope within 1 dB. Levels are in
 dBov: 0 is the power of a square wave at full scale.
 """
 
@@ -16,21 +16,25 @@ from voicechat.audio.gain import soft_clipped
 
 FRAME_MS = 20
 MARGIN_DB = 15.9
-"""What is quieter than the level by more than this is a pause (P.56, method B)."""
+"""Sound that is quieter than the level by more than this is a pause (P.56, method
+B).
+"""
 HANGOVER_FRAMES = 10
 """A pause of 200 ms still counts as speech (P.56, method B)."""
 MEASURE_EVERY = 10
-"""A known level is measured anew every 200 ms."""
+"""A known level is measured again every 200 ms."""
 ITERATIONS = 8
-"""The threshold depends on the level and the level on it; 3 or 4 rounds settle both."""
+"""The threshold depends on the level, and the level on the threshold; both converge in
+3 or 4 rounds.
+"""
 MEASURED_FRAMES = 500
-"""The level is that of the last 10 s; more would take longer to measure."""
+"""The level is that of the last 10 s; a longer time would take longer to measure."""
 MIN_ACTIVE_FRAMES = 3
-"""Fewer say nothing about a voice."""
+"""The fewest active frames from which a level is measured."""
 SILENCE_DBOV = -65.0
-"""What is quieter is no voice, whatever else is said."""
+"""Quieter sound is not a voice."""
 MOST_VOICES = 200
-"""Voices of one synthesiser whose level is remembered."""
+"""The most voices of one synthesiser whose level is kept."""
 GAIN_BOUNDS_DB = (-20.0, 12.0)
 _FULL_SCALE = 32767.0
 
@@ -45,10 +49,10 @@ class SpeechLevel:
         self._new = 0
         """Frames since the last measurement."""
         self.dbov: float | None = None
-        """None: too little has been said."""
+        """None: there was too little speech."""
 
     def add_audio(self, samples: NDArray[np.float64], rate_hz: int) -> None:
-        """Measure the next samples, which are parts of full scale."""
+        """Measure the next samples, which are fractions of full scale."""
         if rate_hz != self._rate_hz:
             self._rest, self._rate_hz = np.zeros(0), rate_hz
         samples = np.concatenate([self._rest, samples])
@@ -80,26 +84,26 @@ class SpeechLevel:
 
 
 class VoiceLevels:
-    """What is known of the voices of one synthesiser, shared by all its replies."""
+    """The levels of the voices of one synthesiser, shared by all its replies."""
 
     def __init__(self) -> None:
         self._voices: dict[tuple[str, str], SpeechLevel] = {}
 
     def level_of(self, model: str, voice: str) -> SpeechLevel:
-        """Return what is known of a voice."""
-        if len(self._voices) >= MOST_VOICES:  # names come from clients
+        """Return the level of a voice."""
+        if len(self._voices) >= MOST_VOICES:  # clients choose the names
             self._voices.clear()
         return self._voices.setdefault((model, voice), SpeechLevel())
 
 
 class LevelControl:
     """Brings one reply of a voice to a level. The gain changes within a piece, never at
-    a border.
+    a border between pieces.
     """
 
     def __init__(self, target_dbov: float, voice: SpeechLevel) -> None:
-        """``voice`` is what is known of the voice from earlier replies, and learns from
-        this one: without any, the first words may be at another level.
+        """``voice`` holds the level from earlier replies, and this reply updates it.
+        Without earlier replies, the first words may be at another level.
         """
         self._target_dbov = target_dbov
         self._voice = voice

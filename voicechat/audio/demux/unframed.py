@@ -6,9 +6,11 @@ from voicechat.audio.demux.ogg import OPUS_RATE_HZ
 from voicechat.audio.demux.stream import DemuxedItem, StreamStart, undecodable
 
 MAX_OPUS_PACKET_BYTES = 48 * 1275 + 98
-"""RFC 6716, section 3.2.5: 48 frames of 1275 bytes, and their lengths."""
+"""The largest packet (RFC 6716, section 3.2.5): 48 frames of 1275 bytes, and their
+lengths.
+"""
 STEREO = 0x04
-"""The bit of a packet's first byte that says stereo (RFC 6716, section 3.1)."""
+"""The bit of a packet's first byte that declares stereo (RFC 6716, section 3.1)."""
 G722_RATE_HZ = 16000
 
 
@@ -17,7 +19,7 @@ class OpusPackets:
 
     def __init__(self) -> None:
         self._channels = 0
-        """Of the decoder; 0: none is open."""
+        """The channel count of the decoder; 0: none is open."""
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
         """Yield ``data`` as one packet."""
@@ -28,7 +30,7 @@ class OpusPackets:
         if data[:4] in (b"OggS", b"RIFF"):
             raise undecodable("opus_raw", "the audio is in a container; declare opus or wav")
         # Each packet declares its own channel count. A stereo decoder accepts both, and
-        # takes half as much time again for mono packets.
+        # takes 1.5 times as long for mono packets.
         channels = 2 if data and data[0] & STEREO else 1
         if channels > self._channels:
             self._channels = channels

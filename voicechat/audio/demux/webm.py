@@ -169,8 +169,8 @@ def _element_head(data: bytearray, at: int) -> tuple[int, int | None, int] | Non
 
 
 def _sized_number(data: bytes, at: int) -> tuple[int, int] | None:
-    """Read a variable-length number: its value and its length; None while it is not all
-    there.
+    """Read a variable-length number: its value and its length; None while it is
+    incomplete.
     """
     if at >= len(data):
         return None
