@@ -36,12 +36,12 @@ class AccessLogger(AbstractAccessLogger):
 
     @property
     def enabled(self) -> bool:
-        """Whether the log level asks for these lines."""
+        """Whether the log level includes these lines."""
         return self.logger.isEnabledFor(logging.INFO)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line. ``time``: seconds that the request took, or a socket was
-        open.
+        """Write the line. ``time`` is the duration of the request or of the socket, in
+        seconds.
         """
         route = request.get(_ROUTE, "(no route)")
         method = request.method if request.method in _METHODS else "(other)"

@@ -21,9 +21,7 @@ DRAIN_GRACE_S = 3.0
 
 
 class Admission:
-    """Counts, admits and drains the sessions of one process, whatever protocol they
-    speak.
-    """
+    """Counts, admits and drains the sessions of one process, of every protocol."""
 
     def __init__(
         self,
@@ -31,7 +29,7 @@ class Admission:
         ledger: Ledger | None = None,
         load_shedder: LoadShedder | None = None,
     ) -> None:
-        """``ledger``: where the processes of the server count together. Without a
+        """``ledger`` holds the counts that the server's processes share. Without a
         ``load_shedder`` no session is refused for load.
         """
         self._slots = SessionSlots(ledger or Ledger(), SLOTS, max_sessions)
@@ -106,8 +104,8 @@ class Admission:
 
     @contextmanager
     def admitted(self, principal: Principal) -> Iterator[None]:
-        """Hold a session slot while the context lasts. Raises ``AdmissionError`` when
-        there is none, or none for this key.
+        """Hold a session slot while the context lasts. Raises ``AdmissionError`` if no
+        slot is free, or the key may have no more.
         """
         self.admit_session(principal)
         try:
@@ -116,7 +114,7 @@ class Admission:
             self.release_session(principal)
 
     def admit_session(self, principal: Principal) -> None:
-        """Acquire a session slot, which ``release_session`` gives back; raises as
+        """Acquire a session slot, which ``release_session`` releases. Raises as
         ``admitted``.
         """
         if self._draining:
@@ -135,7 +133,7 @@ class Admission:
         self._empty.clear()
 
     def release_session(self, principal: Principal) -> None:
-        """Give a session slot back."""
+        """Release a session slot."""
         principal.account.leave_session()
         self._slots.release_slot()
         self._admitted -= 1

@@ -1,5 +1,5 @@
-"""Tells the local network by multicast DNS where devices and Home Assistant find this
-server, so that nobody has to enter an address. It needs the package ``zeroconf``.
+"""Announces the server on the local network by multicast DNS, so that devices and Home
+Assistant find it without an address being entered. Needs the package ``zeroconf``.
 
 Sources: RFC 6762 and 6763; Home Assistant looks for ``_wyoming._tcp``.
 """
@@ -19,21 +19,23 @@ from zeroconf.asyncio import AsyncZeroconf
 
 WYOMING = "_wyoming._tcp.local."
 OTA = "_xiaozhi-ota._tcp.local."
-"""Ours: the firmware looks for no name, but set-up tools can."""
+"""A service type of this project. The firmware does not look for one, but set-up tools
+can.
+"""
 GOODBYE_S = 5.0
-"""For taking the announcements back."""
+"""Time limit for withdrawing the announcements."""
 _NAME_BYTES = 63
-"""Of a label (RFC 1035, section 2.3.4)."""
+"""Longest DNS label in bytes (RFC 1035, section 2.3.4)."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """One service."""
+    """One announced service."""
 
     kind: str
-    """Such as ``WYOMING``."""
+    """The service type, such as ``WYOMING``."""
     host: str
     """The address that it listens on."""
     port: int
@@ -49,10 +51,10 @@ def reachable(services: Iterable[Announced]) -> list[Announced]:
 async def announcing(
     services: Sequence[Announced], interfaces: Sequence[str] | None = None
 ) -> AsyncIterator[None]:
-    """Announce the services while the context lasts. Nothing waits for it, and a
-    network that does not want it costs a line in the log.
+    """Announce the services while the context lasts, without delaying the caller. If
+    the network does not allow it, one line is logged.
 
-    ``interfaces``: addresses of the interfaces that are used; None: all.
+    ``interfaces``: addresses of the interfaces to use; None means all.
     """
     try:
         network = AsyncZeroconf(
@@ -86,7 +88,7 @@ async def _register(network: AsyncZeroconf, services: Sequence[Announced]) -> No
 
 
 def info_of(service: Announced) -> ServiceInfo:
-    """Write a service as it is announced, by the name of this machine."""
+    """Build the announcement of a service under this machine's name."""
     machine = socket.gethostname().partition(".")[0]
     label = f"voicechat {machine}".encode()[:_NAME_BYTES].decode(errors="ignore")
     return ServiceInfo(
@@ -100,15 +102,15 @@ def info_of(service: Announced) -> ServiceInfo:
 
 
 def _all_interfaces() -> list[str]:
-    """Return the IPv4 addresses of this machine that others may reach."""
+    """Return the IPv4 addresses of this machine that other machines may reach."""
     ips = (ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips)
-    texts = (ip for ip in ips if isinstance(ip, str))  # of IPv6 they are tuples
+    texts = (ip for ip in ips if isinstance(ip, str))  # IPv6 addresses are tuples
     return [text for text in texts if not ipaddress.ip_address(text).is_loopback]
 
 
 def _addresses(host: str) -> list[bytes]:
-    """Return the packed addresses at which others reach a socket that listens on
-    ``host``; none for this machine's own, and for a name.
+    """Return the packed addresses at which other machines reach a socket that listens
+    on ``host``. Returns none for loopback addresses and for host names.
     """
     try:
         address = ipaddress.ip_address(host)

@@ -35,13 +35,13 @@ SECRET_PARAMETERS = ("token", "apikey", "authorization")
 """Query parameters that hold a key: they must never reach a dialect or a log."""
 
 SECRET_PROTOCOL = "openai-insecure-api-key."
-"""What the name of a subprotocol begins with that holds a key: OpenAI's browser clients
-offer it. The server never selects it.
+"""Prefix of a subprotocol name that holds a key, as OpenAI's browser clients offer it.
+The server never selects it.
 """
 
 _HOLDER_DIGITS = 32
 MAX_CANDIDATES = 8
-"""Most texts of one request that are tried as keys."""
+"""Bound of the texts of one request that are tried as keys."""
 
 # "Bearer k" after URL decoding; "Bearer+k" when a client escaped the plus sign of an
 # already escaped space; "Bearerk" when it took the original document at its word.
@@ -59,16 +59,16 @@ class Principal:
     scope: Scope = EVERYTHING.scope
     """The part of the key's scope that this request may pass on to a token."""
     holder: str = ""
-    """The user or token that the request is for, among all with this key; empty: the
-    key itself, which sees what all of them have made.
+    """The user or token that the request is for, among all that use this key. Empty
+    means the key itself, which sees everything they have made.
     """
     configuration: str = ""
-    """What the session begins with, if a token is bound to that."""
+    """The configuration that the session begins with, if the token is bound to one."""
     account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
     """The key's account; wrap whatever takes time in ``account.session()``."""
     keyless: bool = False
-    """The caller has no key, because its endpoint trusts whoever reaches it; ``key_id``
-    names that.
+    """Whether the caller has no key, because its endpoint trusts every caller;
+    ``key_id`` then names the endpoint.
     """
 
 
@@ -84,8 +84,8 @@ class _Credential:
 
 
 class OutOfScopeError(AdmissionError):
-    """The key or token is valid but does not open this: another attempt with it will
-    fail too.
+    """The key or token is valid but does not allow this request. A retry with it fails
+    again.
     """
 
     def __init__(self, message: str) -> None:
@@ -96,7 +96,7 @@ class Authoriser:
     """Authorises requests; one instance per process of the server.
 
     ``static_keys`` are keys by id that are known in plain text: the environment's, or
-    the server's own on loopback. They open everything, without quota. Usage and unused
+    the server's own on loopback. They have full scope and no quota. Usage and unused
     tokens are in the ``ledger``, which the processes share; failed attempts are counted
     by each process for itself.
     """
@@ -123,7 +123,7 @@ class Authoriser:
         self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
     ) -> Principal:
         """Authorise a request to ``endpoint``, and count it. ``keys`` are tried after
-        those that it holds where keys usually are.
+        the keys in the request's headers, query and subprotocols.
 
         Raises AdmissionError: NOT_AUTHORISED, delayed when its sender has failed often,
         QUOTA, or AT_CAPACITY when the ledger cannot be written for 2 s.
@@ -185,7 +185,7 @@ class Authoriser:
         A key that no longer exists gets an unlimited account. While the key file cannot
         be read, the keys read last count, so that a task can go on.
         """
-        with suppress(AdmissionError):  # which has been logged
+        with suppress(AdmissionError):  # already logged
             await self._refresh()
         key = self._keys.valid_key(key_id, unix_s())
         return self.accounts.account_of(key_id, key.grant.quota if key else Quota())
@@ -196,7 +196,7 @@ class Authoriser:
         While the key file cannot be read, these are the keys that were invalid before
         or have expired since. Raises nothing.
         """
-        with suppress(AdmissionError):  # which has been logged
+        with suppress(AdmissionError):  # already logged
             await self._refresh()
         ended = self._keys.ended_keys(key_ids, unix_s()) - self._static_digests.keys()
         self.accounts.close_all_but(self._keys.valid_ids(unix_s()) | self._static_digests.keys())
@@ -225,9 +225,9 @@ class Authoriser:
         return _Credential(found.id, found.grant) if found else None
 
     def _credential_of(self, token: TokenGrant, holder: str) -> _Credential | None:
-        """Return what a token opens: its own scope, with its key's quota.
+        """Return the credential of a token: its own scope, with its key's quota.
 
-        None when the key is no longer valid.
+        Returns None if the key is no longer valid.
         """
         if token.key_id in self._static_digests:
             grant = Grant(scope=token.scope)
@@ -249,7 +249,7 @@ class Authoriser:
                     self._reading.add_done_callback(_look_at)  # every waiter may be gone by then
                 await asyncio.shield(self._reading)
         except ConfigError as error:
-            # Refuse everybody: any key may have been revoked.
+            # Refuse all requests: any key may have been revoked.
             if self._readable:
                 _log.error("%s", error)
             self._readable = False

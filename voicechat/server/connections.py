@@ -30,9 +30,9 @@ proxy closes first.
 UNREAD_S = 20.0
 """A client that reads nothing of its response for 20 s is cut off."""
 SILENT_PER_ADDRESS = 512
-"""Most connections of one address that have not sent a request yet: some hundreds of
-devices behind one router come back at the same moment, and are accepted before the
-first is read.
+"""Most connections of one address that have not sent a request yet. A few hundred
+devices behind one router may reconnect at the same moment, and all are accepted before
+the first is read.
 """
 SWEEP_S = 1.0
 PIECE_BYTES = 16 * 1024
@@ -146,7 +146,7 @@ class ClientConnection(web.RequestHandler):
             self._loop.call_soon(self._go_on)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on with a body: aiohttp has room for more."""
+        """Resume reading a body, because aiohttp has room for more."""
         super().resume_reading(resume_parser)
         if self._held:
             self._go_on_soon()
@@ -169,7 +169,7 @@ class ClientConnection(web.RequestHandler):
 
     @property
     def unparsed(self) -> bytes:
-        """What has arrived after an upgrade request that is not answered yet."""
+        """The bytes received after an upgrade request that is not answered yet."""
         return self._message_tail + self._held
 
     def request_in_progress(self) -> AbstractContextManager[None]:

@@ -61,7 +61,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ConnectionError:
-        return web.Response()  # The client has gone: nobody will read it.
+        return web.Response()  # The client has disconnected: no response is read.
     except Exception as error:
         if not can_respond(request, error):
             raise

@@ -1,5 +1,5 @@
-"""A semaphore that is fair among keys: a client with many waiting requests delays only
-itself.
+"""A semaphore that is fair among keys: many waiting requests of one client delay only
+that client.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ class FairSemaphore:
             self.release_slot(key)
 
     async def acquire_slot(self, key: str) -> None:
-        """Wait for a slot, which ``release_slot`` gives back. Cancelling acquires
-        none.
+        """Wait for a slot, which ``release_slot`` releases. If cancelled, no slot is
+        held.
         """
         if key not in self._waiting and self._may_have(key):
             self._held[key] += 1
@@ -57,7 +57,7 @@ class FairSemaphore:
             raise
 
     def release_slot(self, key: str) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._held[key] -= 1
         if not self._held[key]:
             del self._held[key]
@@ -77,7 +77,8 @@ class FairSemaphore:
         for key in list(self._waiting):
             if self._may_have(key):
                 turns = self._waiting.pop(key)
-                # One that has been cancelled in this pass of the loop leaves by itself.
+                # A waiter that was cancelled in this iteration of the loop removes
+                # itself.
                 turn = next((turn for turn in turns if not turn.done()), None)
                 if turn is not None:
                     turns.remove(turn)

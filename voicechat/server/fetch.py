@@ -50,7 +50,7 @@ MAX_REDIRECTS = 3
 CONNECT_S = 5.0
 RESOLVE_S = 5.0
 HEAD_S = 30.0
-"""For the head of one response."""
+"""Time limit for the head of one response."""
 IDLE_S = 30.0
 TOTAL_S = 1800.0
 LOOKUPS = 12
@@ -92,7 +92,8 @@ logger = logging.getLogger(__name__)
 class FetchError(VoiceChatError):
     """The recording could not be fetched.
 
-    ``reason`` may be shown to the client: it reveals nothing about our network.
+    ``reason`` may be shown to the client: it reveals nothing about the server's
+    network.
     """
 
     def __init__(self, reason: str, status: Status = Status.INVALID_PARAMETER) -> None:
@@ -108,7 +109,9 @@ class FetchPolicy:
     """
 
     allowed_networks: tuple[Network, ...] = ()
-    """Networks allowed besides the public ones, for recordings on an own machine."""
+    """Networks allowed besides the public ones, for recordings on the operator's
+    machines.
+    """
     ports: frozenset[int] = frozenset({80, 443})
     max_bytes: int = 1024**3
 
@@ -148,8 +151,8 @@ def check_url(text: str, policy: FetchPolicy, path: str = "audio_url") -> URL:
 
 
 def check_address(url: URL, policy: FetchPolicy) -> None:
-    """Raise ``ValueError`` for a URL that no socket would be opened for, as far as that
-    can be told from its text.
+    """Raise ``ValueError`` if the text of the URL shows that no socket would be opened
+    for it.
     """
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("should be an absolute http or https URL")
@@ -162,7 +165,7 @@ def check_address(url: URL, policy: FetchPolicy) -> None:
 async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractResolver) -> None:
     """Pass the content of ``url`` to ``write``, in pieces.
 
-    Raises ``FetchError``; the caller removes what was written by then. Cancelling
+    Raises ``FetchError``; the caller then removes the partial content. Cancelling
     closes the connection.
     """
     guard = AddressGuard(policy)
@@ -265,8 +268,8 @@ class _KeyResolver(AbstractResolver):
         port: int,
         family: socket.AddressFamily,
     ) -> None:
-        """Resolve, in a thread, and hold the slot until the system has answered, even
-        if nobody waits any more.
+        """Resolve in a thread, and hold the slot until the system has answered, even if
+        the caller has been cancelled.
         """
         results: list[ResolveResult] = []
         failure: Exception | None = None
@@ -287,7 +290,7 @@ class _KeyResolver(AbstractResolver):
             else:
                 found.set_result(results)
 
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(deliver)
 
 

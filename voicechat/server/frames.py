@@ -34,9 +34,9 @@ MESSAGE_OVERHEAD_BYTES = 128
 memory.
 """
 DROPPED_BYTES = 16 * 1024 * 1024
-"""How much is read and dropped after our close frame: more than the buffers of both
-systems hold, so that a client that stops sending when it reads the frame is read to its
-end.
+"""How much is read and dropped after the server's close frame: more than the buffers of
+both systems hold, so that all data of a client that stops sending when it reads the
+frame is consumed.
 """
 QUIET_S = 0.25
 
@@ -81,7 +81,7 @@ class MessageQueue:
         self._dropped_bytes = 0
 
     def drop_the_rest(self, last: WSMessage | None) -> None:
-        """Drop what is queued, and from now on everything that arrives. ``last`` is
+        """Drop all queued messages and everything that arrives later. ``last`` is
         received instead.
         """
         self.waiting.clear()
@@ -93,14 +93,15 @@ class MessageQueue:
         self.on_read()
 
     def drop(self, size_bytes: int) -> None:
-        """Count what has been dropped."""
+        """Count dropped bytes."""
         self._dropped_bytes += size_bytes
         if self._dropped_bytes > DROPPED_BYTES:
             self.client_closed.set()
 
     async def wait_closed(self) -> None:
-        """Wait until ``client_closed``, or after a broken frame until nothing has come
-        for ``QUIET_S``: a close frame would not be found in what follows it.
+        """Wait for ``client_closed``; after a broken frame, wait until nothing has
+        arrived for ``QUIET_S``, because a close frame cannot be found in the data that
+        follows.
         """
         dropped_bytes = -1
         while not self.client_closed.is_set() and dropped_bytes != self._dropped_bytes:
@@ -196,7 +197,8 @@ class FrameReader:
         self._due = False
         """Whether ``_go_on`` is scheduled for the next iteration."""
         self._paused = False
-        """Enough has been read that is not parsed or received yet."""
+        """Whether reading is paused, because enough data is not parsed or received yet.
+        """
         self._held = False
         """See ``hold``."""
         self._eof = False
@@ -251,7 +253,7 @@ class FrameReader:
             self._parse()
 
     def hold(self, held: bool) -> None:
-        """Leave the connection unread while ``held``. What has been read is parsed."""
+        """Pause reading while ``held``. Data that was already read is still parsed."""
         if held is self._held:
             return
         self._held = held
@@ -405,7 +407,7 @@ class FrameReader:
 
 
 class FramedWebSocket(web.WebSocketResponse):
-    """aiohttp's WebSocket with this module's parser, and a close that is read.
+    """aiohttp's WebSocket with this module's parser, and a close that clients can read.
 
     aiohttp closes the connection as soon as its close frame is written if a task is
     receiving, or after a protocol error. The system then resets the connection of a
@@ -441,8 +443,8 @@ class FramedWebSocket(web.WebSocketResponse):
     async def close(
         self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
     ) -> bool:
-        """Send a close frame, and drop what still comes. Return whether this call sent
-        it.
+        """Send a close frame, and drop data that still arrives. Returns whether this
+        call sent it.
 
         A pending ``receive`` ends. The connection is closed by ``linger``.
         """
@@ -474,8 +476,8 @@ class FramedWebSocket(web.WebSocketResponse):
             transport.abort()
 
     def release_references(self) -> None:
-        """Break the reference cycles through this object, once nothing is received any
-        more.
+        """Break the reference cycles through this object. Call it when nothing is
+        received any more.
 
         Otherwise each connection and its queued messages would wait for a full garbage
         collection, which is rare.
@@ -487,7 +489,7 @@ class FramedWebSocket(web.WebSocketResponse):
     def _post_start(
         self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
     ) -> None:
-        # Like aiohttp's method, but with our queue and parser.
+        # Like aiohttp's method, but with this module's queue and parser.
         self._ws_protocol = protocol
         self._writer = writer
         reader = FrameReader(request.protocol, self.queue, self._limit_bytes)

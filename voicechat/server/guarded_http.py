@@ -1,8 +1,8 @@
 """HTTP to addresses that clients name, for the package ``mcp``: ``httpx2`` on top of
 the guarded sockets of ``fetch``.
 
-Each request of each redirect is checked anew; an answer may hold ``MAX_ANSWER_BYTES``,
-and is never unpacked.
+Every request is checked, including redirects. An answer has at most
+``MAX_ANSWER_BYTES`` and is never decompressed.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from yarl import URL
 from voicechat.server.fetch import CONNECT_S, AddressGuard, FetchPolicy, check_address
 
 MAX_ANSWER_BYTES = 512 * 1024
-"""Of one answer, and of one stream of events: read at once, it holds the event loop for
-5 ms.
+"""Bound of one answer, and of one stream of events. Processing this much at once blocks
+the event loop for 5 ms.
 """
 PIECE_BYTES = 64 * 1024
 LAST_WORDS_S = 0.5
-"""How long a server may take to be told that its session is over."""
+"""Time limit for the request that ends a session."""
 _OURS = frozenset({"host", "accept-encoding", "content-length", "transfer-encoding", "connection"})
-"""Headers of a request that are written here."""
+"""Request headers that this transport sets itself."""
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
@@ -73,7 +73,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """What a server answers, up to a bound."""
+    """The body of a server's answer, up to a bound."""
 
     def __init__(self, answer: ClientResponse) -> None:
         self._answer = answer

@@ -40,8 +40,8 @@ async def handling(app: web.Application) -> AsyncIterator[Connections]:
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Listen while the context lasts; yields the port, which matters when 0 was asked
-    for.
+    """Listen while the context lasts; yields the port, which the kernel chooses if
+    ``port`` is 0.
 
     Raises ConfigError when the address cannot be bound. Leaving closes every connection
     within ``CLOSE_S``.
@@ -90,7 +90,7 @@ async def _bind_each(host: str, port: int) -> list[socket.socket]:
                 bound.append(socket.create_server(given, family=family, backlog=BACKLOG))
             except OSError as error:
                 if error.errno != errno.EADDRNOTAVAIL:
-                    raise  # in use, or not permitted: do not serve half of the addresses
+                    raise  # in use, or not permitted: serve all addresses or none
                 missing = error  # a name may resolve to a family that the machine lacks
             else:
                 # With port 0 the kernel chooses for the first socket; the rest follow.

@@ -56,8 +56,8 @@ SETTLE_S = 3.0
 assumed to need as much as the average of the others.
 """
 FEW = 10
-"""Below 10 settled sessions there is no meaningful average; and so few sessions are not
-what keeps the process busy.
+"""Below 10 settled sessions there is no meaningful average, and so few sessions do not
+keep the process busy.
 """
 CAPACITY_RETRY_S = 5
 """Seconds that a refused client is asked to wait. An estimate: conversations last
@@ -80,14 +80,14 @@ class LoadShedder:
         on_refused: Callable[[str], None] = lambda _: None,
         busy_s: Sequence[Callable[[], float]] = (thread_busy_s, process_busy_s),
     ) -> None:
-        """``reads`` learns of each lag of the event loop. ``sessions``: the number of
+        """``reads`` receives each lag of the event loop. ``sessions``: the number of
         open sessions; ``sessions_by_key``: the number for each key, in no order.
 
         ``on_refused`` is called with the name of the signal that refused a session.
 
-        ``time_encoders`` calls back, sooner or later, with the seconds that work waits
-        for an encoder. ``busy_s``: clocks that advance only while the CPU is used; the
-        busiest counts.
+        ``time_encoders`` calls its argument, at some later time, with the seconds that
+        work waits for an encoder. ``busy_s``: clocks that advance only while the CPU is
+        used; the busiest counts.
         """
         self.on_level: Sequence[Callable[[LoadLevel], None]] = ()
         """Callbacks for each new level."""
@@ -108,7 +108,8 @@ class LoadShedder:
         self._busy_s = busy_s
         self._time_encoders = time_encoders
         self._encoders_timed_s: float | None = None
-        """When the encoders were asked for their lag; None while no answer is pending.
+        """When the measurement of the encoders' lag was started; None if none is
+        pending.
         """
         self._waiting_streams = waiting_streams
         self._on_refused = on_refused

@@ -53,7 +53,7 @@ class MeteredRecognizer(WrappingRecognizer):
 
 
 class _Counted:
-    """An iterator over a recogniser's audio that counts what passes."""
+    """An iterator over a recogniser's audio that counts the audio."""
 
     def __init__(self, audio: AsyncIterator[bytes], account: Account) -> None:
         self._audio = audio

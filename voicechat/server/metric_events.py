@@ -1,4 +1,4 @@
-"""Metric events: what sessions report, and the clients that were never admitted."""
+"""Metric events: those that sessions report, and refusals of clients."""
 
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -87,7 +87,7 @@ class Metrics:
     def __init__(
         self, services: Services | None = None, shared: Path | None = None, worker: int = 0
     ) -> None:
-        """``services``: whose failures and speech caches are exported.
+        """``services``: the services whose failures and speech caches are exported.
 
         ``shared``: the folder where the workers of a server keep their metrics; None
         with one process. ``PROMETHEUS_MULTIPROC_DIR`` must have named it when this
@@ -97,7 +97,7 @@ class Metrics:
         self._shared, self._worker = shared, worker
         self._written = b""
         self._text_until_s = 0.0
-        """Until when the text that was written last is served again."""
+        """Loop time until which the cached text is served."""
         # Metrics that are computed on a scrape, by whichever worker serves it.
         self._asked = CollectorRegistry() if shared else registry
         if shared is None:

@@ -68,8 +68,8 @@ from voicechat.voice.detector import VoiceDetector
 T = TypeVar("T")
 
 PassOn = Callable[[web.Request, str], bool]
-"""Passes a connection on to the process that serves the resumable stream of that name;
-False when this process does.
+"""Passes a connection on to the process that serves the resumable stream of that name.
+Returns False if this process serves it.
 """
 
 GREETING_S = 10.0
@@ -97,10 +97,10 @@ class Authorise(Protocol):
 
 
 class AgentMemory(Protocol):
-    """What agents remember of earlier conversations of the same caller."""
+    """The agents' memory of a caller's earlier conversations."""
 
     async def recall(self, key_id: str, agent: Agent) -> Agent:
-        """Return the agent as it talks to the holder of that key."""
+        """Return the agent with its memory of the holder of that key."""
 
     async def remember(self, key_id: str, agent: Agent, messages: Sequence[Message]) -> None:
         """Remember a conversation that has ended."""
@@ -116,15 +116,15 @@ class Conditions:
     detector: VoiceDetector | None = None
     """Voice detection, which must be running; None: hands-free mode is refused."""
     reads: ReadScheduler = field(default_factory=ReadScheduler)
-    """When the sockets are read while the event loop is late."""
+    """Decides when the sockets are read while the event loop is late."""
     decoding: ForkServer | None = None
     """Processes that decode compressed audio; None: compressed audio is refused."""
     apology: FallbackMessage | None = None
-    """What sessions say when no chat model answers."""
+    """The message spoken when no chat model answers."""
     interrupt_by_voice: bool = False
     """Hands-free mode: see ``[hands_free] interrupt_by``."""
     refusal_speech: RefusalSpeech = field(default_factory=RefusalSpeech)
-    """What refused callers of a telephone hear."""
+    """The apology that refused telephone callers hear."""
     hand_over: Callable[[str, str], None] = lambda _call_id, _transfer_to: None
     """See ``Conversation``."""
     tool_servers: ClientToolServers | None = None
@@ -149,7 +149,7 @@ class _SessionParts:
     dialect: Dialect
     providers: SessionProviders
     agent: Agent | None = None
-    """Who answers; None: nobody does."""
+    """The agent that answers; None for a session without an agent."""
 
 
 class Mount:
@@ -167,7 +167,7 @@ class Mount:
         memory: AgentMemory | None = None,
         pass_on: PassOn = lambda _request, _session: False,
     ) -> None:
-        """Without a ``memory`` agents remember nothing of earlier conversations."""
+        """Without a ``memory``, agents have no memory of earlier conversations."""
         self._memory = memory
         self._endpoints = endpoints
         self._services = services
@@ -178,11 +178,11 @@ class Mount:
         self._pass_on = pass_on
         self._threads = EncodingThreads()
         self._levels: defaultdict[str, VoiceLevels] = defaultdict(VoiceLevels)
-        """By the name of the synthesiser's service."""
+        """Voice levels by the name of the synthesiser's service."""
         self._resumable: dict[tuple[str, str, str], ResumableSocket] = {}
         self._tasks = SessionTasks(on_fault=lambda: None)
         self._greeting: Counter[str] = Counter()
-        """By address, the connections that have not identified themselves yet."""
+        """Number of connections by address that have not identified themselves yet."""
 
     def routes(self) -> list[web.RouteDef]:
         """Return the WebSocket routes."""
@@ -227,15 +227,15 @@ class Mount:
         return len(self._resumable)
 
     async def drain(self, deadline_s: float) -> None:
-        """Drain the sessions as ``Admission.drain`` does, then release what they
-        shared.
+        """Drain the sessions as ``Admission.drain`` does, then release their shared
+        resources.
         """
         self._conditions.refusal_speech.stop()
         await self._admission.drain(deadline_s)
         await self._tasks.close(DRAIN_GRACE_S)
         self._threads.close()
 
-    # --- a connection comes -----------------------------------------------------------
+    # --- connections ------------------------------------------------------------------
 
     async def _serve_request(self, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
         handshake = _handshake_of(request)
@@ -243,8 +243,8 @@ class Mount:
         response: web.StreamResponse | None = None
         try:
             caller = _identify(endpoint, handshake, ())
-            # Before the token is redeemed, which works only once: the process that
-            # serves the stream must do that.
+            # Check before redeeming the token, which works only once: the process that
+            # serves the stream must redeem it.
             if (
                 isinstance(caller, Caller)
                 and caller.resume
@@ -299,7 +299,9 @@ class Mount:
         socket: Socket,
         request: web.Request | None,
     ) -> None:
-        """Let a caller identify itself on the open connection, then serve it."""
+        """Wait until a caller has identified itself on the open connection, then serve
+        it.
+        """
         address = network_of(handshake.peer)
         if (
             self._greeting.total() >= MOST_GREETING
@@ -320,7 +322,7 @@ class Mount:
             if not self._greeting[address]:
                 del self._greeting[address]
         if caller is None:
-            return  # the caller has gone
+            return  # the caller has disconnected
         try:
             await self._let_in(endpoint, handshake, socket, request, caller, frames)
         except AdmissionError as refusal:
@@ -359,7 +361,7 @@ class Mount:
     async def _refuse(self, socket: Socket, refused: Refused, refusal: AdmissionError) -> None:
         """Send a refused client the reason in its protocol's form.
 
-        A client that has gone already is not an error.
+        If the client has already disconnected, this is not an error.
         """
         self._conditions.observe(SessionRefused(refusal.status))
         try:
@@ -369,27 +371,27 @@ class Mount:
                     await socket.send(frame)
                 await socket.close(refused.code, refusal.message)
         except (ConnectionError, TimeoutError):
-            pass  # the client has gone or does not read: no one is left to notify
+            pass  # the client has disconnected or does not read
         finally:
             socket.abort()
 
-    # --- a session begins -------------------------------------------------------------
+    # --- opening sessions -------------------------------------------------------------
 
     async def _recall(self, caller: Caller, principal: Principal) -> Agent | None:
-        """Return the caller's agent if it remembers them; None: there is nothing to
-        remember.
+        """Return the caller's agent with its memory of the caller; None if there is no
+        memory.
         """
         if self._memory is None:
             return None
         try:
             agent, _ = self._choose(caller, principal)
         except RemoteProtocolError:
-            return None  # it is refused when the session is opened
+            return None  # refused later, when the session is opened
         recalled = await self._memory.recall(principal.key_id, agent)
         return None if recalled is agent else recalled
 
     def _choose(self, caller: Caller, principal: Principal) -> tuple[Agent, str]:
-        """Return the agent that answers, and a note about it.
+        """Return the agent that answers, and a note for the client about the choice.
 
         Raises ``RemoteProtocolError``.
         """
@@ -407,7 +409,7 @@ class Mount:
     ) -> _SessionParts:
         """Choose the agent and open the session. Raises ``AdmissionError``.
 
-        ``recalled`` is the agent with what it remembers of the caller, if it does.
+        ``recalled`` is the agent with its memory of the caller, if there is one.
         """
         try:
             if endpoint.kind is Kind.RECOGNITION:
@@ -554,7 +556,7 @@ class Mount:
 
 
 class _Replayed:
-    """A ``Socket`` whose first frames were received already, and are received again."""
+    """A ``Socket`` that first repeats frames that were already received."""
 
     def __init__(self, socket: Socket, frames: Sequence[Frame]) -> None:
         self._socket = socket
@@ -589,7 +591,7 @@ class _Replayed:
 def _identify(
     endpoint: Endpoint, handshake: Handshake, frames: Sequence[Frame]
 ) -> "Caller | _RejectedCaller | None":
-    """Return who is calling, None while that is not known, or why the request is not
+    """Return the caller, None while it is not known, or why the request is not
     acceptable.
     """
     try:
@@ -624,7 +626,7 @@ async def _first_words(
 
 
 def _handshake_of(request: web.Request) -> Handshake:
-    """Return what the request says, without secrets."""
+    """Return the request as a handshake, without secrets."""
     return Handshake(
         variables=dict(request.match_info),
         query={key: value for key, value in request.query.items() if key not in SECRET_PARAMETERS},

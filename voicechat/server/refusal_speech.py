@@ -1,5 +1,5 @@
-"""What a telephone's caller hears who is refused, or whose turn fails without a sound:
-the apology, spoken before anything is wrong.
+"""The apology for telephone callers who are refused, or whose turn fails without a
+sound. It is synthesised in advance.
 """
 
 import asyncio
@@ -16,35 +16,37 @@ from voicechat.runtime.socket import Socket
 from voicechat.session.fallback_message import FallbackMessage
 
 PREPARE_S = 10.0
-"""A synthesiser that takes longer for two sentences is none to wait for."""
+"""Time limit for synthesising the two sentences."""
 MOST_SPOKEN = 50
-"""Callers who are apologised to at once; others are refused without a word. Each costs
-50 small messages a second at most.
+"""Most callers who hear the apology at the same time; others are refused silently. Each
+takes at most 50 small messages a second.
 """
 _UNSPOKEN = frozenset({Status.NOT_AUTHORISED, Status.MALFORMED, Status.TIMEOUT})
-"""Refusals of those who may be no callers at all."""
+"""Refusals without an apology, because the client may not be a caller at all."""
 
 _log = logging.getLogger(__name__)
 
 
 class RefusalSpeech:
     """The apology in both languages, as samples. Before ``prepare`` callers are refused
-    without a word.
+    silently.
     """
 
     def __init__(self, apology: FallbackMessage | None = None) -> None:
-        """None: nothing is said."""
+        """``apology`` None: refused callers hear nothing."""
         self._apology = apology
         self._spoken: dict[tuple[str, int], bytes] = {}
-        """s16le mono by text and rate. The rates are those of telephone lines."""
+        """The speech (s16le mono) by text and sample rate. The rates are those of
+        telephone lines.
+        """
         self._rate_hz = 0
-        """The synthesiser's own."""
+        """The synthesiser's sample rate."""
         self._speaking = 0
         self._stopped = asyncio.Event()
 
     async def prepare(self, synthesizer: SpeechSynthesizer) -> None:
-        """Let the synthesiser speak both sentences once, within ``PREPARE_S``. If it
-        fails, that is logged, and refused callers hear nothing.
+        """Synthesise both sentences within ``PREPARE_S``. A failure is logged, and
+        refused callers then hear nothing.
         """
         if self._apology is None:
             return
@@ -65,17 +67,17 @@ class RefusalSpeech:
         return LevelControl(LEVEL_DBOV, level).apply(pcm, self._rate_hz)
 
     def speech(self, status: Status, language: str) -> Callable[[int], bytes] | None:
-        """Return what gives the apology as s16le mono at a rate in Hz; None: nothing is
-        said.
+        """Return a function from a rate in Hz to the apology as s16le mono; None if
+        nothing is spoken.
 
-        ``language`` is that of the agent; empty: English.
+        ``language`` is the agent's; empty means English.
         """
         if status in _UNSPOKEN or self._speaking >= MOST_SPOKEN:
             return None
         return self.apology(language)
 
     def apology(self, language: str) -> Callable[[int], bytes] | None:
-        """Return the same for a caller who was let in."""
+        """Return the same for a caller who was admitted."""
         if self._apology is None:
             return None
         text = self._apology.in_language(language)
@@ -91,9 +93,9 @@ class RefusalSpeech:
         return self._spoken[text, rate_hz]
 
     async def speak(self, socket: Socket, refused: Refused) -> None:
-        """Send ``refused.spoken`` at its pace, until the end or until ``stop``.
+        """Send ``refused.spoken`` in real time, until its end or until ``stop``.
 
-        Raises ``ConnectionError`` when the caller has gone.
+        Raises ``ConnectionError`` if the caller has disconnected.
         """
         loop = asyncio.get_running_loop()
         due_s = loop.time()
@@ -113,5 +115,5 @@ class RefusalSpeech:
             self._speaking -= 1
 
     def stop(self) -> None:
-        """Say no more: the server stops."""
+        """Stop all apologies, because the server stops."""
         self._stopped.set()

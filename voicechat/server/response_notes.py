@@ -1,5 +1,5 @@
-"""Notes to the client in a response header: another service answers than the one it
-named.
+"""Notes to the client in a response header, for example that a different service
+answers than the one it named.
 """
 
 from contextvars import ContextVar
@@ -23,7 +23,7 @@ def add_note(text: str) -> None:
 
 
 def send_notes(app: web.Application) -> None:
-    """Make every response of ``app`` carry the notes that were added before its headers
+    """Add the notes to every response of ``app``, if they were added before its headers
     are sent.
     """
 

@@ -230,7 +230,7 @@ def _build_parts(
     """Build the parts and connect them. Nothing is started. Raises ConfigError."""
     metrics = Metrics(services, context.shared, context.ledger.worker)
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
-    # Only tokens are made in its name, so no process needs to know another's secret.
+    # The key is used only to create tokens, so each process may have its own secret.
     keys = admitted.static_keys | phone_keys(config.phone, secrets.token_urlsafe())
     context.ledger.stop_waiting()
     authorise = Authoriser(admitted.store, keys, origins, context.ledger)
@@ -352,8 +352,8 @@ async def _offering_wyoming(
 async def _announced(
     config: Config, port: int, wyoming: int | None, context: WorkerContext
 ) -> AsyncIterator[None]:
-    """Announce the server to the local network while the context lasts; one process of
-    a server does.
+    """Announce the server on the local network while the context lasts. Only one
+    process of a server does so.
     """
     if not config.server.announce or context.ledger.worker != 0:
         yield
@@ -386,13 +386,13 @@ async def _announced(
 async def _preparing_apology(
     speech: RefusalSpeech, config: Config, services: Services
 ) -> AsyncIterator[None]:
-    """Prepare what refused callers of a telephone hear: in the embedded voice, before
-    the context begins; in that of the default synthesiser where the configuration does
-    without it, and then nobody waits for that.
+    """Prepare the apology for refused telephone callers. With the embedded voice this
+    happens before the context begins; without it the default synthesiser prepares it in
+    the background.
     """
     tasks = SessionTasks(on_fault=lambda: _log.error("refused callers hear no apology"))
     if any(service.provider == "espeak" for service in config.tts.values()):
-        from voicechat.providers.espeak import open_synthesizer  # GPL-3: it may be left out
+        from voicechat.providers.espeak import open_synthesizer  # GPL-3: optional
 
         async with aclosing(open_synthesizer()) as synthesizer:
             await speech.prepare(synthesizer)

@@ -14,7 +14,7 @@ _SIGNALS = tuple(
 
 
 class StopSignals:
-    """What the signals have asked for so far.
+    """What the received signals request.
 
     ``requested`` is set by the first signal, once ``may_drain`` is true.
     """
@@ -26,8 +26,8 @@ class StopSignals:
         self._task = task
 
     def received(self) -> None:
-        """Handle a signal: request a drain if that is possible and new, else cancel the
-        task.
+        """Handle a signal: request a drain if that is possible and not requested yet,
+        else cancel the task.
         """
         if self.may_drain and not self.requested.is_set():
             self.requested.set()

@@ -14,8 +14,8 @@ from voicechat.session.limits import SessionLimits
 READ_BYTES = 16 * 1024
 """Most bytes read at once: half a second of 16 kHz samples."""
 WRITE_AHEAD_BYTES = 32 * 1024
-"""A send waits while the process' write buffer holds more: what is there cannot be
-taken back.
+"""A send waits while the process' write buffer holds more, because buffered data cannot
+be removed.
 """
 
 

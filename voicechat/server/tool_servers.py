@@ -1,7 +1,7 @@
-"""Opens the MCP servers that clients name, wherever they may lead.
+"""Opens the MCP servers that clients name, with a check of their addresses.
 
-They go through the same check as recordings that the server fetches: to public
-addresses and those of ``[transcription] allowed_networks``, at its ``allowed_ports``.
+The check is the same as for recordings that the server fetches: public addresses and
+those of ``[transcription] allowed_networks`` are allowed, at its ``allowed_ports``.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import httpx2
 
 DEADLINE_S = 10.0
-"""Of one call, and between two reports of its progress."""
+"""Time limit of one call, and between two reports of its progress."""
 
 
 class ClientToolServers:

@@ -1,9 +1,9 @@
 """Turns as OpenTelemetry spans: one for the user's wait, with a child for each stage
 that took time.
 
-Without OpenTelemetry's SDK the API does nothing. With it, its own variables
-(``OTEL_EXPORTER_OTLP_ENDPOINT`` and the like) say where the spans go; run the server
-under ``opentelemetry-instrument`` to have them read.
+Without OpenTelemetry's SDK the API does nothing. With it, its own variables (such as
+``OTEL_EXPORTER_OTLP_ENDPOINT``) set where the spans are sent; run the server under
+``opentelemetry-instrument``, which reads them.
 """
 
 from opentelemetry import context, trace

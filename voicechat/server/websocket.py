@@ -11,8 +11,8 @@ from voicechat.server.frames import FramedWebSocket
 from voicechat.session.limits import SessionLimits
 
 WRITE_AHEAD_BYTES = 32 * 1024
-"""A send waits while the process' write buffer holds more: what is there cannot be
-taken back.
+"""A send waits while the process' write buffer holds more, because buffered data cannot
+be removed.
 """
 _NEVER_DRAIN_BYTES = 2**62
 """Disables aiohttp's own drain, which cannot be cancelled: its future is shared with
@@ -135,7 +135,7 @@ class AiohttpSocket:
         self._transport = None
 
     async def linger(self) -> None:
-        """Let the client read a close frame that was sent: wait for its answer, for
+        """Give the client time to read a sent close frame: wait for its answer, for
         ``close_ms`` at most, and close the connection.
         """
         await self._ws.linger()

@@ -1,5 +1,5 @@
-"""What a process shares with the other processes of its server, and how connections
-reach it.
+"""The resources that a process shares with the server's other processes, and how
+connections reach it.
 """
 
 from collections.abc import Callable

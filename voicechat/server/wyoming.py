@@ -1,9 +1,9 @@
-"""A TCP port on which Home Assistant finds this server's recogniser and synthesiser, as
+"""A TCP port that offers the server's recogniser and synthesiser to Home Assistant, as
 services of the Wyoming protocol.
 
-Both stream: words are told sentence by sentence while audio still comes, and a text
-that still comes is spoken sentence by sentence. The protocol has no keys: whoever
-reaches the port may use it.
+Both services stream: transcripts are sent sentence by sentence while audio still
+arrives, and a text is spoken sentence by sentence while it still arrives. The protocol
+has no keys: any client that reaches the port may use it.
 """
 
 import asyncio
@@ -68,15 +68,18 @@ from voicechat.session.notices import ReplyAudio
 from voicechat.session.types import ChatSettings, VoiceSettings
 
 IDLE_S = 60.0
-"""Between two events of a client; Home Assistant opens a connection for each request.
+"""Time limit between two events of a client. Home Assistant opens a connection for each
+request.
 """
 WAITING_PIECES = 64
-"""Pieces of audio that wait for the recogniser; past them the client is not read."""
+"""Bound of the audio pieces waiting for the recogniser. Beyond it the client is not
+read.
+"""
 MOST_CLIENTS = 128
-"""Connections of one process."""
+"""Most connections of one process."""
 MAX_CHANNELS = 8
 RATE_HZ = 22_050
-"""Of the speech that is sent."""
+"""Sample rate of the speech that is sent."""
 SPEECH_FORMAT = f"PCM_{RATE_HZ}HZ_MONO_16BIT"
 
 _WIDTHS = {1: SampleEncoding.U8, 2: SampleEncoding.S16, 3: SampleEncoding.S24}
@@ -158,7 +161,7 @@ class WyomingPort:
             _log.error("a Wyoming client failed", exc_info=client.exception())
 
     def describe(self) -> Info:
-        """Say what is offered."""
+        """Return the description of the offered services."""
         languages = list(self.config.languages)
         voices = list(self.synthesizer.voices) or ["default"]
         return Info(
@@ -194,7 +197,7 @@ class _ViolationError(Exception):
 
 
 class _Recognition:
-    """One request to the recogniser, while its audio comes."""
+    """One request to the recogniser, while its audio arrives."""
 
     def __init__(self, client: "_Client") -> None:
         self._client = client
@@ -202,11 +205,11 @@ class _Recognition:
         self._converter = RateConverter(PCM_RATE_HZ)
         self._heard_bytes = 0
         self._ended = False
-        """The end of the audio was taken from ``_pieces``."""
+        """Whether the end of the audio was taken from ``_pieces``."""
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     async def add(self, chunk: AudioChunk) -> None:
-        """Take audio. Waits while the recogniser is behind."""
+        """Add audio. Waits while the recogniser is behind."""
         encoding = _WIDTHS.get(chunk.width)
         if encoding is None or not 1 <= chunk.channels <= MAX_CHANNELS:
             raise _ViolationError(
@@ -225,7 +228,7 @@ class _Recognition:
         await self._pieces.put(pcm)
 
     async def finish(self) -> None:
-        """No audio follows: wait until the words have been told."""
+        """End the audio, and wait until the transcripts have been sent."""
         await self._pieces.put(self._converter.finish_stream())
         await self._pieces.put(None)
         await self.task
@@ -244,7 +247,7 @@ class _Recognition:
         else:
             await send(WholeTranscript(text=said))
             await send(TranscriptStop())
-        while not self._ended:  # who gives audio must not wait for a recogniser that is gone
+        while not self._ended:  # ``add`` must not wait for a recogniser that has ended
             self._ended = await self._pieces.get() is None
 
     async def _sentences(self) -> AsyncGenerator[str, None]:
@@ -262,15 +265,15 @@ class _Recognition:
 
 
 class _ComingText:
-    """A chat model whose reply is the text that a client sends, as it comes."""
+    """A chat model whose reply is the text that a client sends, as it arrives."""
 
     def __init__(self) -> None:
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        """Bounded by the characters of a text."""
+        """Bounded by the length limit of a text."""
         self._characters = 0
 
     def add(self, text: str) -> None:
-        """Take text."""
+        """Add text."""
         self._characters += len(text)
         if self._characters > MAX_TEXT_CHARACTERS:
             raise _ViolationError(f"the text has more than {MAX_TEXT_CHARACTERS} characters")
@@ -278,11 +281,11 @@ class _ComingText:
             self._pieces.put_nowait(text)
 
     def finish(self) -> None:
-        """No text follows."""
+        """End the text."""
         self._pieces.put_nowait(None)
 
     async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        """Yield the text, whatever is asked."""
+        """Yield the text, whatever the request."""
         while (text := await self._pieces.get()) is not None:
             yield TextDelta(text)
         yield ReplyFinished()
@@ -303,7 +306,9 @@ class _Client:
         self._speaking: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serve until the client goes, falls silent or breaks the protocol."""
+        """Serve until the client disconnects, is idle for too long or breaks the
+        protocol.
+        """
         try:
             while (event := await self._receive()) is not None:
                 await self._handle(event)
@@ -311,14 +316,14 @@ class _Client:
             with suppress(OSError, TimeoutError):
                 await self.send(Error(text=str(error), code="protocol"))
         except (OSError, TimeoutError, ProviderError):
-            pass  # it has gone, fell silent, does not read, or sent no event
+            pass  # disconnected, idle, not reading, or no event
         finally:
             tasks = [] if self._speaking is None else [self._speaking]
             tasks += [] if self._recognition is None else [self._recognition.task]
             for task in tasks:
                 task.cancel()
                 await asyncio.wait([task])
-                _ = task.cancelled() or task.exception()  # which has ended the connection
+                _ = task.cancelled() or task.exception()  # has ended the connection
             self._writer.transport.abort()
 
     async def send(self, event: Eventable) -> None:
@@ -329,13 +334,15 @@ class _Client:
             await async_write_event(event.event(), self._writer)
 
     async def fail(self, code: str, error: Exception) -> None:
-        """Tell that a service failed. Only what a client may know of it is told."""
+        """Report that a service failed, with only the details that a client may see."""
         known = isinstance(error, AdmissionError | ServiceFailedError)
         text = str(error) if known else "the service failed"
         await self.send(Error(text=text, code=code))
 
     async def _receive(self) -> Event | None:
-        """Receive the next event; None when the connection has ended, or none came."""
+        """Receive the next event; None if the connection has ended or no event came in
+        time.
+        """
         try:
             async with asyncio.timeout(IDLE_S):
                 return await async_read_event(self._reader)
@@ -404,7 +411,7 @@ class _Client:
         except (AdmissionError, ServiceFailedError) as error:
             if isinstance(error, AdmissionError) or error.status is not Status.LLM_FAILED:
                 await self.fail("tts-failed", error)
-            # Else there is nothing in the text that can be spoken: that takes no time.
+            # Otherwise the text has nothing to speak: send an empty answer.
         await self.send(AudioStop())
 
     def _reply(

@@ -1,3 +1,3 @@
-"""What devices ask for over HTTP: their configuration, and someone to look at their
+"""The HTTP endpoints for devices: their configuration, and questions about their
 photos.
 """

@@ -1,8 +1,8 @@
-"""What an agent remembers of a device's earlier conversations: a summary that the chat
-model makes afterwards, and the last turns.
+"""An agent's memory of a device's earlier conversations: a summary that the chat model
+makes after each one, and the last turns.
 
-The device's own key says whose memory it is, never what the device calls itself: with
-any other key there is none.
+The memory belongs to the device's own key, not to the id that the device reports. With
+any other key there is no memory.
 """
 
 import asyncio
@@ -20,15 +20,17 @@ from voicechat.store.devices import DeviceStore, Memory
 
 MOST_SUMMARY_CHARACTERS = 2_000
 MOST_TURNS = 6
-"""Messages of the last conversation that are kept word for word."""
+"""Number of messages of the last conversation that are kept verbatim."""
 MOST_TURN_CHARACTERS = 500
-"""Of each of them."""
+"""Bound of each of these messages."""
 MOST_READ_CHARACTERS = 12_000
-"""Of a conversation, its end: what the chat model summarises."""
+"""Bound of the text that the chat model summarises: the end of the conversation."""
 SUMMARY_S = 60.0
-"""For a summary; then there is none of this conversation."""
+"""Time limit of a summary. After it the conversation gets no summary."""
 AT_ONCE = 2
-"""Summaries that are made by one process at the same time: those who talk go first."""
+"""Concurrent summaries of one process, few so that conversations in progress have
+precedence.
+"""
 
 INSTRUCTIONS = (
     "You keep notes about a user for a voice assistant. Write what is worth remembering from "
@@ -47,18 +49,20 @@ T = TypeVar("T")
 
 
 class DeviceMemory:
-    """Recalls and remembers. Failures are logged without what was said, and cost the
-    memory of one conversation only.
+    """Reads and writes memories. A failure is logged without any content and loses only
+    the memory of one conversation.
     """
 
     def __init__(self, store: DeviceStore, models: Mapping[str, ChatModel]) -> None:
-        """``models`` are the chat models that summarise: each agent's own."""
+        """``models`` are the chat models that write the summaries: each agent uses its
+        own.
+        """
         self._store = store
         self._models = models
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def recall(self, key_id: str, agent: Agent) -> Agent:
-        """Return the agent with what it remembers of the key's device in its
+        """Return the agent with its memory of the key's device added to its
         instructions.
         """
         if not agent.remembers:
@@ -69,8 +73,8 @@ class DeviceMemory:
         return agent.with_instructions(RECALLED.format(notes=_notes(memory)))
 
     async def remember(self, key_id: str, agent: Agent, messages: Sequence[Message]) -> None:
-        """Remember a conversation that has ended. The last turns are kept at once, the
-        summary when it has been made.
+        """Remember a conversation that has ended. The last turns are stored at once,
+        the summary as soon as it is made.
         """
         said = [text for message in messages if (text := _line(message))]
         if not agent.remembers or not said:
@@ -79,7 +83,7 @@ class DeviceMemory:
         turns = tuple(text[:MOST_TURN_CHARACTERS] for text in said[-MOST_TURNS:])
         kept = Memory(before.summary if before is not None else "", turns, int(unix_s()))
         if not await self._on_disk(lambda: self._store.remember(key_id, agent.name, kept)):
-            return  # the key is no device's
+            return  # not the key of a device
         async with self._turns:
             summary = await self._summary(self._models[agent.llm], kept.summary, said)
         if summary:
@@ -122,8 +126,8 @@ def _notes(memory: Memory) -> str:
 
 
 def _line(message: Message) -> str:
-    """Write a message as it is remembered; nothing of tools, and of images only that
-    there was text with them.
+    """Format a message for the memory. Tool messages are omitted; of a message with
+    images only the text is used.
     """
     name, content = _NAMES.get(str(message.get("role"))), message.get("content")
     if isinstance(content, list):

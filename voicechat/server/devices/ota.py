@@ -1,9 +1,8 @@
-"""The address that a device is given in its portal: it answers where the server is, and
-with which key the device may talk to it.
+"""The endpoint whose address is entered in a device's portal. It returns the server's
+address and the key with which the device may connect.
 
-A device that is not known is shown six digits, with which ``voicechat devices pair``
-lets it in; or it is let in at once, if it is on the local network and the configuration
-wants that.
+An unknown device receives six digits, with which ``voicechat devices pair`` pairs it.
+If the configuration allows it, a device on the local network is paired at once.
 
 Source: xiaozhi-esp32, ``main/ota.cc``.
 """
@@ -30,11 +29,11 @@ from voicechat.store.devices import CODE_S, Device, DeviceStore, TooManyCodesErr
 
 PATH = "/xiaozhi/ota/"
 MAX_BODY_BYTES = 16 * 1024
-"""Of what a device says of itself: the firmware's has 2 KiB."""
+"""Bound of a device's description of itself; the firmware's has 2 KiB."""
 MOST_CLIENT_CHARACTERS = 128
 MOST_ABOUT_CHARACTERS = 100
 AT_ONCE = 4
-"""Devices whose file is looked at, at the same time."""
+"""Concurrent accesses to the devices' file."""
 
 _DEVICE_ID = re.compile(r"[0-9A-Za-z:._-]{1,64}")
 _LOCAL = tuple(
@@ -58,7 +57,7 @@ class OtaEndpoint:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes. They need no key: they are where a device gets its own."""
+        """Return the routes. They need no key, because devices get their keys here."""
         return [
             web.route(method, path, handler)
             for path, handler in (
@@ -104,7 +103,7 @@ class OtaEndpoint:
         return _answered(answer)
 
     async def _activate(self, request: web.Request) -> web.Response:
-        """Say whether the device has been paired: 200, or 202 while it waits."""
+        """Answer whether the device has been paired: 200, or 202 while it waits."""
         device_id, client_id = _identity(request, await _read(request))
         now_s = int(unix_s())
         device = await self._on_disk(lambda: self._store.check_in(device_id, client_id, now_s))
@@ -113,7 +112,7 @@ class OtaEndpoint:
     def _admit(
         self, device_id: str, client_id: str, about: str, is_local: bool, now_s: int
     ) -> Device | None:
-        """Return the device that may talk; None: it needs a code."""
+        """Return the device if it may connect; None if it needs a code."""
         device = self._store.check_in(device_id, client_id, now_s)
         may_enter = is_local and self._config.accept == "local"
         if device is None and may_enter and not self._store.is_known(device_id):
@@ -121,8 +120,8 @@ class OtaEndpoint:
         return device
 
     def _is_local(self, request: web.Request) -> bool:
-        """Return whether the device itself is on the local network: who came through a
-        proxy may be anywhere.
+        """Return whether the device itself is on the local network. A device that came
+        through a proxy may be anywhere.
         """
         if came_through_proxy(request):
             return False
@@ -155,10 +154,11 @@ class OtaEndpoint:
 
 
 def base_url_of(config: DevicesConfig, headers: Mapping[str, str]) -> str:
-    """Return how a device reaches the server, without a trailing slash: as configured,
-    else as it has reached it. ``headers`` have small letters.
+    """Return the URL at which a device reaches the server, without a trailing slash:
+    the configured one, else the one of this request. Names in ``headers`` are in lower
+    case.
 
-    What the headers say concerns only the device that sent them.
+    Forged headers affect only the device that sent them.
     """
     if config.public_url:
         return config.public_url
@@ -171,9 +171,9 @@ async def _options(request: web.Request) -> web.Response:
 
 
 async def _read(request: web.Request) -> Mapping[str, object]:
-    """Read what a device says of itself; nothing is enough.
+    """Read a device's description of itself. The body may be empty.
 
-    Raises ``RemoteProtocolError`` for a body that is too large or no JSON object.
+    Raises ``RemoteProtocolError`` for a body that is too large or not a JSON object.
     """
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise _too_large()
@@ -220,7 +220,7 @@ def _said(request: web.Request, said: Mapping[str, object], header: str, key: st
 
 
 def _about(said: Mapping[str, object]) -> tuple[str, str]:
-    """Return what a device says of itself, for people, and its firmware's version."""
+    """Return a readable description of the device, and its firmware's version."""
     board, application = said.get("board"), said.get("application")
     name = board.get("name") or board.get("type") if isinstance(board, Mapping) else ""
     version = application.get("version") if isinstance(application, Mapping) else ""

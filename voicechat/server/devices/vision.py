@@ -1,8 +1,8 @@
-"""Photos of devices: a device sends one with a question, and a chat model that sees
-answers.
+"""Photos of devices: a device sends a photo with a question, and a chat model that
+accepts images answers.
 
-The device is told the address and a token when its conversation begins. Its answer
-becomes the result of the tool with which the photo was taken.
+The device receives the address and a token when its conversation begins. The answer
+becomes the result of the tool call that took the photo.
 
 Source: xiaozhi-esp32, ``main/boards/common/esp32_camera.cc``.
 """
@@ -34,19 +34,19 @@ from voicechat.store.devices import DeviceStore
 
 PATH = "/xiaozhi/vision/explain"
 TOKEN_S = 12 * 3600
-"""A token is valid for so long, which is longer than conversations last."""
+"""Validity of a token: longer than conversations last."""
 MAX_PHOTO_BYTES = 4 * 1024 * 1024
-"""Of a photo: the firmware's have 20 to 200 KiB."""
+"""Bound of a photo. The firmware's photos have 20 to 200 KiB."""
 MAX_QUESTION_BYTES = 4 * 1024
 MAX_ANSWER_CHARACTERS = 4_000
 ANSWER_S = 20.0
-"""For the model's whole answer; the device waits a little longer."""
+"""Time limit of the model's whole answer. The device waits a little longer."""
 PIECE_S = 10.0
-"""For each piece of the photo."""
+"""Time limit of each piece of the photo."""
 AT_ONCE = 8
-"""Photos that are looked at by one process at the same time."""
+"""Photos that one process handles at the same time."""
 QUESTION = "What is in this photo?"
-"""When the device asks nothing."""
+"""The question if the device sends none."""
 
 _KINDS = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 
 class VisionEndpoint:
-    """Serves ``/xiaozhi/vision/explain``, and tells devices of it."""
+    """Serves ``/xiaozhi/vision/explain``, and provides devices with its address."""
 
     def __init__(self, store: DeviceStore, config: DevicesConfig, services: Services) -> None:
         """Raises ConfigError when the configured model does not exist."""
@@ -71,12 +71,12 @@ class VisionEndpoint:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the route. It needs the token that the device was given."""
+        """Return the route. It needs the token that the device received."""
         return [web.post(PATH, self._explain)]
 
     def tell(self, handshake: Handshake) -> Vision:
-        """Return where the device of a handshake sends its photos, with a token that is
-        bound to it.
+        """Return the address for photos and a token bound to the device of the
+        handshake.
         """
         expires_s = int(unix_s()) + TOKEN_S
         try:
@@ -117,7 +117,7 @@ class VisionEndpoint:
         raise AdmissionError(Status.NOT_AUTHORISED, "token: the one of the conversation is needed")
 
     def _bound_to(self, token: str) -> str | None:
-        """Return the device that a token was made for; None: it is not valid."""
+        """Return the device that a token was made for; None if it is not valid."""
         device, _, rest = token.partition(".")
         expires, _, _ = rest.partition(".")
         if len(token) > 512 or not (expires.isascii() and expires.isdecimal()):
@@ -169,7 +169,7 @@ def _too_large(name: str, most_bytes: int) -> RemoteProtocolError:
 async def _ask(model: ChatModel, question: str, photo: bytes) -> str:
     """Return the model's answer about a photo.
 
-    Raises ProviderError, and ``RemoteProtocolError`` for a file that is no photo.
+    Raises ProviderError, and ``RemoteProtocolError`` for a file that is not a photo.
     """
     kind = next((kind for start, kind in _KINDS.items() if photo.startswith(start)), "")
     if photo[:4] == b"RIFF" and photo[8:12] == b"WEBP":

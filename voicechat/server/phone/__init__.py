@@ -1,4 +1,4 @@
-"""The webhooks that telephone providers call: what answers an incoming call, and where
-it goes on. ``webhooks`` has the endpoints, ``answers`` what each provider reads,
-``signatures`` how a provider's requests are known.
+"""The webhooks that telephone providers call to learn what answers an incoming call and
+where it continues. ``webhooks`` has the endpoints, ``answers`` the answers in each
+provider's form, ``signatures`` the checks of each provider's signature.
 """

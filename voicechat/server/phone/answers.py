@@ -1,5 +1,5 @@
-"""What each provider is answered: connect the call with a stream, connect it with
-somebody, say that nobody can answer, or hang up.
+"""The answers to each provider: connect the call to a stream, connect it to a number,
+apologise, or hang up.
 """
 
 import json
@@ -11,15 +11,15 @@ from xml.sax.saxutils import escape, quoteattr
 
 XML, JSON = "application/xml", "application/json"
 LINE_HZ = 8_000
-"""The rate that is asked for where there is a choice: a telephone has no more, and a
-recogniser is told by it that its speech ends at 4 kHz.
+"""The sample rate requested from providers that offer a choice. Telephone audio has no
+more, and the rate shows a recogniser that the speech ends at 4 kHz.
 """
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """An incoming call, as the webhook tells it."""
+    """An incoming call, as the webhook describes it."""
 
     call_id: str
     called: str
@@ -28,20 +28,22 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamAddress:
-    """The stream that a call is to be connected with."""
+    """The stream that a call is connected to."""
 
     url: str
     after_url: str
-    """What the provider is to call when the stream is over."""
+    """The URL that the provider calls when the stream has ended."""
     token: str
 
 
 class PhoneProvider(ABC):
-    """One provider's documents, and how it names what a call brings."""
+    """One provider's answers, and its names for the fields of a call."""
 
     content_type = XML
     fields: tuple[str, str, str] = ("CallSid", "To", "From")
-    """What it calls the id of a call, the number called and the one that calls."""
+    """The provider's field names for a call's id, the called number and the calling
+    number.
+    """
 
     def incoming(self, given: Mapping[str, str]) -> Incoming:
         """Read the fields of a webhook."""
@@ -50,11 +52,11 @@ class PhoneProvider(ABC):
 
     @abstractmethod
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
-        """Connect the call with a stream."""
+        """Connect the call to a stream."""
 
     @abstractmethod
     def transfer(self, transfer_to: str) -> str:
-        """Connect the call with a number or a SIP address."""
+        """Connect the call to a number or a SIP address."""
 
     @abstractmethod
     def apologise(self, text: str, language: str) -> str:
@@ -66,8 +68,8 @@ class PhoneProvider(ABC):
 
 
 class Twilio(PhoneProvider):
-    """twilio.com/docs/voice/twiml: the parameters stand in the stream, because its
-    address may have no query.
+    """twilio.com/docs/voice/twiml. The parameters are inside the stream element,
+    because its address may have no query.
     """
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
@@ -97,8 +99,8 @@ class Twilio(PhoneProvider):
 
 
 class Telnyx(Twilio):
-    """developers.telnyx.com/docs/voice/programmable-voice/texml-verbs: TwiML's verbs,
-    and a stream without parameters.
+    """developers.telnyx.com/docs/voice/programmable-voice/texml-verbs. It has TwiML's
+    verbs, and a stream without parameters.
     """
 
     def connect(self, call: Incoming, stream: StreamAddress) -> str:
@@ -111,8 +113,8 @@ class Telnyx(Twilio):
 
 
 class Plivo(PhoneProvider):
-    """plivo.com/docs/voice/xml: ``extraHeaders`` take letters and digits only, so the
-    parameters stand in the address.
+    """plivo.com/docs/voice/xml. ``extraHeaders`` allow only letters and digits, so the
+    parameters are in the address.
     """
 
     fields = ("CallUUID", "To", "From")
@@ -142,8 +144,8 @@ class Plivo(PhoneProvider):
 
 
 class Vonage(PhoneProvider):
-    """developer.vonage.com/en/voice/voice-api/ncco-reference: when the stream is over,
-    ``notify`` asks how the call goes on.
+    """developer.vonage.com/en/voice/voice-api/ncco-reference. When the stream has
+    ended, ``notify`` asks how the call continues.
     """
 
     content_type = JSON
@@ -184,8 +186,8 @@ class Vonage(PhoneProvider):
 
 
 class Exotel(PhoneProvider):
-    """developer.exotel.com/docs/agentstream: the Voicebot applet asks for the stream's
-    address, and the Connect applet behind it for the number.
+    """developer.exotel.com/docs/agentstream. The Voicebot applet requests the stream's
+    address, and the Connect applet after it requests the number.
     """
 
     content_type = JSON
@@ -200,7 +202,9 @@ class Exotel(PhoneProvider):
         return json.dumps({"destination": {"numbers": [transfer_to]}})
 
     def apologise(self, text: str, language: str) -> str:
-        """Give no address: the flow goes on with its next applet, which can say it."""
+        """Return no address: the flow continues with its next applet, which can
+        apologise.
+        """
         return self.hang_up()
 
     def hang_up(self) -> str:
@@ -209,8 +213,8 @@ class Exotel(PhoneProvider):
 
 
 class Jambonz(PhoneProvider):
-    """docs.jambonz.org/verbs: an array of verbs; ``actionHook`` asks how the call goes
-    on.
+    """docs.jambonz.org/verbs. An answer is an array of verbs; ``actionHook`` asks how
+    the call continues.
     """
 
     content_type = JSON
@@ -256,7 +260,7 @@ PROVIDERS: Mapping[str, PhoneProvider] = {
     "exotel": Exotel(),
     "jambonz": Jambonz(),
 }
-"""By the names that stand in the paths."""
+"""The providers by their names in the paths."""
 
 
 def _response(verbs: str) -> str:

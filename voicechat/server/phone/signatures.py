@@ -1,4 +1,4 @@
-"""Whether a request comes from the provider that it says it comes from."""
+"""Checks the signatures of telephone providers' requests."""
 
 import base64
 import binascii
@@ -14,8 +14,8 @@ from voicechat.config import PhoneConfig
 from voicechat.errors import ConfigError
 
 FRESH_S = 300
-"""A signature with a time is valid so long before and after it, as in the providers'
-own libraries.
+"""A signature with a time is valid for this long before and after that time, as in the
+providers' own libraries.
 """
 PLIVO_NONCE = "X-Plivo-Signature-V3-Nonce"
 TELNYX_TIMESTAMP = "Telnyx-Timestamp"
@@ -32,20 +32,20 @@ SETTINGS: Mapping[str, str] = {
     "telnyx": "telnyx_public_key",
     "vonage": "vonage_signature_secret",
 }
-"""The key of ``[phone]`` that checks it."""
+"""The key of ``[phone]`` with the secret that checks it."""
 _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What signatures are made of."""
+    """The parts of a request that signatures cover."""
 
     url: str
-    """The address as the provider called it."""
+    """The URL as the provider called it."""
     form: Sequence[tuple[str, str]]
     body: bytes
     headers: Mapping[str, str]
-    """Whose names have any case, as in aiohttp."""
+    """The headers. Names are case-insensitive, as in aiohttp."""
     now_s: float
     """Unix time."""
 
@@ -54,10 +54,10 @@ Check: TypeAlias = Callable[[SignedRequest], bool]
 
 
 def checks_of(config: PhoneConfig) -> dict[str, Check]:
-    """Return what checks the requests of each provider whose secret is configured.
+    """Return a check for each provider whose secret is configured.
 
-    Raises ``ConfigError`` for a key that is none, and where ``voicechat[phones]`` is
-    needed and not installed.
+    Raises ``ConfigError`` for an invalid key, and if ``voicechat[phones]`` is needed
+    but not installed.
     """
     checks: dict[str, Check] = {}
     if config.twilio_auth_token:
@@ -108,7 +108,7 @@ def is_from_plivo(
 ) -> bool:
     """Check Plivo's ``X-Plivo-Signature-V3``: the HMAC-SHA256, in base64, of the URL
     that it called with its query sorted, of every field of the form, sorted, and of the
-    nonce in ``X-Plivo-Signature-V3-Nonce``. Several signatures stand behind commas.
+    nonce in ``X-Plivo-Signature-V3-Nonce``. Several signatures are separated by commas.
 
     Source: plivo.com/docs/voice/concepts/signature-validation.
     """
@@ -125,8 +125,8 @@ def is_from_plivo(
 
 
 def telnyx_check(public_key: str) -> Check:
-    """Return what checks Telnyx' ``Telnyx-Signature-Ed25519``: the Ed25519 signature,
-    in base64, of the time in ``Telnyx-Timestamp``, ``|`` and the body.
+    """Return a check of Telnyx' ``Telnyx-Signature-Ed25519``: the Ed25519 signature, in
+    base64, of the time in ``Telnyx-Timestamp``, ``|`` and the body.
 
     Source: developers.telnyx.com/docs/development/api-fundamentals/webhooks. Raises
     ``ConfigError``.
@@ -138,7 +138,7 @@ def telnyx_check(public_key: str) -> Check:
         raise _needs_extra("telnyx_public_key") from error
     try:
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
-    except ValueError as error:  # of binascii as well
+    except ValueError as error:  # includes binascii's errors
         raise ConfigError(
             "phone.telnyx_public_key: is not the 32 bytes of an Ed25519 key in base64"
         ) from error
@@ -160,11 +160,12 @@ def telnyx_check(public_key: str) -> Check:
 
 
 def vonage_check(secret: str) -> Check:
-    """Return what checks Vonage's ``Authorization``: a JWT, signed with HMAC-SHA256,
-    that holds when it was made and the SHA-256 of the body.
+    """Return a check of Vonage's ``Authorization``: a JWT, signed with HMAC-SHA256,
+    that contains its time of issue and the SHA-256 of the body.
 
-    Nothing in it covers the query, so with GET it says who asks, not what. Source:
-    developer.vonage.com/en/getting-started/concepts/webhooks. Raises ``ConfigError``.
+    It does not cover the query, so for GET it authenticates the sender but not the
+    parameters. Source: developer.vonage.com/en/getting-started/concepts/webhooks.
+    Raises ``ConfigError``.
     """
     try:
         import jwt

@@ -1,6 +1,6 @@
-"""The endpoints: ``/phone/PROVIDER/voice`` answers an incoming call,
-``/phone/PROVIDER/after`` says how it goes on, ``/phone/transfers/CALL`` the same to a
-telephone system of one's own.
+"""The endpoints of telephone providers: ``/phone/PROVIDER/voice`` answers an incoming
+call, ``/phone/PROVIDER/after`` returns how it continues, and ``/phone/transfers/CALL``
+returns the same to the operator's own telephone system.
 """
 
 import asyncio
@@ -29,11 +29,13 @@ from voicechat.store.handovers import Handovers
 from voicechat.store.tokens import TokenGrant
 
 KEY_ID = "phone"
-"""Whose key the calls have whose webhooks are signed: it is in no file and opens
-nothing but by tokens.
+"""The key id of calls whose webhooks are signed. This key is in no file and is usable
+only through tokens.
 """
 TOKEN_LIFE_S = 60
-"""A provider opens the stream within a second of the webhook."""
+"""Validity of a stream's token. A provider opens the stream within a second of the
+webhook.
+"""
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 500
 
@@ -42,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Webhook:
-    """A webhook that has been read and let in."""
+    """A webhook that has been read and authorised."""
 
     provider: PhoneProvider
     fields: dict[str, str]
@@ -86,7 +88,7 @@ class PhoneWebhooks:
         )
 
     async def _voice(self, request: web.Request) -> web.Response:
-        """Connect an incoming call with its stream."""
+        """Connect an incoming call to its stream."""
         webhook = await self._read(request)
         provider, agent = webhook.provider, request.match_info.get("agent", "")
         call = provider.incoming(webhook.fields)
@@ -111,7 +113,7 @@ class PhoneWebhooks:
         return _answer(provider, provider.connect(call, stream))
 
     def _sorry(self, provider: PhoneProvider, arrival: Arrival) -> web.Response:
-        """The call cannot be taken: the provider's own voice says so."""
+        """Answer that the call cannot be taken, spoken by the provider's own voice."""
         if self._apology is None:
             return _answer(provider, provider.hang_up())
         text = self._apology.in_language(self._agents.language_of(arrival))
@@ -119,8 +121,8 @@ class PhoneWebhooks:
         return _answer(provider, provider.apologise(text, language))
 
     async def _after(self, request: web.Request) -> web.Response:
-        """The stream is over: connect the call with whom the agent has said, or hang
-        up. Whoever knows the id of the call may ask.
+        """After the end of the stream, connect the call to the destination that the
+        agent chose, or hang up. The call's id is the only credential needed.
         """
         provider = _provider(request)
         if self._signs(request):
@@ -132,15 +134,15 @@ class PhoneWebhooks:
         )
 
     async def _transfer(self, request: web.Request) -> web.Response:
-        """Say as text where a call goes on; nothing: nowhere."""
+        """Return the destination of a call as text; empty if there is none."""
         await self._authorise(request, ApiEndpoint.CONVERSATION)
         now_s = asyncio.get_running_loop().time()
         return web.Response(text=self._handovers.take(request.match_info["call"], now_s))
 
-    # --- who asks ---------------------------------------------------------------------
+    # --- authorisation ----------------------------------------------------------------
 
     def _signs(self, request: web.Request) -> bool:
-        """Whether requests of this provider are known by their signature."""
+        """Return whether a signature authorises requests of this provider."""
         return request.match_info["provider"] in self._checks
 
     def _check_signature(
@@ -157,9 +159,9 @@ class PhoneWebhooks:
             )
 
     async def _read(self, request: web.Request) -> _Webhook:
-        """Read a webhook and let it in: by its signature, or by a key.
+        """Read a webhook and authorise it by its signature or by a key.
 
-        Raises AdmissionError, or RemoteProtocolError for what cannot be read.
+        Raises AdmissionError, or RemoteProtocolError if it cannot be read.
         """
         provider = _provider(request)
         body = await _body(request)
@@ -172,12 +174,16 @@ class PhoneWebhooks:
         return _Webhook(provider, {**dict(request.query), **dict(form)}, principal)
 
     def _base_url(self, request: web.Request) -> str:
-        """Return how the provider reaches this server, without a trailing slash."""
+        """Return the URL at which the provider reaches this server, without a trailing
+        slash.
+        """
         return self._config.public_url.rstrip("/") or self._origins.public_url(request)
 
 
 def phone_keys(config: PhoneConfig, secret: str) -> dict[str, str]:
-    """Return the key in whose name signed webhooks make tokens; none without one."""
+    """Return the key under which signed webhooks create tokens. The mapping is empty if
+    no provider's secret is configured.
+    """
     signed = any(getattr(config, setting) for setting in SETTINGS.values())
     return {KEY_ID: secret} if signed else {}
 
@@ -208,7 +214,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _form(request: web.Request, body: bytes) -> list[tuple[str, str]]:
-    """Read the fields of a form, or of an object of JSON."""
+    """Read the fields of a form or of a JSON object."""
     if not body:
         return []
     try:

@@ -1,5 +1,5 @@
-"""What all REST endpoints share: the services, authorisation, and admission of
-requests.
+"""The parts that all REST endpoints share: the services, authorisation, and admission
+of requests.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Backend:
         load_shedder: LoadShedder | None = None,
         agents: Agents | None = None,
     ) -> None:
-        """``ledger``: where the processes of the server count together. Without a
+        """``ledger`` holds the counts that the server's processes share. Without a
         ``load_shedder`` no request is refused for load.
         """
         self.services = services

@@ -16,7 +16,7 @@ from voicechat.schema.checked import first_failure
 from voicechat.schema.json_text import read_object
 
 READ_S = 30.0
-"""For a whole body: a slower client would hold a slot for nothing."""
+"""Time limit of a whole body: a slower client would hold a slot without using it."""
 MAX_BODY_BYTES = 256 * 1024
 """The limit unless an endpoint has its own."""
 

@@ -1,5 +1,5 @@
-"""Cancels a request when its client disconnects: nobody would read the response, and a
-model costs money per token.
+"""Cancels a request when its client disconnects, because the response would not be
+read, and a model costs money per token.
 """
 
 import asyncio

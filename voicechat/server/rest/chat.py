@@ -170,8 +170,8 @@ class Chat:
     async def complete(
         self, request: web.Request, resolve: Callable[[str], str]
     ) -> web.StreamResponse:
-        """Answer a request for a completion. ``resolve`` returns which model a client's
-        name means, or raises ``RemoteProtocolError``.
+        """Answer a request for a completion. ``resolve`` returns the model for a
+        client's name, or raises ``RemoteProtocolError``.
         """
         async with self._backend.admitted(request, ApiEndpoint.CHAT) as principal:
             asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)

@@ -222,10 +222,10 @@ def _new(extras: Mapping[str, object], own: Json) -> Json:
 
 
 def _gather(whole: Json, more: Mapping[str, object], grows: tuple[type, ...]) -> None:
-    """Add what came with one piece to what came before.
+    """Merge the fields of one piece into those of the earlier pieces.
 
-    Values of these types grow, all else is replaced. What lies in an object always
-    grows if it is a list: the log probabilities of all tokens.
+    Values of the types in ``grows`` are extended; other values are replaced. Lists
+    inside an object are always extended, such as the log probabilities of all tokens.
     """
     for name, value in more.items():
         before = whole.get(name)

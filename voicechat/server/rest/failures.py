@@ -56,8 +56,8 @@ class ServiceFailedError(VoiceChatError):
         """``code``: the service's own code of the failure, for OpenAI's form; empty:
         derived from ``status``.
 
-        ``retry_after_s``: seconds after which the service wants to be asked again, if
-        it says so.
+        ``retry_after_s``: seconds after which a retry is allowed, if the service states
+        it.
         """
         super().__init__(message)
         self.status = status
@@ -67,11 +67,11 @@ class ServiceFailedError(VoiceChatError):
 
 
 def service_failed(fault: Fault | Status, error: ProviderError) -> ServiceFailedError:
-    """Return what a client may know of a service's failure. ``fault`` names the
-    service.
+    """Return the parts of a service's failure that a client may see. ``fault`` names
+    the service.
 
-    What concerns the request keeps its meaning: a refusal becomes a 400 with the
-    service's code, a rate limit a 429. Everything else is the fault of the service or
+    A failure caused by the request keeps its meaning: a refusal becomes a 400 with the
+    service's code, a rate limit a 429. Any other failure is the fault of the service or
     its configuration, and becomes a 502.
     """
     service, failed = _SERVICES[fault]

@@ -31,14 +31,14 @@ class FixedTextModel:
         self._texts = texts
 
     async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        """Yield the texts, whatever is asked."""
+        """Yield the texts, whatever the request."""
         for text in self._texts:
             yield TextDelta(f"{text}\n")
         yield ReplyFinished()
 
 
 def check_texts(texts: list[str]) -> list[str]:
-    """Check that there is something to say, within the limit."""
+    """Check that the texts are not empty and within the limit."""
     characters = sum(map(len, texts))
     if characters > MAX_TEXT_CHARACTERS:
         raise ValueError(f"{characters} characters are more than {MAX_TEXT_CHARACTERS}")
@@ -66,9 +66,9 @@ def speak_texts(
 
 
 async def _spoken(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[Notice, None]:
-    """Report a text that is hidden entirely as an invalid parameter.
+    """Report a text that is entirely hidden as an invalid parameter.
 
-    For a model an empty reply is a failure; here the text is to blame.
+    For a model an empty reply is a failure; here the client's text is the cause.
     """
     async with aclosing(messages):
         try:

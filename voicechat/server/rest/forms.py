@@ -20,9 +20,9 @@ PIECE_BYTES = 64 * 1024
 MAX_FIELDS = 24
 MAX_FIELD_BYTES = 64 * 1024
 IDLE_S = 30.0
-"""Between two pieces of a body."""
+"""Time limit between two pieces of a body."""
 TOTAL_S = 3600.0
-"""For a whole body: 1 GB at 300 kB/s."""
+"""Time limit of a whole body: 1 GB at 300 kB/s."""
 MOST_UNFOLDING = 20
 """Largest decompression ratio of a body with a Content-Encoding."""
 FORM = "multipart/form-data"
@@ -52,7 +52,8 @@ def read_field(form: Form, name: str, model: type[Model]) -> Model:
 
 
 async def receive_form(request: web.Request, upload: Upload) -> Form:
-    """Read a whole multipart body; its file goes to ``upload``, which is then durable.
+    """Read a whole multipart body, and write its file to ``upload``, which is durable
+    on return.
 
     Raises ``RemoteProtocolError``: ``MALFORMED``, ``TIMEOUT``; and what
     ``Upload.write_piece`` raises.
@@ -89,7 +90,9 @@ async def receive_file(request: web.Request, upload: Upload) -> None:
 
 @asynccontextmanager
 async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[MinDataRateReader]:
-    """Enforce the limits of a whole body, and raise our own errors."""
+    """Enforce the limits of a whole body, and convert errors to
+    ``RemoteProtocolError``.
+    """
     upload.reserve_bytes(request.content_length or 0)
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         if request.content_length is None:

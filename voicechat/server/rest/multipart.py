@@ -1,8 +1,8 @@
 """Streaming multipart forms (RFC 7578, RFC 2046 section 5.1).
 
-Everything around the parts' contents is bounded, and each byte is searched once:
-however a client splits and pads its form, the event loop is held for the search of one
-piece at a time.
+Everything around the parts' contents is bounded, and each byte is searched once.
+However a client splits and pads its form, the event loop is blocked only for the search
+of one piece at a time.
 """
 
 import re
@@ -15,9 +15,11 @@ from aiohttp.multipart import parse_content_disposition
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_PREAMBLE_BYTES = 4096
-"""Before the first part and after the last one, where RFC 2046 allows anything."""
+"""Bound of the data before the first part and after the last one, where RFC 2046 allows
+any content.
+"""
 MAX_HEAD_BYTES = 8192
-"""The head of one part."""
+"""Bound of the head of one part."""
 MAX_BOUNDARY_CHARACTERS = 70
 _MAX_PADDING_BYTES = 64
 _HEAD_END = re.compile(rb"\A\r?\n|\r?\n\r?\n")
@@ -27,9 +29,7 @@ Read: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 class FormPart:
-    """One field of a form. Its content must be read to the end before the next part
-    is.
-    """
+    """One field of a form. Read its content to the end before the next part is read."""
 
     def __init__(self, form: "MultipartReader", name: str) -> None:
         self.name = name

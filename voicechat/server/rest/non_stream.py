@@ -45,7 +45,7 @@ from voicechat.text.words import join
 NON_STREAM_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/non-stream"
 OPENAI_PATHS = ("/v1/audio/transcriptions", "/api/open-apis/v1/audio/transcriptions")
 OPENAI_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
-"""Models that clients of OpenAI's service ask for; they mean the default service."""
+"""Model names of OpenAI's service, which select the default service."""
 OCTETS = "application/octet-stream"
 _LISTS = ("timestamp_granularities",)
 _LANGUAGES = {

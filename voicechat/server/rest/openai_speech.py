@@ -40,7 +40,7 @@ FORMATS = {
 ``pcm``.
 """
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-"""Models that clients of OpenAI's service ask for; they mean the default service."""
+"""Model names of OpenAI's service, which select the default service."""
 
 
 def _not_empty(text: str) -> str:
@@ -150,7 +150,7 @@ async def _events(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[str, Non
             yield write_json(
                 {"type": "speech.audio.delta", "audio": pybase64.b64encode_as_string(piece)}
             )
-    # Nobody counts tokens here, and OpenAI's SDKs want the field.
+    # Tokens are not counted, but OpenAI's SDKs require the field.
     usage = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), 0)
     yield write_json({"type": "speech.audio.done", "usage": usage})
 

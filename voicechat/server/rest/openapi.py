@@ -155,7 +155,7 @@ def _content(bodies: tuple[Body, ...]) -> Tree:
     """One entry per media type; bytes have no schema (OpenAPI 3.1.0, "Considerations
     for File Uploads").
 
-    Of an event stream each event is described, as OpenAPI 3.2 does in its
+    For an event stream, the schema of one event is given, as in OpenAPI 3.2's
     ``itemSchema``.
     """
     content: Tree = {}

@@ -34,7 +34,7 @@ class Shape(Enum):
     CONTRACT = "contract"
     OPENAI = "openai"
     CODED = "coded"
-    """``code`` and ``message``, which is ``msg`` as well."""
+    """``code`` and ``message``, which is repeated as ``msg``."""
 
 
 _ERROR_MODELS: Mapping[Shape, type[BaseModel]] = {
@@ -80,7 +80,7 @@ class Operation:
     summary: str
     details: str = ""
     handle: Handler | None = None
-    """None: only described here, and routed elsewhere."""
+    """None for an endpoint that is described here but routed elsewhere."""
     body: type[BaseModel] | None = None
     """The model of a JSON body."""
     forms: tuple[Body, ...] = ()

@@ -58,7 +58,7 @@ class RecordingResult:
 
 @dataclass(slots=True)
 class _Feed:
-    """The audio of one speaker, None: of all together, on its way to a recogniser."""
+    """The audio of one speaker (None: of all together) on its way to a recogniser."""
 
     recording: Recording
     speaker: int | None
@@ -68,7 +68,7 @@ class _Feed:
     reported_sentences: int = 0
     heard_bytes: int = 0
     failures: int = 0
-    """How many recognisers have failed on it."""
+    """Number of recognisers that have failed on it."""
     failure: RemoteProtocolError | None = None
     """The error that ended the audio early. The recogniser only sees the end, so that
     its own errors remain distinguishable.

@@ -34,9 +34,11 @@ class Recording(Protocol):
         """Sample rate of the original recording."""
 
     def pcm(self, speaker: int | None) -> AsyncIterator[bytes]:
-        """Yield one speaker, None: all together, from the start, as s16le mono 16 kHz.
+        """Yield the audio of one speaker (None: all together) from the start, as s16le
+        mono 16 kHz.
 
-        Raises ``RemoteProtocolError`` where the recording cannot be decoded.
+        Raises ``RemoteProtocolError`` at the point where the recording cannot be
+        decoded.
         """
 
 
@@ -50,16 +52,16 @@ OpenRecording: TypeAlias = Callable[[Path], Awaitable[Recording]]
 class DecodedRecording:
     """A `Recording` in a file, decoded again for every speaker by a child process.
 
-    That costs about a second for ten minutes of audio, where recognising them takes a
-    minute or more.
+    That takes about a second for ten minutes of audio, whose recognition takes a minute
+    or more.
     """
 
     server: ForkServer | None
     path: Path
     bare: InputFormat | None
-    """How to read it without a header."""
+    """The format of a file without a header."""
     heard: Mapping[int, int]
-    """By speaker number, the channel to use."""
+    """The channel to use for each speaker number."""
     length_ms: int
     source_rate_hz: int
 
@@ -82,7 +84,7 @@ def opening_with(
 ) -> OpenRecording:
     """Return an ``OpenRecording`` for files no longer than ``max_ms``.
 
-    ``bare`` says how to read a file without a header.
+    ``bare`` is the format of a file without a header.
     """
 
     async def open_recording(path: Path) -> Recording:

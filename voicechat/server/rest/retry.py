@@ -1,4 +1,4 @@
-"""Retries of what may succeed the next time: a busy recogniser, a lost decoder
+"""Retries after failures that may be temporary: a busy recogniser, a lost decoder
 process.
 """
 

@@ -37,7 +37,7 @@ SLICE_BYTES = 64 * 1024
 """Bytes per write to the network."""
 
 MAX_TEXTS = 20_000
-"""As many as they may have characters in all."""
+"""Most texts of a request: the same as the limit of their characters."""
 AUDIO_TYPES = ("audio/mpeg", "audio/wav", "audio/L16", "audio/ogg")
 
 
@@ -113,10 +113,11 @@ async def answer_with_audio(
 ) -> web.StreamResponse:
     """Send audio as the body of the response.
 
-    Up to ``HELD_BYTES`` are held until all is made: then the response has its length, a
-    WAV header its true sizes, and a failure its HTTP status. More is streamed, and a
-    failure then aborts the connection. Raises ``ClientGoneError`` when the client
-    disconnects or does not read for ``write_ms``. ``pieces`` is always closed.
+    Audio of up to ``HELD_BYTES`` is held until it is complete; the response then has a
+    length, a WAV header has its true sizes, and a failure has its HTTP status. Longer
+    audio is streamed, and a failure then aborts the connection. Raises
+    ``ClientGoneError`` when the client disconnects or does not read for ``write_ms``.
+    ``pieces`` is always closed.
     """
     headers = {hdrs.CONTENT_TYPE: content_type(format_name), **STREAMED}
     response = web.StreamResponse(headers=headers)
@@ -144,7 +145,7 @@ async def answer_with_audio(
 async def _send_in_slices(
     request: web.Request, response: web.StreamResponse, audio: bytearray, write_ms: int
 ) -> None:
-    """Send in slices so small that a slow but reading client is never cut off."""
+    """Send in slices small enough that a slow client that reads is never cut off."""
     for begin in range(0, len(audio), SLICE_BYTES):
         await send_piece(request, response, bytes(audio[begin : begin + SLICE_BYTES]), write_ms)
 

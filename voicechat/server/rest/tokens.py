@@ -23,7 +23,7 @@ from voicechat.store.tokens import DEFAULT_LIFE_S, MAX_LIFE_S, TokenGrant
 
 TOKEN_PATH = "/api/open-apis/projects/{project}/tokens"
 OFFERED = tuple(endpoint for endpoint in ApiEndpoint if endpoint is not ApiEndpoint.TOKENS)
-"""A token never makes tokens."""
+"""The endpoints a token may have. Tokens cannot create tokens."""
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,255}")
 
 MAX_USER_CHARACTERS = 256
@@ -117,7 +117,7 @@ class Tokens:
 
 
 def _granted(asked: TokenRequest, principal: Principal) -> tuple[ApiEndpoint, ...]:
-    """Return what the token opens, which is never more than its key does.
+    """Return the token's endpoints, which never exceed those of its key.
 
     Raises OutOfScopeError when more was requested.
     """

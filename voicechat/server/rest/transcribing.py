@@ -92,9 +92,11 @@ class Transcriber:
         """
         self._sweeping: asyncio.Task[None] | None = None
         self.works: dict[str, Work] = {}
-        """What performs the tasks that are not transcriptions, by their ``work``."""
+        """The functions that perform other tasks than transcriptions, by the ``work``
+        in their payload.
+        """
         self.sweeps: list[Callable[[], Awaitable[None]]] = []
-        """What is to be swept besides the recordings."""
+        """Further sweeps, besides that of the recordings."""
 
     async def start(self) -> None:
         """Resume unfinished tasks, and start sweeping.
@@ -110,7 +112,7 @@ class Transcriber:
         )
 
     async def aclose(self) -> None:
-        """Stop tasks in progress; they are done again after the next start."""
+        """Stop tasks in progress. They are performed again after the next start."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
@@ -166,7 +168,7 @@ class Transcriber:
         await upload.finish_upload()
 
     def check_room(self, key_id: str) -> None:
-        """Raise ``QuotaExceededError`` when the key has as many tasks as it may."""
+        """Raise ``QuotaExceededError`` if the key has the maximum number of tasks."""
         if self._tasks_of_key[key_id] >= self.settings.key_tasks:
             raise QuotaExceededError(
                 f"the key may have {self.settings.key_tasks} tasks; delete some, or wait until "
@@ -217,8 +219,8 @@ class Transcriber:
             await asyncio.sleep(SWEEP_S)
 
     async def _do(self, task: StoredTask, report: ReportProgress) -> str:
-        """Perform a task; see ``Work``. Its failure is the wire contract's status and a
-        sentence.
+        """Perform a task; see ``Work``. The text of a failure is the wire contract's
+        status and a sentence.
         """
         if "work" in task.payload:
             return await self.works[str(task.payload["work"])](task, report)
@@ -255,17 +257,17 @@ class Transcriber:
 
 @dataclass(frozen=True, slots=True)
 class RecordingOptions:
-    """How a recording is to be recognised."""
+    """How to recognise a recording."""
 
     key_id: str
     """The key: slots are shared fairly among keys."""
     max_ms: int
     in_task: bool = False
-    """False: a client waits."""
+    """Whether a task is performed. False: a client waits for the result."""
     bare: InputFormat | None = None
-    """How to read it without a header."""
+    """The format of a recording without a header."""
     together: bool = False
-    """All channels at once, as one text."""
+    """Whether to recognise all channels at once, as one text."""
 
 
 def _bare(task: StoredTask) -> InputFormat | None:

@@ -139,8 +139,8 @@ class TranscriptionOperations:
             transcriber.recognizer(asked.easyllm_id)
             payload: Payload = _payload(asked) | {"recording": upload.name}
             submission = _submission(principal, payload, upload.sha256, idempotency_key)
-            # Keep the file from here on: if this is cancelled, only the sweep can tell
-            # whether the submission was stored.
+            # Keep the file from here on: if this is cancelled, only the sweep can
+            # determine whether the submission was stored.
             upload.kept = True
             try:
                 task, upload.kept = await transcriber.tasks.submit_task(submission)

@@ -55,8 +55,8 @@ class DiskLimits:
 
 
 class Upload:
-    """One recording on its way to disk. Its name is ours: client input never becomes
-    part of a path.
+    """One recording on its way to disk. The server chooses its name: client input never
+    becomes part of a path.
     """
 
     def __init__(self, folder: "RecordingFolder", name: str) -> None:
@@ -159,8 +159,8 @@ class RecordingFolder:
         field_name: str = "audio_file",
         only_recordings: bool = True,
     ) -> None:
-        """``field_name``: the parameter that errors name. ``only_recordings``: files
-        that are plainly something else are refused.
+        """``field_name``: the parameter that errors name. ``only_recordings``: refuse
+        files that are recognisably something else.
         """
         self._folder = folder
         self.field_name = field_name
@@ -216,7 +216,7 @@ class RecordingFolder:
 
     async def sweep(self, needed: Collection[str], abandoned_s: float | None = None) -> None:
         """Remove files that are not ``needed`` and were not written to for
-        ``abandoned_s``, None: for ``ABANDONED_S``; count the others.
+        ``abandoned_s`` (None: ``ABANDONED_S``), and count the others.
         """
         unused_s = ABANDONED_S if abandoned_s is None else abandoned_s
         changed = self._changed_bytes = {}
@@ -312,8 +312,8 @@ def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _FolderSiz
 
 async def _on_disk(work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
     """Run disk I/O in a thread. Raises ``AtCapacityError`` when the disk is full or
-    broken. Cancelling waits until the thread has ended, so that nobody removes a file
-    that it is about to make.
+    broken. Cancelling waits until the thread has ended, so that no file is removed
+    before the thread creates it.
     """
     working = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments, **more))
     try:

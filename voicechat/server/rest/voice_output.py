@@ -140,7 +140,7 @@ class VoiceOutput:
 
 
 class _CollectingModel:
-    """A chat model whose extra fields are collected on their way."""
+    """A chat model that collects the extra fields of its reply."""
 
     def __init__(self, model: ChatModel, extra_fields: ExtraFields) -> None:
         self._model = model

@@ -12,7 +12,7 @@ from voicechat.server.listener import bind
 
 ACCEPTS_IN_A_ROW = 64
 BACKOFF_S = 0.1
-"""Pause after ``accept`` failed for want of descriptors or memory, or after no worker
+"""Pause after ``accept`` failed for lack of descriptors or memory, or after no worker
 could take a connection.
 """
 

@@ -26,16 +26,16 @@ from voicechat.server.workers.worker_connections import WorkerConnections
 from voicechat.store.ledger import Ledger
 
 PACKETS_IN_A_PASS = 4
-"""Most packets received in one iteration of the event loop. A connection that a new one
-displaces gives its descriptor back two iterations later; a flood received at once would
-need all descriptors of the process.
+"""Most packets received in one iteration of the event loop. When a new connection
+displaces an old one, the old one's descriptor is free only two iterations later, so a
+flood received at once would use up all descriptors of the process.
 """
 
 _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Serve until the parent orders the end, or until the parent has died."""
+    """Serve until the parent orders a stop or has died."""
     # A service manager may signal every process of the group. Only the parent reacts,
     # by ordering a drain.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

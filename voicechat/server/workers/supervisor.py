@@ -29,16 +29,16 @@ from voicechat.server.workers.worker_handle import EXIT_S, WorkerHandle
 from voicechat.store.ledger import Ledger
 
 CORES_PER_WORKER = 8
-"""Cores for each worker where models compute on this machine. PocketSphinx decodes four
-streams a core, so one process can hold more conversations than eight cores decode.
+"""Cores per worker if models compute on this machine. PocketSphinx decodes four streams
+per core, so one process can hold more conversations than eight cores can decode.
 """
 LOCAL_MODELS = frozenset({"pocketsphinx", "sherpa_onnx"})
 """Providers whose models compute on this machine, and take memory in each process that
 opens them.
 """
 ONE_MODEL = frozenset({"faster_whisper", "kokoro", "llama_cpp", "piper"})
-"""Providers that keep one model for all sessions: one process serves, so that there is
-one model, which uses every core by itself.
+"""Providers that keep one model for all sessions. With them the server has one process,
+so that there is one model, which uses all cores by itself.
 """
 MAX_AWAITING = 256
 """Most connections that wait for one worker to be replaced: passed-on connections,
@@ -58,10 +58,10 @@ class WorkersFailedError(VoiceChatError):
 
 
 def workers_of(config: Config) -> int:
-    """Return how many processes shall serve.
+    """Return the number of processes that serve.
 
-    Raises ConfigError when the configuration wants more than one and this system cannot
-    pass connections between processes.
+    Raises ConfigError if the configuration requires more than one and this system
+    cannot pass connections between processes.
     """
     wished = config.server.workers
     if not supports_channels():
@@ -285,8 +285,8 @@ class ServerWorkers:
             self._fail(f"internal error: {type(error).__name__}")
 
     def _clean_up(self, worker: WorkerHandle) -> None:
-        """Free what a dead worker held, and redistribute the connections that it never
-        began to serve.
+        """Free the resources of a dead worker, and redistribute the connections that it
+        had not begun to serve.
         """
         self._ledger.remove_worker(worker.number)
         for connection in worker.take_back_connections():
@@ -347,8 +347,8 @@ class ServerWorkers:
                 pass
 
     def _on_readiness(self, newcomer: WorkerHandle | None = None) -> None:
-        """Send the workers whether all of them are ready, if that has changed or one is
-        new.
+        """Notify the workers whether all of them are ready, if that has changed or one
+        is new.
         """
         were_ready = self._all_ready.is_set()
         if sum(worker.ready for worker in self._workers.values()) == self._size:

@@ -1,4 +1,4 @@
-"""What the parent sends a worker at its start."""
+"""The configuration that the parent sends a worker at its start."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from voicechat.server.credentials import Credentials
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """A worker's configuration. Every worker of a server has the same, replacements
-    included, but for its number.
+    """A worker's configuration. All workers of a server, including replacements, have
+    the same one except for ``number``.
     """
 
     number: int

@@ -27,8 +27,8 @@ from voicechat.server.workers.ipc_channel import (
 )
 
 POLL_S = 0.02
-"""How often a change of load is looked for: the parent counts a connection that has
-ended as open for at most 20 ms.
+"""Interval between checks for a change of load. The parent counts an ended connection
+as open for at most 20 ms.
 """
 REPORT_POLLS = 10
 """After this many polls without a change a report is sent anyway, as a heartbeat."""
@@ -73,8 +73,8 @@ class WorkerConnections:
                 await asyncio.wait([reporting])
 
     def adopt_connection(self, packet: Packet) -> None:
-        """Serve the connection that comes with a packet, beginning with what has been
-        read of it already.
+        """Serve the connection that comes with a packet, beginning with the bytes
+        already read from it.
         """
         self._received += 1
         if packet.fd is None:
@@ -162,8 +162,8 @@ class WorkerConnections:
 
 
 def _head_of(request: web.Request) -> bytes:
-    """Rebuild the request as it came, with the bytes that the client has sent after it
-    without waiting for the response.
+    """Rebuild the request as it was received, followed by the bytes that the client
+    sent without waiting for the response.
     """
     version = request.version
     lines = [f"{request.method} {request.raw_path} HTTP/{version.major}.{version.minor}".encode()]

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: its channel, its life and its load."""
+"""The parent's handle of a worker process: its channel, its life and its load."""
 
 import asyncio
 import logging
@@ -130,7 +130,7 @@ class WorkerHandle:
         return True
 
     def take_back_connections(self) -> list[int]:
-        """Return the connections that an ended worker has never begun to serve.
+        """Return the connections that an ended worker had not begun to serve.
 
         Passed-on connections are closed: no other worker can serve them.
         """

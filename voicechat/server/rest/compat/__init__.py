@@ -1,3 +1,3 @@
-"""The endpoints of other systems' documents, one folder each, over the services that
-there are. ``[compat] documents`` names those that are answered.
+"""The endpoints of other systems' documents, one folder each, on the configured
+services. ``[compat] documents`` lists the documents that are served.
 """

@@ -20,7 +20,7 @@ MOST_CODE_CHARACTERS = 128
 
 @dataclass(frozen=True, slots=True)
 class KeptConversation:
-    """One conversation of a key, and what is said next in it."""
+    """One conversation of a key, and its next message."""
 
     store: ConversationStore
     owner: str
@@ -30,9 +30,10 @@ class KeptConversation:
     async def reply(
         self, model: ChatModel, options: dict[str, object]
     ) -> AsyncGenerator[str, None]:
-        """Yield the pieces of the reply; what was said is kept once it is whole.
+        """Yield the pieces of the reply. The exchange is stored once the reply is
+        complete.
 
-        Raises ``ServiceFailedError``; then nothing is kept.
+        Raises ``ServiceFailedError``; then nothing is stored.
         """
         text = ""
         parts = bounded_parts(model, ChatRequest(messages=self.messages, options=options))
@@ -54,10 +55,11 @@ async def continue_conversation(
     said: Sequence[Message],
     path: str,
 ) -> KeptConversation:
-    """Return the conversation ``code`` with what is said next.
+    """Return the conversation ``code`` with its next message.
 
-    An unknown code begins a conversation under it, an empty one under a new code; it
-    then begins with ``instructions``. Raises ``RemoteProtocolError`` naming ``path``.
+    An unknown code begins a new conversation under that code, and an empty one under a
+    generated code. A new conversation begins with ``instructions``. Raises
+    ``RemoteProtocolError`` naming ``path``.
     """
     if len(code) > MOST_CODE_CHARACTERS:
         raise RemoteProtocolError(

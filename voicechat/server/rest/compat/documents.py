@@ -1,4 +1,4 @@
-"""Which documents are answered, and their operations."""
+"""The documents that can be served, and their operations."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -18,18 +18,20 @@ DOCUMENTS: Mapping[str, Callable[[CompatParts], list[Operation]]] = {
     "portal": lambda parts: Portal(parts).operations(),
     "platforms": lambda parts: Platforms(parts).operations(),
 }
-"""By the names of ``[compat] documents``. The paths of ``platforms`` begin with any
-name, and come last.
+"""The documents by their names in ``[compat] documents``. ``platforms`` comes last,
+because its paths begin with any name.
 """
 
 
 ACCOUNTS = "accounts"
-"""The accounts of ``spark``, and then ``spark`` for their users only."""
+"""The document of ``spark``'s accounts. With it, ``spark`` serves only users with an
+account.
+"""
 
 
 def document_operations(parts: CompatParts, documents: Iterable[str]) -> list[Operation]:
-    """List the operations of these documents. Raises ConfigError for accounts that
-    cannot be had.
+    """List the operations of these documents. Raises ConfigError if accounts are
+    configured but cannot be served.
     """
     wanted = frozenset(documents)
     if ACCOUNTS in wanted:

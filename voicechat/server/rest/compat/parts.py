@@ -1,4 +1,4 @@
-"""What the documents' endpoints share."""
+"""The parts that the documents' endpoints share."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -23,12 +23,14 @@ from voicechat.store.access import ApiEndpoint
 from voicechat.store.conversations import ConversationStore
 
 PCM = InputFormat(InputContainer.PCM, 16_000)
-"""Of samples without a header: the documents' recognisers take nothing else."""
+"""The format of samples without a header, the only one that the documents' recognisers
+accept.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompatSettings:
-    """What the configuration says of the documents."""
+    """The settings of the documents."""
 
     platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
     guest_key: str = field(default="", repr=False)
@@ -38,7 +40,7 @@ class CompatSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompatParts:
-    """The services, and what the configuration says of the documents."""
+    """The services, and the settings of the documents."""
 
     backend: Backend
     media: Media
@@ -55,7 +57,8 @@ class CompatParts:
     async def admitted(
         self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
     ) -> AsyncGenerator[Principal, None]:
-        """Admit a request; one without any key counts as the guest's, if there is one.
+        """Admit a request. A request without a key uses the guest key, if one is
+        configured.
 
         Raises as ``Backend.admitted``.
         """

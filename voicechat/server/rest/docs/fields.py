@@ -15,25 +15,29 @@ Resolve: TypeAlias = Callable[[str], Schema]
 _DEEPEST = 5
 _LONGEST_ENUM = 40
 _NO_BOUND = 2**53 - 1
-"""The largest whole number of JavaScript: as a bound it says nothing."""
+"""The largest whole number of JavaScript. A bound of this value is not shown."""
 
 
 def word(key: str, english: str) -> str:
-    """Write a word of the page itself, which a script translates."""
+    """Render a word of the page itself, which a script translates."""
     return f'<span data-i18n="docs.{key}">{english}</span>'
 
 
 class Fields:
-    """Writes the fields of schemas; ``resolve`` finds what they refer to."""
+    """Renders the fields of schemas; ``resolve`` returns the schemas that they refer
+    to.
+    """
 
     def __init__(self, resolve: Resolve, *, asked: bool = True) -> None:
-        """``asked``: the reader writes them, and is to know which are required."""
+        """``asked``: the fields belong to a request, so the list shows which are
+        required.
+        """
         self._resolve = resolve
         self._asked = asked
 
     def list_of(self, schema: Schema, depth: int = 0) -> str:
-        """Write the fields of an object as a list, required ones first; "" for anything
-        else.
+        """Render the fields of an object as a list, required ones first; "" for
+        anything else.
         """
         schema = self._resolved(schema)
         fields = schema.get("properties", {})
@@ -47,7 +51,7 @@ class Fields:
         return f'<dl class="fields">{"".join(rows)}</dl>'
 
     def kind_of(self, schema: Schema) -> str:
-        """Say in a few words what a schema allows."""
+        """Describe in a few words what a schema allows."""
         if "$ref" in schema:
             target = self._resolved(schema)
             return self.kind_of(target) if "properties" not in target else "object"
@@ -74,7 +78,7 @@ class Fields:
         return " ".join(["file" if schema.get("format") == "binary" else escape(kind), *bounds])
 
     def object_in(self, schema: Schema) -> Schema | None:
-        """Find the object that a value is, holds or may be."""
+        """Return the object schema that a value is, contains or may be."""
         schema = self._resolved(schema)
         if "properties" in schema:
             content: Schema | None = schema["properties"].get("data", {}).get("contentSchema")

@@ -1,4 +1,4 @@
-"""The little Markdown that descriptions are written in, as HTML. Everything else is
+"""Renders the subset of Markdown that descriptions use as HTML. Everything else is
 escaped.
 """
 

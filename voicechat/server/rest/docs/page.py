@@ -1,5 +1,5 @@
-"""``/docs``: all there is to read as HTML; scripts add examples with a key, and
-trying.
+"""``/docs``: the documentation as HTML. Scripts add examples with a key, and a form to
+send requests.
 """
 
 import re
@@ -44,8 +44,8 @@ class _Endpoint:
 
 
 def docs_headers() -> dict[str, str]:
-    """Return the headers of the page: scripts and styles only from this server, nothing
-    inline.
+    """Return the headers of the page, which allow scripts and styles only from this
+    server and none inline.
     """
     return {**PAGE_HEADERS, "Content-Type": "text/html; charset=utf-8"}
 

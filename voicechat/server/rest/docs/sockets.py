@@ -13,7 +13,7 @@ _AsyncDocument = dict[str, Any]
 
 
 class Sockets:
-    """Reads the ``protocol`` folder once; without it there is nothing to show."""
+    """Reads the ``protocol`` folder once. Without the folder it has no sections."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder

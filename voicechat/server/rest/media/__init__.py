@@ -1,1 +1,3 @@
-"""Pictures and videos: what the documents' endpoints share, and OpenAI's own."""
+"""Pictures and videos: the parts that the documents' endpoints share, and OpenAI's
+endpoints.
+"""

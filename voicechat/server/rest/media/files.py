@@ -39,7 +39,7 @@ class MediaSettings:
 
     folder: Path
     public_url: str = ""
-    """How clients reach the server; empty: as their request says."""
+    """The URL at which clients reach the server; empty means that of their request."""
     keep_s: float = 24 * 3600.0
     image_deadline_s: float = 300.0
     disk: DiskLimits = field(default_factory=DiskLimits)
@@ -78,12 +78,12 @@ class MediaFiles:
         return await asyncio.to_thread(self.folder.path(name).read_bytes)
 
     async def remove(self, names: Collection[str]) -> None:
-        """Remove files; those that do not exist any more are passed over."""
+        """Remove files. Files that do not exist any more are ignored."""
         for name in names:
             await self.folder.remove(name)
 
     def address(self, request: web.Request, name: str, content_type: str) -> str:
-        """Return the address of a result, as the client of ``request`` reaches it."""
+        """Return the address at which the client of ``request`` can fetch a result."""
         base = self.settings.public_url or self._origins.public_url(request)
         return f"{base.rstrip('/')}/media/{name}.{SUFFIXES[content_type]}"
 
@@ -104,20 +104,20 @@ class MediaFiles:
         return web.FileResponse(path, headers={**_HEADERS, hdrs.CONTENT_TYPE: content_type})
 
     async def remember_job(self, task_id: str, remote_id: str) -> None:
-        """Store durably under which name a service performs a task."""
+        """Store durably the service's name of a task's job."""
         if len(remote_id) > MAX_REMOTE_ID_CHARACTERS:
             raise RemoteProtocolError(Status.INTERNAL, "the service's name of a job is too long")
         await asyncio.to_thread(_write_durably, self._job_path(task_id), remote_id)
 
     async def remembered_job(self, task_id: str) -> str:
-        """Return what was stored; empty if nothing was."""
+        """Return the stored name; empty if there is none."""
         try:
             return await asyncio.to_thread(self._job_path(task_id).read_text, "utf-8")
         except FileNotFoundError:
             return ""
 
     async def forget_job(self, task_id: str) -> None:
-        """Remove what was stored, once the task has ended."""
+        """Remove the stored name once the task has ended."""
         with suppress(FileNotFoundError):
             await asyncio.to_thread(self._job_path(task_id).unlink)
 
@@ -126,7 +126,7 @@ class MediaFiles:
 
 
 def no_such_file() -> RemoteProtocolError:
-    """Return the error for a result that is not there, or not any more."""
+    """Return the error for a result that does not exist or has been deleted."""
     return RemoteProtocolError(Status.NOT_FOUND, "there is no such file, or not any more")
 
 

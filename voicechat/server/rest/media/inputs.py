@@ -21,25 +21,25 @@ from voicechat.server.rest.multipart import FormPart, MultipartReader
 from voicechat.server.rest.transcribing import Transcriber
 
 MAX_PICTURE_BYTES = 30 * 1000 * 1000
-"""The document's limit for pictures of the video generator, here for all."""
+"""The document's limit for pictures of the video generator, applied to all pictures."""
 MAX_PICTURES = 16
 MAX_FORM_BYTES = 64 << 20
 MAX_JSON_BYTES = 48 << 20
-"""A picture of ``MAX_PICTURE_BYTES`` in base64, and its request."""
+"""Enough for a picture of ``MAX_PICTURE_BYTES`` in base64 and the rest of its request.
+"""
 MAX_PARTS = 40
 IDLE_S = 30.0
-"""Between two pieces of a body."""
+"""Time limit between two pieces of a body."""
 TOTAL_S = 600.0
-"""For a whole body."""
+"""Time limit of a whole body."""
 _DECODED_CHARACTERS = 1 << 20
-"""Decoded at a time, a multiple of 4: decoding holds the interpreter lock."""
+"""Characters decoded at a time, a multiple of 4: decoding holds the interpreter lock.
+"""
 
 
 @dataclass(slots=True)
 class MediaForm:
-    """The text fields and files of a form, by name; "[]" at a name's end is left
-    out.
-    """
+    """The text fields and files of a form, by name without a trailing "[]"."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[bytes]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class MediaForm:
 
 
 class PictureInputs:
-    """Reads pictures, wherever they come from. All are inspected."""
+    """Reads and inspects pictures from addresses, base64 and forms."""
 
     def __init__(self, transcriber: Transcriber, inspector: PictureInspector) -> None:
         self._transcriber = transcriber
@@ -78,8 +78,8 @@ class PictureInputs:
     async def fetch(
         self, address: str, path: str, key_id: str, most_bytes: int = MAX_PICTURE_BYTES
     ) -> bytes:
-        """Fetch what an address leads to, guarded as ``audio_url`` is. Raises
-        ``RemoteProtocolError`` naming ``path``.
+        """Fetch the content of an address, with the same checks as for ``audio_url``.
+        Raises ``RemoteProtocolError`` naming ``path``.
         """
         policy = replace(self._transcriber.settings.fetch, max_bytes=most_bytes)
         url = check_url(address, policy, path)
@@ -146,8 +146,8 @@ async def read_request(
 async def receive_media_form(
     request: web.Request, file_names: tuple[str, ...], most_bytes: int = MAX_PICTURE_BYTES
 ) -> MediaForm:
-    """Read a form whole. A part is a file if its name is in ``file_names`` and it names
-    a file or is no UTF-8; it has ``most_bytes`` at most.
+    """Read a whole form. A part is a file if its name is in ``file_names`` and it has a
+    file name or is not UTF-8. A file has at most ``most_bytes``.
 
     Raises ``RemoteProtocolError``: MALFORMED, TIMEOUT, TOO_LARGE.
     """
@@ -208,7 +208,7 @@ async def _content(part: FormPart, most_bytes: int) -> bytes:
 
 
 def _is_text(content: bytes) -> bool:
-    """Return whether a picture's field is an address or base64, and no file."""
+    """Return whether a picture's field is an address or base64 rather than a file."""
     start = content[:64]
     return start.startswith((b"http://", b"https://", b"data:", b"{")) or (
         start.isascii() and start.strip().isalnum() and not start.startswith((b"GIF8", b"BM"))

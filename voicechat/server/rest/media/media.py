@@ -1,4 +1,4 @@
-"""What the endpoints for pictures and videos share."""
+"""The parts that the endpoints for pictures and videos share."""
 
 import asyncio
 import math
@@ -33,7 +33,7 @@ _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})")
 
 
 class Media:
-    """The services, files and tasks, and who may use them."""
+    """The services, files and tasks, and the admission of requests to them."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Media:
 
     @asynccontextmanager
     async def asking_service(self) -> AsyncGenerator[None, None]:
-        """Turn the failures of a service into what a client may know.
+        """Convert the failures of a service to errors that a client may see.
 
         Raises ``ServiceFailedError``, also when the block takes longer than is
         configured.
@@ -99,12 +99,12 @@ class Media:
 
 
 async def as_base64(content: bytes) -> str:
-    """Encode in a thread: a picture has megabytes."""
+    """Encode as base64 in a thread, because a picture has megabytes."""
     return (await asyncio.to_thread(pybase64.b64encode, content)).decode()
 
 
 def read_size_text(size: str, path: str) -> tuple[int | None, int | None]:
-    """Read a size such as ``1024x1024`` or ``1024*1024``; "auto" and "" are none.
+    """Read a size such as ``1024x1024`` or ``1024*1024``; "auto" and "" mean none.
 
     Raises ``RemoteProtocolError`` naming ``path``.
     """

@@ -1,4 +1,4 @@
-"""OpenAI's images and videos API: what its stock SDKs ask for."""
+"""OpenAI's images and videos API, as far as its SDKs use it."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -343,8 +343,8 @@ async def submit_remix(
     *,
     platform: str = "",
 ) -> MediaTask:
-    """Submit the task that changes a finished video, at the service that made it.
-    Raises ``RemoteProtocolError``.
+    """Submit a task that changes a finished video, to the service that made it. Raises
+    ``RemoteProtocolError``.
     """
     source = await media.tasks.find(principal, "video", task_id, path)
     if source.status is not TaskStatus.SUCCESS or not source.video.source:
@@ -400,5 +400,5 @@ def video_answer(task: MediaTask, media: Media) -> VideoAnswer:
 
 
 def json_response(answer: BaseModel, *, exclude_none: bool = True) -> web.Response:
-    """Answer with a model; what has no value is left out."""
+    """Build a response from a model, without the fields that have no value."""
     return web.json_response(text=answer.model_dump_json(exclude_none=exclude_none))

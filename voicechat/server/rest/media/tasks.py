@@ -55,12 +55,14 @@ class MediaTask:
     created_s: int
     progress: float
     model: str
-    """As the client named it."""
+    """The model as the client named it."""
     platform: str
     remix_of: str
     """The task whose video is changed; empty: none."""
     as_address: bool
-    """Whether the client wants addresses of the results, and not these themselves."""
+    """Whether the client wants the addresses of the results, not the results
+    themselves.
+    """
     service: str
     """The configured service that performs it."""
     request: Mapping[str, object]
@@ -129,7 +131,7 @@ class MediaTasks:
                 },
                 fingerprint="",
             )
-            stored = True  # from here on only the sweep can tell whether it was
+            stored = True  # from here on only the sweep can determine whether it was
             task, is_new = await self._transcriber.tasks.submit_task(submission)
         finally:
             if not stored:
@@ -167,8 +169,8 @@ class MediaTasks:
         return media
 
     async def perform(self, task: StoredTask, report: ReportProgress) -> str:
-        """Perform a task; see ``Work``. What is remembered of a remote job is kept if
-        this is cancelled: the next attempt goes on with it.
+        """Perform a task; see ``Work``. If cancelled, the name of a remote job stays
+        stored, so that the next attempt continues it.
         """
         try:
             result = await self._perform(task, report)
@@ -198,7 +200,7 @@ class MediaTasks:
         return write_json(made | {"finished": int(unix_s())})
 
     async def sweep(self) -> None:
-        """Remove files whose time has passed, unless a task needs them."""
+        """Remove expired files that no task needs."""
         summary = await self._transcriber.tasks.count_tasks("inputs", unix_s() - CLOCKS_S)
         needed = {name for value in summary.values for name in json.loads(value)}
         await self._files.folder.sweep(needed, self._files.settings.keep_s)

@@ -343,7 +343,7 @@ class Platforms:
 
 
 def _among(names: tuple[str, ...], aliases: Mapping[str, str], wanted: str) -> str:
-    """Return which of a platform's services a name means. Raises
+    """Return the service of a platform that a name refers to. Raises
     ``RemoteProtocolError`` (NOT_FOUND).
     """
     own = {alias: name for alias, name in aliases.items() if name in names}

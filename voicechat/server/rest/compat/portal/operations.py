@@ -41,7 +41,7 @@ POLL_S = 0.5
 CAPTION = "用一句话描述这张图片。只输出这句话。"
 CLASSES = "列出这张图片中主要物体的类别。只输出类别名称，用空格分隔。"
 MOTION = "让这张图片自然地动起来。"
-"""What videos show that are made of a picture alone."""
+"""The prompt of a video that is made from a picture without a text."""
 
 
 class Portal:

@@ -1,3 +1,3 @@
 """SophNet's document: text to image, the video generator, OCR. Its chat, speech and
-recognition are answered whatever is configured.
+recognition are always served.
 """

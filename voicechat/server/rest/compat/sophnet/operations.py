@@ -48,14 +48,14 @@ IMAGE_TASKS_PATH = f"{_FOLDER}/texttoimage/task"
 VIDEO_TASKS_PATH = f"{_FOLDER}/videogenerator/task"
 OCR_PATH = f"{_FOLDER}/image-ocr"
 FRAME_LIMITS = PictureLimits(least_side=300, most_side=6000, least_ratio=0.4, most_ratio=2.5)
-"""The document's limits for pictures that a video begins with."""
+"""The document's limits for the first picture of a video."""
 IMAGE_STATUSES = {
     TaskStatus.WAITING: "PENDING",
     TaskStatus.DOING: "RUNNING",
     TaskStatus.SUCCESS: "SUCCEEDED",
     TaskStatus.FAILED: "FAILED",
 }
-"""The document also writes SUCCESSED; its sample waits for SUCCEEDED."""
+"""The document's text also has SUCCESSED, but its sample waits for SUCCEEDED."""
 VIDEO_STATUSES = {
     TaskStatus.WAITING: "queued",
     TaskStatus.DOING: "running",

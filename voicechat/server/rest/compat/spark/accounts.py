@@ -1,4 +1,4 @@
-"""Accounts: registered and logged in, without telling which names exist."""
+"""Accounts: registration and login, without revealing which names exist."""
 
 import asyncio
 from collections import OrderedDict
@@ -30,13 +30,13 @@ ERRORS = (400, 401, 408, 413, 429, 500, 503)
 
 
 class AccountGate:
-    """Registers users, logs them in, and knows them again. One per process: what it
-    counts is of this process.
+    """Registers users, logs them in, and verifies their ids. Each process has its own
+    and counts for itself.
     """
 
     def __init__(self, parts: CompatParts) -> None:
-        """Raises ConfigError: without argon2-cffi, and without a guest key, whose
-        quota the users share.
+        """Raises ConfigError without argon2-cffi, or without a guest key, whose quota
+        the users share.
         """
         try:
             from voicechat.store.accounts import AccountStore
@@ -83,7 +83,7 @@ class AccountGate:
         ]
 
     async def check(self, request: web.Request, name: str, user_id: str) -> None:
-        """Raise ``AdmissionError`` (NOT_AUTHORISED), delayed as a wrong key's, unless
+        """Raise ``AdmissionError`` (NOT_AUTHORISED), delayed as for a wrong key, unless
         this is the id of that user.
         """
         known = bool(name and user_id) and await asyncio.to_thread(self._store.knows, name, user_id)

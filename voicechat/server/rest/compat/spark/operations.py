@@ -35,8 +35,8 @@ OCTETS = "application/octet-stream"
 
 
 class Spark:
-    """The endpoints. Users are known by ``uuid`` and ``username``: of an account, if
-    there are accounts; else ``uuid`` may be a key of this server.
+    """The endpoints. ``uuid`` and ``username`` identify a user: an account's user if
+    there are accounts; otherwise ``uuid`` may be a key of this server.
     """
 
     def __init__(self, parts: CompatParts, accounts: "AccountGate | None" = None) -> None:
