@@ -25,8 +25,7 @@ class BargeInSettings:
     """When a sound interrupts."""
 
     min_ms: int = 200
-    """Speech shorter than this does not interrupt, unless its words ask to stop.
-    """
+    """Shorter speech does not interrupt, unless its words ask to stop."""
     min_words: int = 0
     """The words that are needed, backchannels not counted, however long the sound
     lasts; a Han character is a word.

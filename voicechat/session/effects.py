@@ -51,8 +51,8 @@ class Route(Enum):
     RECOGNISE = "recognise"
     """To one recogniser stream."""
     LISTEN = "listen"
-    """Hands-free: to voice detection, and to the recogniser streams that were opened at
-    a time of the audio.
+    """Hands-free: to voice detection, and to the recogniser streams that were opened
+    with ``from_ms``.
     """
     SKIP = "skip"
     """Nowhere; the audio only advances the connection's time line."""
@@ -74,7 +74,7 @@ class RouteAudio:
     stream: int = 0
     """The stream, with ``RECOGNISE``."""
     detection: TurnDetection | None = None
-    """The settings, with ``LISTEN``."""
+    """The settings of turn detection, with ``LISTEN``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class RecognitionEnded(StreamEvent):
 
 @dataclass(frozen=True, slots=True)
 class RecognitionFailed(StreamEvent):
-    """``stream`` will give no more results."""
+    """No more results of ``stream`` follow."""
 
     fault: Fault
     message: str

@@ -33,7 +33,7 @@ class Listener:
     state: Floats
     """The model's state: `STATE_SHAPE` in one row."""
     tail: bytes
-    """The last samples of the frame before."""
+    """The last samples of the previous frame."""
 
     def __init__(self) -> None:
         self.restart()

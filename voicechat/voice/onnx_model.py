@@ -1,4 +1,4 @@
-"""Models that onnxruntime computes."""
+"""Loads models for onnxruntime."""
 
 import os
 from pathlib import Path
@@ -23,5 +23,5 @@ def open_model(path: Path, name: str) -> Any:
     options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no other root
+    except Exception as error:  # its errors have no other base class
         raise ConfigError(f"the {name} model {str(path)!r} cannot be loaded: {error}") from error

@@ -105,7 +105,7 @@ class SileroModel:
         feed = {"input": frames, "state": states, "sr": self._rate}
         try:
             probabilities, new_states = self._session.run(None, feed)
-        except Exception as error:  # its exceptions share no other root
+        except Exception as error:  # its errors have no other base class
             raise ProviderError(
                 "silero", FailureKind.BROKEN, f"inference failed: {error}"
             ) from error

@@ -77,7 +77,7 @@ class TurnModel:
         features = log_mel(pcm)[np.newaxis]
         try:
             output = self._session.run(None, {INPUT: features})[0]
-        except Exception as error:  # its exceptions share no other root
+        except Exception as error:  # its errors have no other base class
             raise ProviderError(
                 "turn model", FailureKind.BROKEN, f"inference failed: {error}"
             ) from error

@@ -69,7 +69,7 @@ class AudioSocketCall(Dialect):
         self._frames: deque[bytes] = deque()
         """Frames that wait for their time."""
         self._origin_ms = 0
-        """When the first frame left."""
+        """When the first frame was sent."""
         self._sent = 0
         self._over = False
 

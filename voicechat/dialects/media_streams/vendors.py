@@ -152,7 +152,7 @@ class ExotelWire(JsonWire):
         start = part(message, "start")
         media = start.get("media_format")
         if isinstance(media, dict):
-            # Exotel says that samples are encoded as their text is: "base64".
+            # For samples Exotel sends "base64", the encoding of the text.
             coding = str(media.get("encoding") or "slin")
             coding = "slin" if coding == "base64" else coding
             self._line = line_format(coding, media.get("sample_rate") or 8_000)

@@ -23,8 +23,8 @@ class Remembering:
     command: AddItem
 
     def again(self) -> AddItem:
-        """Return the command once more, for a history that no longer holds the item
-        before: then the item becomes the first.
+        """Return the command for a second try, when the history no longer holds the
+        item before: then the item becomes the first.
         """
         return replace(self.command, after="")
 

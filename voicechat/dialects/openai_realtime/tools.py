@@ -71,8 +71,8 @@ class _ApprovalFilter(SessionPart):
     never: _ToolFilter | None = None
 
     def matches(self, tool: OfferedTool) -> bool:
-        """Which calls need approval. A tool that neither list mentions needs approval,
-        unless only ``always`` is set.
+        """Whether calls of the tool need approval. If neither list mentions the tool,
+        they do, unless only ``always`` is set.
         """
         if self.always is not None and self.always.matches(tool):
             return True

@@ -1,8 +1,8 @@
 """The two ways in which RTVI is carried on a WebSocket: messages as JSON text, or in
-binary frames of Protocol Buffers, as Pipecat's JavaScript transport has it.
+binary frames of Protocol Buffers, as Pipecat's JavaScript transport sends them.
 
-The binary form is one of these (``frames.proto`` of Pipecat; other fields are passed
-over)::
+A binary frame is a ``Frame`` (from Pipecat's ``frames.proto``; other fields are
+ignored)::
 
     message Frame { oneof frame { AudioRawFrame audio = 2; MessageFrame message = 4; } }
     message AudioRawFrame {

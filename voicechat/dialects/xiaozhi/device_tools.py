@@ -179,7 +179,7 @@ class DeviceTools:
         self._calls.clear()
 
     def deadline_ms(self) -> int | None:
-        """When ``wake`` is wanted."""
+        """Return when to call ``wake``; None: not at all."""
         due = [call.due_ms for call in self._calls.values()]
         if self._listing is not None:
             due.append(self._listing[1])

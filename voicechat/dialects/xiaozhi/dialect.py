@@ -70,7 +70,7 @@ WAKE_WORDS = ("你好小智", "嗨小智", "小智小智", "小智同学", "hi�
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceOptions:
-    """How devices are treated; the keys of ``[devices]`` set it."""
+    """Options for devices, set by the keys of ``[devices]``."""
 
     wake_words: frozenset[str] = frozenset()
     """Texts of ``listen detect`` that are wake words, besides ``WAKE_WORDS``; each in

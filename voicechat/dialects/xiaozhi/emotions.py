@@ -115,7 +115,7 @@ class EmotionFinder:
         self.begin()
 
     def begin(self) -> None:
-        """A reply begins."""
+        """Start over for a new reply."""
         self._last = self._rest = ""
 
     def find(self, text: str) -> tuple[str, str] | None:

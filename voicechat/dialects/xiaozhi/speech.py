@@ -54,7 +54,7 @@ class DeviceSpeech:
         self._writer = writer
         self._packet_ms = packet_ms
         self.speaking = False
-        """``tts start`` was sent, and no ``tts stop`` since."""
+        """Whether ``tts start`` was sent, and no ``tts stop`` since."""
         self._opens_ms = 0
         """No packet is sent before this time."""
         self._gathers_until_ms = 0
