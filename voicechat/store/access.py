@@ -1,11 +1,11 @@
-"""What a key or token opens: its endpoints and projects, and how much it may use."""
+"""The access of a key or token: its endpoints, its projects and its quota."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class ApiEndpoint(Enum):
-    """A family of endpoints, as a key's scope names it."""
+    """A family of endpoints. A key's scope lists such names."""
 
     CONVERSATION = "conversation"
     """The conversation socket, and chat with voice output."""
@@ -18,9 +18,9 @@ class ApiEndpoint(Enum):
     TRANSCRIPTION = "transcription"
     """Speech to text of recordings."""
     MEDIA = "media"
-    """Pictures and videos: made, changed, described, read."""
+    """Pictures and videos: generation, editing, description and text recognition."""
     TOKENS = "tokens"
-    """The making of short-lived tokens."""
+    """The creation of short-lived tokens."""
 
     @property
     def uses_audio(self) -> bool:
@@ -33,7 +33,7 @@ class Scope:
     """Where a key or token is valid; an empty tuple means everywhere."""
 
     projects: tuple[str, ...] = ()
-    """The first one is also used for requests that name no project."""
+    """The first project is also used for requests that name none."""
     endpoints: tuple[ApiEndpoint, ...] = ()
 
     def opens(self, endpoint: ApiEndpoint) -> bool:

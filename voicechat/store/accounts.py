@@ -1,8 +1,8 @@
 """Accounts of users by name and password. A SQLite file of the data directory.
 
 Passwords are hashed with argon2id by argon2-cffi's defaults (RFC 9106's second
-recommendation). A user's id is an HMAC of the name under the file's secret, so that it
-stays the same and nothing in the file tells it.
+recommendation). A user's id is an HMAC of the name with the file's secret, so it never
+changes and is not stored in the file.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ class AccountStore:
         self._database = PrivateDatabase(folder / FILE, "account", _MIGRATIONS)
         self._hasher = hasher or PasswordHasher()
         self._nobody = self._hasher.hash(secrets.token_hex(8))
-        """A hash that no password has: it is verified for unknown names, so that these
-        take as long as known ones.
+        """A hash that matches no password. It is verified for unknown names, so that
+        they take as long as known names.
         """
 
     def register(self, name: str, password: str, email: str, now_s: int) -> bool:
-        """Make an account, and return whether it was made: not for a name that is
-        taken, or when there are ``MOST_ACCOUNTS``. It takes as long in any case.
-        ``now_s`` is Unix time.
+        """Create an account. Returns False if the name is taken or there are
+        ``MOST_ACCOUNTS`` accounts. Takes the same time in each case. ``now_s`` is Unix
+        time.
         """
         password_hash = self._hasher.hash(password)
         with self._database.transaction() as connection:

@@ -1,6 +1,6 @@
-"""Conversations that the server keeps for clients that send only their latest message:
-bounded, and forgotten after a time. A SQLite file of the data directory, which the
-processes of the server share.
+"""Conversations that the server stores for clients that send only their latest message.
+Their number and size are bounded, and they expire. They are in a SQLite file of the
+data directory, which the server's processes share.
 """
 
 import json
@@ -12,12 +12,12 @@ from voicechat.store.private_database import PrivateDatabase
 
 FILE = "conversations.sqlite3"
 KEEP_S = 24 * 3600
-"""A conversation is forgotten this long after its last message."""
+"""A conversation expires this long after its last message."""
 MOST_OF_OWNER = 1_000
-"""Conversations of one key; beyond it the one that rested longest is forgotten."""
+"""Most conversations of one key. Beyond it the least recently used one is deleted."""
 MOST_CHARACTERS = 64_000
-"""Of one conversation; beyond it its oldest messages are forgotten, but for the first
-one of the system.
+"""Bound of one conversation. Beyond it the oldest messages are deleted, except the
+first system message.
 """
 _MIGRATIONS = (
     (
@@ -28,16 +28,17 @@ _MIGRATIONS = (
 
 
 class ConversationStore:
-    """The conversations of all keys. A code means another conversation for each key.
+    """The conversations of all keys. The same code refers to different conversations
+    for different keys.
 
-    Methods block for a disk's time; call them in a thread.
+    Methods block for disk access; call them in a thread.
     """
 
     def __init__(self, folder: Path) -> None:
         self._database = PrivateDatabase(folder / FILE, "conversation", _MIGRATIONS)
 
     def messages(self, owner: str, code: str, now_s: int) -> list[Message]:
-        """Return the messages of a conversation; none if it is not known.
+        """Return the messages of a conversation; empty if it does not exist.
 
         ``now_s`` is Unix time, here and below.
         """
@@ -52,7 +53,7 @@ class ConversationStore:
         return found
 
     def keep(self, owner: str, code: str, messages: Sequence[Message], now_s: int) -> None:
-        """Store a conversation in place of what it was."""
+        """Store a conversation, replacing its previous messages."""
         text = json.dumps(_bounded(messages), ensure_ascii=False)
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM conversation WHERE updated_s < ?", (now_s - KEEP_S,))

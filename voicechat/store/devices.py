@@ -1,12 +1,11 @@
-"""Devices that may talk to the server: who they are, their keys, the codes with which
-new ones are paired, and what agents remember of them. A SQLite file of the data
-directory.
+"""The devices that may connect to the server: their ids and keys, the codes that pair
+new ones, and the agents' memories of them. A SQLite file of the data directory.
 
-A device says its id, which is printed on it, and a client id, which it has made itself
-and tells nobody else: only both together are the device. Of the client id the SHA-256
-is stored. Each device has a key of ``keys``, restricted to conversations. Its text is
-computed from the server's device secret, so that a device is given the same one each
-time it asks, and none is stored.
+A device sends its id, which is printed on it, and a client id, which it has generated
+and sends only to the server. Only both together identify the device. The SHA-256 of the
+client id is stored. Each device has a key of ``keys``, restricted to conversations. The
+text of the key is computed from the server's device secret, so a device always receives
+the same key, and no key is stored.
 """
 
 import base64
@@ -26,13 +25,17 @@ from voicechat.store.private_database import PrivateDatabase
 DEVICE_FILE = "devices.sqlite3"
 SECRET_FILE = "devices.secret"
 CODE_S = 600
-"""A code is valid for so long after the device last asked for it."""
+"""Validity of a code after the device last requested it."""
 MOST_CODES = 256
-"""Devices that wait to be paired, at most."""
+"""Most devices that wait to be paired."""
 CODES_OF_ADDRESS = 16
-"""Of one network address, so that it cannot use up the codes of the others."""
+"""Most of these from one network address, so that it cannot use up the codes of the
+others.
+"""
 DEVICE_SESSIONS = 2
-"""Conversations of one device at once: a lost connection may still count."""
+"""Most concurrent conversations of one device: two, because a lost connection may still
+count.
+"""
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, client BLOB NOT NULL, "
@@ -57,17 +60,17 @@ class Device:
     """A device that was paired. Times are Unix seconds."""
 
     id: str
-    """What it calls itself: its MAC address."""
+    """The id that the device reports: its MAC address."""
     key_id: str
     agent: str
-    """The agent that answers it; empty: as the configuration says."""
+    """The agent that answers the device; empty for the configured default."""
     name: str
-    """For people."""
+    """A name for people to read."""
     about: str
-    """What it says of itself: board and firmware."""
+    """The board and firmware that the device reports."""
     created_s: int
     seen_s: int
-    """When it last asked for its configuration."""
+    """When the device last requested its configuration."""
     revoked_s: int | None
 
 
@@ -83,11 +86,11 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What an agent remembers of a device."""
+    """An agent's memory of a device."""
 
     summary: str
     turns: tuple[str, ...]
-    """The last messages, word for word."""
+    """The last messages, verbatim."""
     updated_s: int
 
 
@@ -101,8 +104,8 @@ class TooManyCodesError(Exception):
 
 class DeviceStore:
     """The file of the devices. Every method opens it and blocks for some milliseconds
-    of disk, or up to two seconds while another process writes: a server calls them in a
-    thread. They raise ConfigError on a disk or lock error.
+    of disk access, or up to two seconds while another process writes, so a server calls
+    the methods in a thread. They raise ConfigError on a disk or lock error.
     """
 
     def __init__(self, data_dir: Path, keys: KeyStore) -> None:
@@ -114,8 +117,8 @@ class DeviceStore:
     # --- the server -------------------------------------------------------------------
 
     def check_in(self, device_id: str, client_id: str, now_s: int) -> Device | None:
-        """Return the device if it is paired and not revoked, and note that it was
-        seen.
+        """Return the device if it is paired and not revoked, and store the time of this
+        request.
         """
         with self._database.transaction() as database:
             row = database.execute(
@@ -126,15 +129,15 @@ class DeviceStore:
         return Device(*row) if row is not None else None
 
     def is_known(self, device_id: str) -> bool:
-        """Return whether a device of that id was ever paired. Another one that comes
-        with its id must not be accepted without a code.
+        """Return whether a device with that id was ever paired. Another device that
+        reports the same id must not be accepted without a code.
         """
         with self._database.transaction() as database:
             found = database.execute("SELECT 1 FROM device WHERE id = ?", (device_id,))
             return found.fetchone() is not None
 
     def is_revoked(self, device_id: str) -> bool:
-        """Return whether the device of that id was paired, and revoked since."""
+        """Return whether the device with that id was paired and later revoked."""
         if not self._database.exists:
             return False
         with self._database.transaction() as database:
@@ -144,8 +147,8 @@ class DeviceStore:
     def wait_for_code(
         self, device_id: str, client_id: str, about: str, address: str, now_s: int
     ) -> str:
-        """Return the code with which the device can be paired: six digits, the same for
-        as long as it keeps asking.
+        """Return the code that pairs the device: six digits, the same as long as the
+        device keeps requesting it.
 
         Raises TooManyCodesError.
         """
@@ -176,18 +179,18 @@ class DeviceStore:
         return self._add(device_id, digest(client_id), about, "", "", now_s)
 
     def key_of(self, device: Device) -> str:
-        """Return the text of the device's key, the same each time."""
+        """Return the text of the device's key, which never changes."""
         return f"{KEY_PREFIX}{device.key_id}{self._key_secret(device.key_id)}"
 
     def sign(self, text: str) -> str:
-        """Return a signature that only this server can make, for what it hands out."""
+        """Return a signature of ``text`` that only this server can make."""
         mac = hmac.new(self._server_secret(), b"sign:" + text.encode(), hashlib.sha256)
         return _written(mac.digest())
 
     # --- memory -----------------------------------------------------------------------
 
     def recall(self, key_id: str, agent: str) -> Memory | None:
-        """Return what ``agent`` remembers of the device whose key this is, if any."""
+        """Return the memory that ``agent`` has of the device with this key, if any."""
         if not self._database.exists:
             return None
         with self._database.transaction() as database:
@@ -199,8 +202,8 @@ class DeviceStore:
         return None if row is None else Memory(row[0], tuple(json.loads(row[1])), row[2])
 
     def remember(self, key_id: str, agent: str, memory: Memory) -> bool:
-        """Keep what ``agent`` remembers of the device whose key this is, in place of
-        what it did before. False when the key is no device's, or that is revoked.
+        """Store the memory that ``agent`` has of the device with this key, replacing
+        the previous one. Returns False if no device has the key, or it is revoked.
         """
         if not self._database.exists:
             return False
@@ -213,7 +216,7 @@ class DeviceStore:
             return changed.rowcount == 1
 
     def memories_of(self, device_id: str) -> dict[str, Memory]:
-        """Return what is remembered of a device, by agent."""
+        """Return the memories of a device by agent."""
         if not self._database.exists:
             return {}
         with self._database.transaction() as database:
@@ -224,9 +227,7 @@ class DeviceStore:
         return {row[0]: Memory(row[1], tuple(json.loads(row[2])), row[3]) for row in rows}
 
     def forget(self, device_id: str) -> bool:
-        """Forget everything about a device's conversations. False: nothing was
-        remembered.
-        """
+        """Delete all memories of a device. Returns False if there were none."""
         if not self._database.exists:
             return False
         with self._database.transaction() as database:
@@ -236,8 +237,8 @@ class DeviceStore:
     # --- the command line -------------------------------------------------------------
 
     def pair(self, code: str, agent: str, name: str, now_s: int) -> Device:
-        """Pair the device that waits with ``code``. If another one had its id, that one
-        is revoked. Raises UnknownCodeError.
+        """Pair the device that waits with ``code``. Another device with the same id is
+        revoked. Raises UnknownCodeError.
         """
         with self._database.transaction() as database:
             row = database.execute(
@@ -266,7 +267,7 @@ class DeviceStore:
             return [Waiting(*row) for row in database.execute(query, (now_s,))]
 
     def revoke(self, device_id: str, now_s: int) -> bool:
-        """Revoke a device now. False when no valid device has that id."""
+        """Revoke a device now. Returns False if no valid device has that id."""
         if not self._database.exists:
             return False
         with self._database.transaction() as database:
@@ -280,7 +281,7 @@ class DeviceStore:
         self._keys.revoke_key(row[0])
         return True
 
-    # --- within -----------------------------------------------------------------------
+    # --- internals --------------------------------------------------------------------
 
     def _add(
         self, device_id: str, client: bytes, about: str, agent: str, name: str, now_s: int
@@ -288,7 +289,7 @@ class DeviceStore:
         self.revoke(device_id, now_s)
         key, _ = self._keys.create_key(f"device {device_id}", _GRANT, make_secret=self._key_secret)
         with self._database.transaction() as database:
-            # Another device with the same id must not know what this one has said.
+            # Another device with the same id must not learn what was said to this one.
             database.execute(
                 "DELETE FROM memory WHERE id = ? AND NOT EXISTS "
                 "(SELECT 1 FROM device WHERE id = ? AND client = ?)",
@@ -308,8 +309,8 @@ class DeviceStore:
         return _written(mac.digest())
 
     def _server_secret(self) -> bytes:
-        """Read the secret, or make it on the first call. A crash leaves no half of
-        one.
+        """Read the secret, or create it on the first call. A crash leaves no partial
+        secret.
         """
         if self._secret:
             return self._secret

@@ -1,14 +1,15 @@
-"""Calls that an agent has passed on: where each goes, until the telephone side asks.
+"""Calls that an agent has transferred: the destination of each, until the telephone
+system requests it.
 
-They are in the ledger, because any process of the server may be asked.
+They are in the ledger, because the request may reach any process of the server.
 """
 
 from voicechat.store.ledger import Ledger
 
 LIFE_S = 600
-"""How long a handover waits to be asked for. Providers ask at once."""
+"""How long a handover is kept. Providers request it at once."""
 MAX_HANDOVERS = 10_000
-"""More than that cannot wait; the oldest is forgotten."""
+"""Most handovers kept. Beyond it the oldest is deleted."""
 
 
 class Handovers:
@@ -17,11 +18,13 @@ class Handovers:
     """
 
     def __init__(self, ledger: Ledger | None = None) -> None:
-        """Without a ``ledger`` they belong to this object alone."""
+        """Without a ``ledger`` the handovers exist only in this object."""
         self._ledger = ledger or Ledger()
 
     def add(self, call_id: str, transfer_to: str, now_s: float) -> None:
-        """Remember where a call goes on. A call without an id cannot be asked for."""
+        """Store the destination of a call. A call without an id is not stored, because
+        it could not be requested.
+        """
         if not call_id:
             return
         with self._ledger.transaction():
@@ -37,7 +40,7 @@ class Handovers:
             )
 
     def take(self, call_id: str, now_s: float) -> str:
-        """Return where a call goes on, once; empty: nowhere."""
+        """Remove and return the destination of a call; empty if there is none."""
         query = "DELETE FROM handover WHERE call_id = ? RETURNING transfer_to, expires_s"
         found = self._ledger.fetch_row(query, call_id)
         return str(found[0]) if found is not None and now_s < found[1] else ""

@@ -1,9 +1,9 @@
 """API keys, kept as hashes in a SQLite file of the data directory.
 
 A key reads ``vc_`` + 8 hexadecimal digits (its public id) + 43 random URL-safe
-characters (256 bits). Only the SHA-256 of the whole key is stored: a slow password hash
-protects secrets that people invent and that can be guessed; 256 random bits cannot be,
-so a fast hash gives away nothing and costs the event loop a microsecond.
+characters (256 bits). Only the SHA-256 of the whole key is stored. A slow password hash
+protects secrets that people invent and that can be guessed. 256 random bits cannot be
+guessed, so a fast hash is as safe, and takes a microsecond of the event loop.
 """
 
 import hashlib
@@ -78,17 +78,17 @@ class KeyStore:
     """The key file, for the command line (``create_key``, ``list_keys``,
     ``revoke_key``) and the server (``find_key``).
 
-     Methods that open the database block for some milliseconds of disk, or up to two
-    seconds while another process writes. ``find_key`` and ``stale`` do not: a server
-    asks ``stale`` and calls ``refresh`` in a thread. The file appears with the first
-    key.
+     Methods that open the database block for some milliseconds of disk access, or up to
+     two seconds while another process writes. ``find_key`` and ``stale`` do not block:
+     a server checks ``stale`` and calls ``refresh`` in a thread. The file is created
+     with the first key.
     """
 
     def __init__(self, path: Path) -> None:
         self._database = PrivateDatabase(path, "key", _MIGRATIONS)
         self._unrevoked: Mapping[str, tuple[ApiKey, bytes]] = {}
         self._in_file: Mapping[str, tuple[ApiKey, bytes]] = {}
-        """Like ``_unrevoked``, but as of the last time that the file existed."""
+        """Like ``_unrevoked``, but from the last time that the file existed."""
         self._read_version = _NO_FILE
         self._watch = _FileWatch(path)
 
@@ -99,10 +99,11 @@ class KeyStore:
         *,
         make_secret: Callable[[str], str] = lambda _: secrets.token_urlsafe(SECRET_BYTES),
     ) -> tuple[ApiKey, str]:
-        """Make a key; returns its public part and the key itself, which is not stored.
+        """Create a key. Returns its public part and the key itself, which is not
+        stored.
 
-        ``make_secret`` makes the secret part of a key from its id: 256 bits that nobody
-        else can compute. Raises ConfigError on a disk or lock error.
+        ``make_secret`` computes the secret part of a key from its id: 256 bits that no
+        one else can compute. Raises ConfigError on a disk or lock error.
         """
         key_id = secrets.token_hex(ID_DIGITS // 2)
         key = f"{KEY_PREFIX}{key_id}{make_secret(key_id)}"
@@ -129,7 +130,7 @@ class KeyStore:
         return _api_key(made), key
 
     def list_keys(self) -> list[ApiKey]:
-        """Return every key ever made, the oldest first."""
+        """Return all keys ever created, oldest first."""
         if not self._database.exists:
             return []
         with self._database.transaction() as database:
@@ -141,7 +142,7 @@ class KeyStore:
             ]
 
     def revoke_key(self, key_id: str) -> bool:
-        """Revoke a key now. False when no valid key has that id."""
+        """Revoke a key now. Returns False if no valid key has that id."""
         if not self._database.exists:
             return False
         with self._database.transaction() as database:
@@ -183,8 +184,8 @@ class KeyStore:
         """Return those of the keys that are revoked or expired at Unix time ``now_s``,
         as of the last ``refresh``.
 
-        If the file has vanished, the keys count as they were in it; none of them
-        authorises new requests.
+        If the file no longer exists, the keys keep the state that they had in it, but
+        do not authorise new requests.
         """
         valid = (key_id for key_id, (key, _) in self._in_file.items() if not key.expired(now_s))
         return frozenset(key_ids) - frozenset(valid)
@@ -251,15 +252,15 @@ def _api_key(row: tuple[Any, ...]) -> ApiKey:
 
 
 class _FileWatch:
-    """Which file it is, and SQLite's change counter: four bytes at offset 24 that each
-    transaction increments.
+    """Identifies a version of the file by its inode and SQLite's change counter, four
+    bytes at offset 24 that each transaction increments.
 
-    Unlike a modification time it tells two changes within one clock tick apart. It is
-    kept in rollback-journal mode only, which is why the database must not be switched
-    to WAL. Source: sqlite.org/fileformat2.html, 1.3.7.
+    Unlike a modification time, the counter distinguishes two changes within one clock
+    tick. SQLite maintains it only in rollback-journal mode, so the database must not be
+    switched to WAL. Source: sqlite.org/fileformat2.html, 1.3.7.
 
-    The file stays open as long as it is the same one: closing it would take from
-    SQLite's connections of this process their locks on it (POSIX;
+    The file stays open as long as it is the same one, because closing it would release
+    the locks that SQLite's connections of this process hold on it (POSIX;
     sqlite.org/howtocorrupt.html, 2.2).
     """
 
@@ -270,10 +271,11 @@ class _FileWatch:
         """The file, and its inode."""
 
     def version(self) -> tuple[int, int]:
-        """Return both; ``_NO_FILE`` without a file, and for one of no bytes, as a full
-        disk or an interrupted copy leaves. May be called from any thread.
+        """Return the inode and the counter; ``_NO_FILE`` without a file or for an empty
+        one, as a full disk or an interrupted copy leaves it. May be called from any
+        thread.
 
-        Raises ConfigError when it cannot be read.
+        Raises ConfigError if the file cannot be read.
         """
         with self._lock:
             try:
@@ -300,7 +302,7 @@ class _FileWatch:
             file[0].close()
 
     def __reduce__(self) -> tuple[type["_FileWatch"], tuple[Path]]:
-        """Workers are given the path, and open the file for themselves."""
+        """Pickle only the path: each worker opens the file itself."""
         return _FileWatch, (self._path,)
 
     def __del__(self) -> None:

@@ -1,11 +1,11 @@
 """State that the processes of one server share: sessions, the usage of keys, unused
 tokens.
 
-It is a SQLite database: in memory for a server of one process, else a file of that
-server's own, on a RAM disk where there is one, removed with the server. A statement
-takes about 10 microseconds. Each row of counts belongs to one process, and only that
-one updates it: a killed process leaves no partial update, and `remove_worker` frees
-what it held.
+It is a SQLite database: in memory for a server of one process, else a file for that
+server, on a RAM disk if there is one, and removed with the server. A statement takes
+about 10 microseconds. Each row of counts belongs to one process, and only that one
+updates it: a killed process leaves no partial update, and `remove_worker` frees its
+sessions.
 """
 
 import asyncio
@@ -18,10 +18,12 @@ from typing import Any
 from voicechat.errors import AtCapacityError
 
 _LOCK_TIMEOUT_S = 2.0
-"""Other processes hold the lock for microseconds, unless one is stopped in between."""
+"""How long to wait for the lock. Other processes hold it for microseconds, unless one
+is stopped meanwhile.
+"""
 _PATIENCE_MS = 20
-"""How long an event loop waits for a lock: as long as a process that has it may be kept
-from its core on a busy machine.
+"""How long an event loop waits for the lock: on a busy machine, a process that holds it
+may be without a core for this long.
 """
 _LOOK_AGAIN_S = 0.05
 _RETRY_S = 5
@@ -47,7 +49,7 @@ class Ledger:
     """The database as one process sees it, for use by one thread."""
 
     def __init__(self, path: Path | None = None, worker: int = 0) -> None:
-        """``path`` None: in memory, for this process alone. ``worker``: the number of
+        """``path`` None: in memory, for this process only. ``worker``: the number of
         this process.
         """
         self.worker = worker
@@ -72,9 +74,9 @@ class Ledger:
         self._cursor = self._database.cursor()
 
     def stop_waiting(self) -> None:
-        """From now on wait 20 ms at most for a lock, and only once: until a write
-        succeeds, those after it do not wait at all. An event loop awaits `until_free`
-        before it writes.
+        """From now on wait at most 20 ms for a lock, and only once: after a failed
+        write, later writes do not wait until one has succeeded. An event loop awaits
+        `until_free` before it writes.
         """
         self._on_loop = True
         self._set_patience(patient=True)
@@ -141,8 +143,8 @@ class Ledger:
         return found[0]
 
     def remove_worker(self, worker: int) -> None:
-        """Free what an ended process held. The audio that its keys have used stays
-        counted.
+        """Free the resources of an ended process. The audio that its keys have used
+        stays counted.
         """
         with self.transaction():
             self.execute("DELETE FROM process WHERE worker = ?", worker)

@@ -1,9 +1,9 @@
-"""The key that a server on loopback makes for itself, so that one command is enough to
-try it.
+"""The key that a server on loopback creates for itself, so that one command is enough
+to try the server.
 
 It is stored in plain text, because the demo's address that is printed at every start
-contains it. Hence the file is readable by its owner only, and the server accepts the
-key only while it listens on loopback and no other key exists.
+contains it. Therefore only its owner can read the file, and the server accepts the key
+only while it listens on loopback and no other key exists.
 """
 
 import os
@@ -19,7 +19,7 @@ _FORM = re.compile(r"local_[A-Za-z0-9_-]{43}")
 
 
 def local_key(data_dir: Path) -> str:
-    """Read the key, or make it on the first call. Raises ConfigError when the data
+    """Read the key, or create it on the first call. Raises ConfigError if the data
     directory cannot be used.
     """
     path = data_dir / _FILE_NAME
@@ -35,8 +35,8 @@ def local_key(data_dir: Path) -> str:
 
 
 def _write_new(path: Path) -> str:
-    """Write a new key to another file, then rename it: neither a crash nor a second
-    server leaves or reads half a key.
+    """Write a new key to another file, then rename it, so that a crash or a second
+    server never leaves or reads a partial key.
     """
     key = f"local_{secrets.token_urlsafe(SECRET_BYTES)}"
     draft = path.with_name(f"{_FILE_NAME}.{secrets.token_hex(4)}")

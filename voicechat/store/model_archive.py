@@ -1,8 +1,8 @@
 """Unpacks an untrusted archive into a new folder: plain files and folders, within
 limits.
 
-Python's own extraction is not used: its filters have had vulnerabilities, and which
-ones are fixed depends on the version of Python. Here every member is checked and
+Python's own extraction is not used, because its filters had vulnerabilities, and the
+version of Python determines which ones are fixed. Here every member is checked and
 written by this module, and links are never created on disk, so that no path can
 traverse one.
 """
@@ -25,7 +25,7 @@ from voicechat.errors import VoiceChatError
 MAX_MEMBERS = 50_000
 MAX_UNPACKED_BYTES = 16 * 1024**3
 SPARE_BYTES = 200 * 1024**2
-"""This much of the disk stays free."""
+"""How much of the disk must stay free."""
 MAX_HEADER_BYTES = 1024**2
 """Largest header of one member. Long names and attributes are read into memory."""
 
@@ -70,9 +70,9 @@ def unpack(
     Returns the folder of the content: the only one in ``folder``, or ``folder`` itself.
     A link to a file of the archive becomes a copy of that file.
 
-    Raises `ArchiveError`; the caller removes what was unpacked by then. Forbidden are
-    absolute names, ``..``, characters that are special on some system, duplicate names,
-    links to anything but a file of the archive, devices, pipes and sparse files.
+    Raises `ArchiveError`; the caller then removes the partial content. Absolute names,
+    ``..``, characters that are special on some system, duplicate names, links to
+    anything but a file of the archive, devices, pipes and sparse files are forbidden.
     """
     folder.mkdir(parents=True)
     room_bytes = min(max_bytes, shutil.disk_usage(folder).free - spare_bytes)
@@ -138,7 +138,7 @@ class _ArchiveReader(io.BufferedIOBase):
 
 
 class _UnpackedFiles:
-    """What has been written into the folder, within the room that there is."""
+    """The files written to the folder, within the size limit."""
 
     def __init__(self, folder: Path, room_bytes: int) -> None:
         self._folder = folder
@@ -221,8 +221,8 @@ class _TarUnpacking:
 
 
 def _unpack_zip(zipped: zipfile.ZipFile, unpacked: _UnpackedFiles) -> None:
-    """Unpack a zip archive. Python reads of a member at most the size that its entry
-    gives, and compares the checksum.
+    """Unpack a zip archive. Python reads at most the size given in a member's entry,
+    and compares the checksum.
     """
     members = zipped.infolist()
     if len(members) > MAX_MEMBERS:

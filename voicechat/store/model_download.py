@@ -37,7 +37,7 @@ _SECRET_PARTS = re.compile(
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 KEPT = "; what there is of it is kept, so pull again later"
-"""The end of the message of a download that broke."""
+"""The end of the message about an interrupted download."""
 
 OnProgress = Callable[[int, int], None]
 """Called with the bytes downloaded so far, and the size of the file (0: unknown)."""
@@ -61,11 +61,11 @@ class DownloadLimits:
 
     max_bytes: int = 8 * 1024**3
     spare_bytes: int = 200 * 1024**2
-    """This much of the disk stays free."""
+    """How much of the disk must stay free."""
     attempts: int = 6
-    """Attempts without a byte of progress, one after the other."""
+    """Consecutive attempts without any progress."""
     connect_attempts: int = 6
-    """Attempts after which a server counts as out of reach."""
+    """Failed attempts to connect after which a server counts as unreachable."""
     pause_s: float = 1.0
     """The pause before the second attempt; it doubles with each."""
 
@@ -75,8 +75,8 @@ async def download(
 ) -> None:
     """Download ``url`` into ``part``, which may hold its beginning.
 
-    Proxies of the environment are used. Raises `DownloadError`. What was downloaded
-    stays in ``part`` whatever happens, cancelling included, and the next call resumes
+    Proxies of the environment are used. Raises `DownloadError`. After any error, and
+    after cancelling, the downloaded bytes stay in ``part``, and the next call resumes
     there.
     """
     if part.is_complete(url):
@@ -130,7 +130,7 @@ async def _attempt(
                 f"{public(url)} leads to an address without encryption, which is not followed"
             )
         if response.status == 416 and have_bytes:
-            # Range not satisfiable: what was downloaded belongs to another file.
+            # Range not satisfiable: the downloaded bytes belong to another file.
             part.discard_file()
             raise _CutOffError("the server has less of it than was fetched")
         if response.status not in (200, 206):
@@ -150,7 +150,8 @@ async def _attempt(
                 if file.tell() > limits.max_bytes:
                     raise DownloadError(f"{public(url)} has more than {limits.max_bytes} bytes")
                 on_progress(file.tell(), total_bytes)
-            # Without a known size an early end cannot be told from the real one.
+            # Without a known size an early end cannot be distinguished from the real
+            # one.
             if total_bytes and file.tell() != total_bytes:
                 raise _CutOffError("the connection ended early")
     part.write_completed(url)
@@ -191,13 +192,13 @@ def public(text: str) -> str:
 
 
 class PartialDownload:
-    """A partially downloaded file, and beside it (in ``.json``) the digest of its URL,
-    which may hold a password, and the version it belongs to.
+    """A partially downloaded file and its ``.json`` file, which contains the digest of
+    the URL (the URL may contain a password) and the version of the file.
     """
 
     def __init__(self, path: Path, *, digest_known: bool = False) -> None:
-        """``digest_known``: the complete file will be compared with a known digest, so
-        that it may be resumed without a validator.
+        """``digest_known``: the complete file is compared with a known digest, so it
+        may be resumed without a validator.
         """
         self.path = path
         self._digest_known = digest_known
@@ -208,8 +209,8 @@ class PartialDownload:
         return self.path.exists()
 
     def state(self, url: str) -> tuple[int, str]:
-        """Return how many bytes there are that can be resumed, and the validator for
-        If-Range, which may be empty.
+        """Return the number of bytes from which the download can resume, and the
+        validator for If-Range, which may be empty.
         """
         label = self._read(url)
         validator = label.get("validator")

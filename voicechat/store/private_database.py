@@ -1,4 +1,4 @@
-"""A SQLite file that only its owner can read: how it is opened, locked and migrated."""
+"""A SQLite file that only its owner can read, with locking and migrations."""
 
 import os
 import sqlite3
@@ -11,33 +11,35 @@ from typing import Any
 from voicechat.errors import ConfigError
 
 _LOCK_TIMEOUT_S = 2.0
-"""For another process that writes."""
+"""How long to wait for another process that writes."""
 
 
 class PrivateDatabase:
-    """One file, for any thread. Each use opens it, and blocks for some milliseconds of
-    disk, or up to two seconds while another process writes. Disk and lock errors are
-    raised as ConfigError.
+    """One file, usable from any thread. Each use opens it and blocks for some
+    milliseconds of disk access, or up to two seconds while another process writes. Disk
+    and lock errors are raised as ConfigError.
     """
 
     def __init__(self, path: Path, what: str, migrations: Sequence[Sequence[str]]) -> None:
-        """``what`` names the file in errors. ``migrations`` are statements, of which
-        the file's ``user_version`` counts how many groups have been applied.
+        """``what`` names the file in errors. ``migrations`` are groups of statements.
+        The file's ``user_version`` is the number of groups that have been applied.
         """
         self.path = path
         self._what = what
         self._migrations = tuple(map(tuple, migrations))
         self._lock = threading.Lock()
-        """Only one thread writes at a time: they would wait for each other anyhow."""
+        """Only one thread writes at a time, because threads would wait for each other
+        anyway.
+        """
 
     @property
     def exists(self) -> bool:
-        """Whether the file is there. It appears with the first transaction."""
+        """Whether the file exists. The first transaction creates it."""
         return self.path.exists()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the body in a transaction. The file is made readable by its owner only
+        """Run the body in a transaction. A new file is made readable only by its owner
         before SQLite writes to it.
         """
         try:
@@ -54,10 +56,10 @@ class PrivateDatabase:
             raise self.unusable(error) from error
 
     def read(self, query: str) -> Sequence[Any] | None:
-        """Query without write access: the disk may be full, or the folder another
-        user's.
+        """Query without write access, because the disk may be full or the folder may
+        belong to another user.
 
-        None if something must be written first: a migration, or the recovery after a
+        Returns None if a write is needed first: a migration, or the recovery after a
         crash.
         """
         address = f"{self.path.absolute().as_uri()}?mode=ro"
@@ -72,14 +74,14 @@ class PrivateDatabase:
             raise self.unusable(error) from error
 
     def unusable(self, error: Exception) -> ConfigError:
-        """Return the error that says why the file cannot be used."""
+        """Return the error that explains why the file cannot be used."""
         return ConfigError(f"the {self._what} file {self.path} cannot be used: {error}")
 
     def _make(self) -> None:
-        """Make the file, unless it is there.
+        """Create the file unless it exists.
 
-        A file that is there is not opened: closing it would take from SQLite's
-        connections of this process their locks on it (POSIX;
+        An existing file is not opened, because closing it would release the locks that
+        SQLite's connections of this process hold on it (POSIX;
         sqlite.org/howtocorrupt.html, 2.2).
         """
         if not self.exists:
@@ -90,8 +92,8 @@ class PrivateDatabase:
         return bool(done >= len(self._migrations))
 
     def _migrate(self, database: sqlite3.Connection) -> None:
-        """Migrate an older file. Of two concurrent processes the second finds it
-        done.
+        """Migrate an older file. Of two concurrent processes, the second has nothing
+        left to do.
         """
         if self._is_current(database):
             return
@@ -106,5 +108,5 @@ class PrivateDatabase:
     def __reduce__(
         self,
     ) -> tuple[type["PrivateDatabase"], tuple[Path, str, Sequence[Sequence[str]]]]:
-        """Workers are given the path, and have locks of their own."""
+        """Pickle only the arguments: each worker has its own lock."""
         return PrivateDatabase, (self.path, self._what, self._migrations)

@@ -22,8 +22,8 @@ WRITE_DOWN_MS = 1000
 write takes 20 us, and 100 sessions of one key use 150 s of audio a second.
 """
 SESSION_RETRY_S = 5
-"""Seconds that a client is asked to wait for a session of its own key to end: an
-estimate.
+"""Seconds that a client is asked to wait while all sessions of its key are in use: an
+estimate of when one ends.
 """
 
 
@@ -49,7 +49,7 @@ class Account:
         ledger: Ledger | None = None,
         key_id: str = "",
     ) -> None:
-        """Without a ``ledger`` only this object counts for the key."""
+        """Without a ``ledger`` only this object counts the key's usage."""
         self.quota = quota
         self._unix_s = unix_s
         self._ledger = ledger or Ledger()
@@ -59,7 +59,7 @@ class Account:
         self._unwritten_ms = 0
         self._unwritten_sessions = 0
         self._due_ms = WRITE_DOWN_MS
-        """Unwritten audio from which on the next write is tried."""
+        """Amount of unwritten audio from which the next write is attempted."""
 
     @property
     def sessions(self) -> int:
@@ -139,7 +139,7 @@ class Account:
     def audio_used_up(self) -> bool:
         """Whether the key has used its audio of today.
 
-        Of other processes only what they have written to the ledger counts.
+        Audio of other processes counts once they have written it to the ledger.
         """
         allowed_s = self.quota.audio_seconds_per_day
         if allowed_s is None:
@@ -164,8 +164,8 @@ class Account:
             self._unwritten_ms = 0
 
     def _try_to_write(self) -> None:
-        """Write the counts to the ledger. If that fails it is retried later: no session
-        ends because of it.
+        """Write the counts to the ledger. A failed write is retried later and ends no
+        session.
         """
         try:
             self._write()
@@ -194,7 +194,7 @@ class Accounts:
     """The accounts of one server by key. Accounts of deleted keys are dropped."""
 
     def __init__(self, unix_s: Callable[[], float], ledger: Ledger | None = None) -> None:
-        """Without a ``ledger`` only this object counts for the keys."""
+        """Without a ``ledger`` only this object counts the keys' usage."""
         self._unix_s = unix_s
         self._ledger = ledger or Ledger()
         self._accounts: dict[str, Account] = {}
@@ -212,8 +212,8 @@ class Accounts:
         return [account.sessions for account in self._accounts.values()]
 
     def used_up(self) -> frozenset[str]:
-        """Return the keys with sessions in this process that have used their audio of
-        today.
+        """Return the keys with sessions in this process that have used up their audio
+        of today.
         """
         accounts = self._accounts.items()
         return frozenset(

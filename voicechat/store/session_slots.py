@@ -13,8 +13,8 @@ _log = logging.getLogger(__name__)
 class SessionSlots:
     """The slots of one kind.
 
-    This process must release what it has acquired; `Ledger.remove_worker` frees the
-    slots of a dead one.
+    A process must release the slots that it has acquired; `Ledger.remove_worker` frees
+    the slots of a dead process.
     """
 
     def __init__(self, ledger: Ledger, kind: str, most: int) -> None:
@@ -22,7 +22,7 @@ class SessionSlots:
         self._kind = kind
         self.most = most
         self._owed = 0
-        """Released slots that are not written to the ledger yet."""
+        """Number of released slots that are not yet written to the ledger."""
 
     @property
     def slots_in_use(self) -> int:
@@ -41,7 +41,7 @@ class SessionSlots:
         )
 
     def try_acquire_slot(self) -> bool:
-        """Acquire a slot; False when none is free."""
+        """Acquire a slot. Returns False if none is free."""
         with self._ledger.transaction():
             if self.slots_in_use - self._owed >= self.most:
                 return False
@@ -52,7 +52,7 @@ class SessionSlots:
     def release_slot(self) -> None:
         """Release a slot.
 
-        Raises nothing: while the ledger cannot be written, the release is kept and
+        Never raises: while the ledger cannot be written, the release is kept and
         written with the next one.
         """
         self._owed += 1

@@ -1,7 +1,7 @@
-"""Short-lived tokens for browsers: single use, stored as hashes in the ledger, gone
-when they expire or the server ends.
+"""Short-lived tokens for browsers: single use, stored as hashes in the ledger, and
+deleted when they expire or the server ends.
 
-A page that held a key would show it to everyone who opens it. Instead the page's own
+A page that contained a key would reveal it to every visitor. Instead the page's own
 server, which has the key, requests a token and passes it on.
 """
 
@@ -17,13 +17,13 @@ from voicechat.store.quotas import QuotaExceededError
 
 TOKEN_PREFIX = "vt_"
 CONFIGURED_PREFIX = "ek_"
-"""Of a token with a configuration: OpenAI's browser clients take no other for one."""
+"""Prefix of a token with a configuration. OpenAI's browser clients accept no other."""
 TOKEN_BYTES = 32
 DEFAULT_LIFE_S = 60
 MAX_LIFE_S = 600
 MAX_TOKENS = 10_000
 MAX_TOKENS_PER_KEY = 1_000
-"""Unused tokens of one key: no key can fill the whole table."""
+"""Most unused tokens of one key, so that no key can fill the table."""
 _RETRY_S = 5
 
 
@@ -32,30 +32,30 @@ class TokenGrant:
     """What a token permits."""
 
     key_id: str
-    """The key it was made with: it is charged, and the token becomes invalid with
-    it.
+    """The key that created the token. The key is charged, and the token becomes invalid
+    with it.
     """
     scope: Scope
     origin: str = ""
     """The web origin that must send the token; empty: any."""
     user: str = ""
-    """The user of the page: all tokens of a user see what one of them has made. Empty:
-    nobody else sees it.
+    """The user of the page. All tokens of a user see what one of them has created. If
+    empty, no other token sees it.
     """
     configuration: str = ""
-    """What the session begins with that it opens, as its protocol writes it; empty:
-    nothing.
+    """The initial configuration of the session that the token opens, in the form of the
+    session's protocol; empty for none.
     """
 
 
 class TokenStore:
-    """The tokens of one server, whichever process made them.
+    """The tokens of one server, from all its processes.
 
     Times are seconds of the machine's monotonic clock.
     """
 
     def __init__(self, ledger: Ledger | None = None) -> None:
-        """Without a ``ledger`` the tokens belong to this object alone."""
+        """Without a ``ledger`` the tokens exist only in this object."""
         self._ledger = ledger or Ledger()
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class TokenStore:
         return int(self._ledger.fetch_value("SELECT COUNT(*) FROM token"))
 
     def issue_token(self, grant: TokenGrant, life_s: int, now_s: float) -> str:
-        """Make a token; only its hash is stored. Raises ``AdmissionError`` when the key
+        """Create a token; only its hash is stored. Raises ``AdmissionError`` if the key
         or the server has too many.
         """
         prefix = CONFIGURED_PREFIX if grant.configuration else TOKEN_PREFIX
@@ -91,8 +91,8 @@ class TokenStore:
         return token
 
     def redeem_token(self, token: str, now_s: float) -> TokenGrant | None:
-        """Redeem a token: it is never accepted again. None when it does not exist or
-        has expired.
+        """Redeem a token, which is never accepted again. Returns None if it does not
+        exist or has expired.
 
         It is looked up by its hash, so that the timing reveals nothing about other
         tokens.

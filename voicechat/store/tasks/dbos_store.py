@@ -7,8 +7,8 @@ write, so that a result is written once even if an execution is late. DBOS leave
 thing to its paid service, and this module does it: finding the tasks of executors that
 died (`liveness`).
 
-Importing this module costs 0.4 s and 45 MB; DBOS exists once per process, and so does
-an open store.
+Importing this module costs 0.4 s and 45 MB. A process has one DBOS, and therefore at
+most one open store.
 """
 
 import asyncio
@@ -79,14 +79,14 @@ class StoreSettings:
     database_url: str
     """``sqlite:///PATH`` or ``postgresql://...``."""
     executor_id: str
-    """This process' name, which must never have been used before."""
+    """This process' name, which no earlier process may have used."""
     workers: int = 2
     """Tasks of one share that this process performs at once."""
     max_attempts: int = MAX_ATTEMPTS
     poll_s: float = 0.5
     """How often the queue is polled."""
     adopt_s: float = 5.0
-    """How often the tasks of dead executors are looked for."""
+    """How often to search for tasks of dead executors."""
 
 
 class DbosTaskStore:
@@ -141,7 +141,7 @@ class DbosTaskStore:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._loop = _open_store = None
 
-    # --- what clients ask -------------------------------------------------------------
+    # --- requests of clients ----------------------------------------------------------
 
     async def submit_task(self, submission: Submission) -> tuple[StoredTask, bool]:
         """Store a task; see ``TaskStore.submit_task``."""
@@ -234,7 +234,8 @@ class DbosTaskStore:
             ) from failure
 
     async def _call_until_answered(self, call: Callable[[], T]) -> T:
-        """Retry until the database answers: the work must not fail because it is away.
+        """Retry until the database answers, because the work must not fail while the
+        database is unreachable.
 
         Ends when the task is cancelled.
         """
@@ -243,7 +244,7 @@ class DbosTaskStore:
                 return await self._call(call)
             await asyncio.sleep(RETRY_S)
 
-    # --- doing tasks ------------------------------------------------------------------
+    # --- performing tasks -------------------------------------------------------------
 
     def _launch(self) -> None:
         settings = self._settings
@@ -330,7 +331,7 @@ class DbosTaskStore:
         except TaskFailedError as failure:
             return {"error": failure.reason}
         except Exception as failure:  # noqa: BLE001 - whatever it is, it is this task's alone
-            # Not the message, which may contain what a person said.
+            # Do not log the message, which may contain what a person said.
             logger.error("task %s failed: %s", task.id, type(failure).__name__)
             return {"error": "internal"}
 
@@ -342,7 +343,7 @@ class DbosTaskStore:
                 update = partial(DBOS.update_workflow_attributes, task_id, attributes, merge=True)
                 await self._call(update)
 
-    # --- tasks of the dead ------------------------------------------------------------
+    # --- tasks of dead executors ------------------------------------------------------
 
     async def _adopt_regularly(self) -> None:
         while True:
@@ -358,8 +359,8 @@ class DbosTaskStore:
         executors = {workflow.executor_id or "" for workflow in _doing()}
         for executor_id in executors - {self._settings.executor_id}:
             with self._liveness.inherit(executor_id) as is_dead:
-                # No one else can inherit meanwhile, so none of the tasks listed now can
-                # have been restarted.
+                # No other process can inherit meanwhile, so none of the tasks listed
+                # now can have been restarted.
                 orphans = (
                     [workflow.workflow_id for workflow in _doing(executor_id)] if is_dead else []
                 )
@@ -429,7 +430,9 @@ def _page(offset: int) -> list[WorkflowStatus]:
 
 
 def _task_id(submission: Submission) -> str:
-    """Return a random id; with an idempotency key, an id derived from owner and key."""
+    """Return a random id, or an id derived from owner and idempotency key if one is
+    given.
+    """
     if not submission.idempotency_key:
         return secrets.token_hex(16)
     name = json.dumps([submission.owner, submission.idempotency_key])

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from voicechat.errors import AdmissionError, Status, VoiceChatError
 
 Payload: TypeAlias = Mapping[str, str | int | float | bool | None]
-"""The input of the work; stored as JSON."""
+"""The input of the work, stored as JSON."""
 
 MAX_ATTEMPTS = 5
 """Attempts that may die with their process before a task counts as poison."""
@@ -31,8 +31,8 @@ class TaskStatus(Enum):
 
 
 def may_see(owner: str, owned_by: str) -> bool:
-    """Return whether ``owner`` may see a task of ``owned_by``: its own, or one of its
-    sub-owners'.
+    """Return whether ``owner`` may see a task of ``owned_by``: its own tasks and those
+    of its sub-owners.
     """
     return owned_by == owner or owned_by.startswith(f"{owner}/")
 
@@ -42,18 +42,18 @@ class Submission:
     """A task as it is submitted."""
 
     owner: str
-    """The owner of the task. Only it can see the task, and the owner whose name plus a
-    slash its own name begins with.
+    """The owner of the task. The task is visible to it and to its parent: the owner
+    whose name, plus a slash, begins this name.
     """
     share: str = ""
     """The share of the workers that the task uses; empty: the owner's."""
     payload: Payload
     fingerprint: str
-    """A digest of the whole request: two requests with one idempotency key must have
-    the same.
+    """A digest of the whole request. Two requests with the same idempotency key must
+    have the same digest.
     """
     idempotency_key: str = ""
-    """Empty: submitting the same request twice makes two tasks."""
+    """If empty, submitting the same request twice creates two tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class StoredTask:
     result: str = ""
     """The result of the work; empty until it has succeeded."""
     error: str = ""
-    """Why it failed: one of our own codes, such as ``undecodable``."""
+    """Why it failed: one of this server's codes, such as ``undecodable``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +151,11 @@ class TaskStore(Protocol):
         """Delete tasks that were finished, or deleted, before that Unix time."""
 
     async def count_tasks(self, key: str, since_s: float = math.inf) -> "TaskSummary":
-        """Scan all tasks, and collect what their payloads hold under ``key``.
+        """Scan all tasks, and collect the values of their payloads under ``key``.
 
         ``since_s`` is the Unix time from which on a task counts as recent. Tasks that
         appear or disappear meanwhile may or may not be counted.
         """
 
     async def aclose(self) -> None:
-        """Stop the work in progress, which another process or the next start
-        repeats.
-        """
+        """Stop the work in progress. Another process or the next start repeats it."""

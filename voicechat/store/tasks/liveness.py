@@ -42,7 +42,7 @@ class Liveness(Protocol):
         """Acquire this executor's lock, or acquire it again if it was lost."""
 
     def inherit(self, executor_id: str) -> AbstractContextManager[bool]:
-        """Hold another executor's lock while the context lasts; yields False when that
+        """Hold another executor's lock while the context lasts. Yields False if that
         executor is alive.
         """
 
@@ -124,8 +124,8 @@ class PostgresLiveness:
     """Locks for the processes of several machines: PostgreSQL's session-level advisory
     locks, released with their connection.
 
-    The connection must go to the database itself: behind a pooler that shares sessions
-    the locks are meaningless.
+    The connection must go directly to the database: behind a pooler that shares
+    sessions, the locks have no effect.
     """
 
     def __init__(self, url: str, executor_id: str) -> None:

@@ -127,7 +127,7 @@ async def open_task_store(settings: TaskSettings, work: Work) -> TaskStore:
     """
     from voicechat.store.tasks.dbos_store import DbosTaskStore, StoreSettings
 
-    # A new id for each start: whatever has an old id belongs to a dead executor.
+    # A new id for each start: tasks with an old id belong to a dead executor.
     executor_id = secrets.token_hex(8)
     database_url = settings.database_url
     if database_url:

@@ -1,4 +1,4 @@
-"""Gives old SQLite libraries the clock that DBOS asks for.
+"""Adds the clock function that DBOS needs to old SQLite libraries.
 
 On Python 3.12 and later, DBOS reads the time as ``unixepoch('subsec')``. SQLite knows
 ``subsec`` since 3.42; an older library, such as the 3.40 of Debian 12, returns NULL,
@@ -16,9 +16,9 @@ SUBSEC_SINCE = (3, 42, 0)
 
 
 def mend_sqlite_clock() -> None:
-    """Let SQLite connections opened from now on know ``unixepoch('subsec')``.
+    """Define ``unixepoch('subsec')`` on SQLite connections opened from now on.
 
-    Does nothing where the library knows it.
+    Does nothing if the library supports it.
     """
     if sqlite3.sqlite_version_info < SUBSEC_SINCE and not event.contains(
         Engine, "connect", define_unixepoch
