@@ -1,4 +1,4 @@
-"""Descriptions of pictures by a chat model that sees."""
+"""Descriptions of pictures by a chat model that accepts images."""
 
 from base64 import b64encode
 
@@ -28,7 +28,7 @@ class ChatDescriber(ImageDescriber):
         await self._life.aclose()
 
     async def describe_image(self, picture: Picture, question: str) -> str:
-        """Ask the model. Raises what it raises."""
+        """Ask the model. Raises the model's errors."""
         return await describe(self._model, picture, question, {"max_tokens": self._max_tokens})
 
 
@@ -48,9 +48,7 @@ def message_about(picture: Picture, question: str) -> Message:
 async def describe(
     model: ChatModel, picture: Picture, question: str, options: dict[str, object]
 ) -> str:
-    """Return a model's answer about a picture, ``MAX_ANSWER_CHARACTERS`` of it at
-    most.
-    """
+    """Return a model's answer about a picture, cut at ``MAX_ANSWER_CHARACTERS``."""
     answer = ""
     parts = model.reply(ChatRequest(messages=(message_about(picture, question),), options=options))
     try:

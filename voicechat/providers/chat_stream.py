@@ -37,7 +37,7 @@ Ollama; in others.
 _MESSAGE_FIELDS = frozenset(("role", "content", "tool_calls", "function_call", *_THOUGHT_FIELDS))
 
 _NO_REASON = ("", "null", "none")
-"""Finish reasons by which some servers say that the reply continues."""
+"""Finish reasons with which some servers indicate that the reply continues."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ class ChatStream:
         self._whole_text = ""
         """The text so far, if a server sends whole messages in place of deltas."""
         self._held: ToolCall | None = None
-        """The start of a call whose arguments are ``{}`` so far; it is held back,
-        because some servers begin all arguments so.
+        """The start of a call whose arguments are ``{}`` so far. It is held back,
+        because some servers begin all arguments with ``{}``.
         """
         self._bare: set[int] = set()
         """Calls without arguments so far."""
@@ -267,7 +267,7 @@ class ChatStream:
 
 def _in_openai_form(answer: dict[str, object]) -> dict[str, object]:
     """Return an answer of Ollama's own API (``/api/chat``, ``/api/generate``) in
-    OpenAI's form, and any other as it is.
+    OpenAI's form. Other answers are returned unchanged.
     """
     said = answer.get("message")
     if not isinstance(said, dict) and isinstance(answer.get("response"), str):

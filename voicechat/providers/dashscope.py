@@ -141,7 +141,7 @@ class DashScopeSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for. The first is the default."""
+        """The names that a client may request. The first is the default."""
         return self._voices
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
@@ -260,9 +260,9 @@ def open_image_generator(
 ) -> DashScopeImages:
     """Open the tasks that make pictures.
 
-    ``model``: such as ``qwen-image``; empty: the one that the client names.
-    ``poll_s``: wait between two looks at a task; ``total_s``: limit for all of it.
-    Raises `ConfigError`.
+    ``model``: such as ``qwen-image``; empty: the one that the client names. ``poll_s``:
+    interval between polls of a task; ``total_s``: limit for the whole task. Raises
+    `ConfigError`.
     """
     tasks = DashScopeMediaTasks(OpenAIEndpoint(base_url, api_key), poll_s=poll_s, total_s=total_s)
     return DashScopeImages(tasks, model)
@@ -276,6 +276,6 @@ def open_video_generator(
     poll_s: Annotated[float, Field(gt=0, le=60)] = 10.0,
     total_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0,
 ) -> DashScopeVideos:
-    """Open the tasks that make videos; the keys as for pictures."""
+    """Open the tasks that make videos. The keys are the same as for pictures."""
     tasks = DashScopeMediaTasks(OpenAIEndpoint(base_url, api_key), poll_s=poll_s, total_s=total_s)
     return DashScopeVideos(tasks, model)

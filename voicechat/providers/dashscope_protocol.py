@@ -156,8 +156,8 @@ def read_event(text: str, task_id: str) -> Event | None:
 
 
 def _failure(code: str, message: str) -> ProviderError:
-    """Return the failure that an error code means. The message's text may quote the
-    input, so it is not kept.
+    """Return the failure for an error code. The message's text may quote the input, so
+    it is discarded.
     """
     lowered = code.lower()
     if "timeout" in lowered or "timeout" in message.lower():

@@ -105,7 +105,7 @@ class EspeakSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for. The first is the default."""
+        """The names that a client may request. The first is the default."""
         return self._voices
 
     async def start(self) -> None:

@@ -37,17 +37,17 @@ from voicechat.session.types import Transcript
 PROVIDER = "faster_whisper"
 
 PROMPTS = {"zh": "以下是普通话的句子。"}
-"""What the model is told to have written before, by language. After simplified
-characters it mostly writes simplified ones, and mishears fewer; without, Whisper base
-often writes traditional ones.
+"""The preceding text given to the model, by language. After simplified characters it
+mostly writes simplified ones, with fewer errors. Without a prompt, Whisper base often
+writes traditional ones.
 """
 BEAM_SIZE = 5
-"""faster-whisper's own default. Of 1,720 Chinese characters 83 are wrong in place of
-110 with 1, for 11 % more processor time.
+"""faster-whisper's own default. Of 1,720 Chinese characters 83 are wrong, instead of
+110 with a beam of 1, for 11 % more CPU time.
 """
 FIRST_PARTIAL_MS = 400
-"""See `Schedule`: the passes of a sound are at 0.4, 0.6, 0.9 and 1.4 s, so that its
-first words are known before a sound without words interrupts, after a second.
+"""See `Schedule`. The passes over an utterance are at 0.4, 0.6, 0.9 and 1.4 s, so that
+its first words are known before one second, at which a sound without words interrupts.
 """
 _FILES = ("model.bin", "config.json", "tokenizer.json")
 _BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
@@ -57,7 +57,7 @@ LanguageCode = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What the child process is started with."""
+    """The options of the child process."""
 
     model: str
     languages: tuple[str, ...]
@@ -71,21 +71,21 @@ class WorkerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassOptions:
-    """What the child is told of one pass."""
+    """The options of one pass."""
 
     complete: bool
     language: str = ""
-    """That of the user's last utterance."""
+    """The language of the user's last utterance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassAnswer:
-    """What the child answers to one pass."""
+    """The child's answer to one pass."""
 
     text: str
     language: str
     pieces: tuple[tuple[str, float, float], ...] = ()
-    """Words with begin and end in milliseconds; only of complete utterances."""
+    """Words with begin and end in milliseconds. Only complete utterances have them."""
 
 
 class FasterWhisperRecognizer(RecognizerProvider):
@@ -133,8 +133,8 @@ class FasterWhisperRecognizer(RecognizerProvider):
 
         Raises `ProviderError`: CONNECTIVITY when the child is lost (the same audio may
         succeed on a new stream), BROKEN when the pass itself fails. Exceptions of
-        ``audio`` are passed on. Cancelling gives the stream's pass up at its next step,
-        at most some hundred milliseconds later, without waiting for it.
+        ``audio`` are passed on. Cancelling abandons the stream's pass at its next step,
+        at most a few hundred milliseconds later, without waiting for it.
         """
         before = options.language
 
@@ -189,12 +189,12 @@ def open_recognizer(  # noqa: PLR0913 - the keys of a section
     ``language``: ISO 639-1, such as ``zh``; a list: the model chooses one of them;
     empty: any. ``prompt``: names and words to expect. ``simplified``: Chinese in
     simplified characters; false: as the model writes it. ``compute_type``: of the
-    weights. ``beam_size``: more is
-    slower and a little better. ``threads``: of one pass; unset: the cores, at most 4.
-    ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: how often an open
-    utterance is recognised for a partial result; 0: never. ``max_utterance_ms``: speech
-    without a pause is cut here. ``niceness``: of the child process. Raises
-    `ConfigError` naming the key, the value and what to do.
+    weights. ``beam_size``: a larger one is slower and slightly better. ``threads``: of
+    one pass; unset: the cores, at most 4. ``pause_ms``: silence that ends a sentence.
+    ``partial_every_ms``: how often an open utterance is recognised for a partial
+    result; 0: never. ``max_utterance_ms``: speech without a pause is cut here.
+    ``niceness``: of the child process. Raises `ConfigError` naming the key, the value
+    and what to do.
     """
     need_package("faster_whisper", PROVIDER)
     folder = model_path(model, models_dir)

@@ -1,9 +1,10 @@
 """The child process of the ``faster_whisper`` provider: one model, one pass at a time.
 
 Whisper was trained on windows of 30 s, and its encoder's work grows with the window.
-Here the window is the utterance and ``MARGIN_S`` of silence, which takes a fifth of the
-time for a short one. A decoder that repeats itself in a short window (one of 11
-recordings with a margin of 2 s, none with 4 s) gets the whole window.
+Here the window is the utterance plus ``MARGIN_S`` of silence, which takes a fifth of
+the time for a short utterance. If the decoder repeats itself in a short window (in one
+of 11 recordings with a margin of 2 s, in none with 4 s), it is run again with the whole
+window.
 """
 
 import sys
@@ -29,25 +30,27 @@ RATE_HZ = 16_000
 WINDOW_S = 30.0
 MARGIN_S = 4.0
 TOKENS_PER_S = 12
-"""Bound on the text of a second: the fastest Mandarin, 8 characters, takes so many."""
+"""Bound of the text of one second: the fastest Mandarin has 8 characters, which take
+this many tokens.
+"""
 TOKENS_AT_LEAST = 24
 SURE, SURE_OF_LITTLE = 0.5, 0.9
 LITTLE_S = 1.5
 """Probability from which a detected language replaces that of the user's last
-utterance; the second for an utterance that is shorter than ``LITTLE_S``. An "uh-huh"
-may be Chinese.
+utterance. The second one is for utterances shorter than ``LITTLE_S``, because an
+"uh-huh" may be detected as Chinese.
 """
 VOICED = 0.5
 VOICED_AT_LEAST_MS = 96
-"""An utterance in which Silero's voice detection, which faster-whisper brings, gives
-fewer frames than this the probability ``VOICED`` holds no word, and Whisper is not
-asked. Noise, chords, keypad tones and clicks of 4 s had at most one such frame; the
-shortest of our pieces of speech, of 0.8 s, had 17.
+"""If Silero's voice detection, which is part of faster-whisper, gives less than this
+much of an utterance the probability ``VOICED``, the utterance contains no word and
+Whisper is not run. Noise, chords, keypad tones and clicks of 4 s had at most one such
+frame; the shortest of our pieces of speech, of 0.8 s, had 17.
 """
 _VAD_SAMPLES = 512
 _FEATURES_PER_S = 100
 _PROMPT_TOKENS = 100
-"""The most of a prompt that is used, half of what Whisper accepts."""
+"""Bound of the prompt: half of what Whisper accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,8 @@ class WhisperTranscriber:
     """The loaded model."""
 
     def __init__(self, options: WorkerOptions) -> None:
-        """Load it. Raises what faster-whisper raises, and `ValueError` for a language
-        that the model does not know.
+        """Load the model. Raises faster-whisper's errors, and `ValueError` for a
+        language that the model does not support.
         """
         self._whisper = WhisperModel(
             options.model,
@@ -90,8 +93,8 @@ class WhisperTranscriber:
         self._hear_nothing()
 
     def transcribe(self, pcm: bytes, asked: PassOptions) -> Iterator[bytes]:
-        """Recognise an utterance. Yields nothing but empty answers, where the pass can
-        be given up, and then a `PassAnswer` as JSON.
+        """Recognise an utterance. Yields an empty answer at each point where the pass
+        can be cancelled, and at the end a `PassAnswer` as JSON.
         """
         audio = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
         if not self._has_voice(audio):
@@ -131,8 +134,8 @@ class WhisperTranscriber:
     def _encode(self, audio: NDArray[np.float32], window_s: float) -> Any:
         """Encode the utterance with silence behind it.
 
-        The silence is of samples: zeros behind the features are a noise to the model,
-        and one of ten sentences was then written twice.
+        The silence consists of samples. Zeros after the features would be noise to the
+        model: one of ten sentences was then written twice.
         """
         frames = round(window_s * _FEATURES_PER_S)
         frames += frames % 2  # the encoder halves them
@@ -190,7 +193,7 @@ class WhisperTranscriber:
         return [tokenizer.sot_prev, *tokenizer.encode(" " + text)[-_PROMPT_TOKENS:]]
 
     def _before(self, language: str) -> str:
-        """Return what the model is told to have written before."""
+        """Return the preceding text for the model."""
         return self._prompt or (PROMPTS.get(language, "") if self._simplified else "")
 
     def _written(self, text: str, language: str) -> str:
@@ -232,7 +235,7 @@ class WhisperTranscriber:
         return self._tokenizers[language]
 
     def _hear_nothing(self) -> None:
-        """Make a first pass, so that a user's first one is as fast as the others."""
+        """Run a first pass, so that a user's first pass is as fast as later ones."""
         silence = np.zeros(RATE_HZ, np.float32)
         self._has_voice(silence)
         for _ in self._transcribe(silence, PassOptions(complete=True)):
@@ -261,11 +264,11 @@ class PassJob:
         return self._transcriber.transcribe(payload, self._asked)
 
     def finish_input(self) -> Sequence[bytes]:
-        """Return nothing: all has been answered."""
+        """Return nothing: everything has been answered."""
         return ()
 
     def close(self) -> None:
-        """Release nothing: a pass keeps nothing."""
+        """Do nothing: a pass holds no resources."""
 
 
 def main() -> None:

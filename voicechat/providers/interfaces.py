@@ -2,7 +2,7 @@
 them: they are stable.
 
 Each has one method. The optional capabilities of a service are in the base classes
-`Provider`, `RecognizerProvider` and `SynthesizerProvider`, whose defaults say that it
+`Provider`, `RecognizerProvider` and `SynthesizerProvider`, whose defaults mean that it
 has none. A class that has only the one method works too; the defaults of the base class
 apply.
 
@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 from voicechat.session.types import Message, ToolCall, ToolExchange, Transcript
 
 PCM_RATE_HZ = 16000
-"""Sample rate of the audio that a recogniser is given: s16le mono."""
+"""Sample rate of the audio that a recogniser receives: s16le mono."""
 
 
 class Provider:
@@ -42,7 +42,7 @@ class Provider:
         """Release everything. The server awaits it when it stops."""
 
     async def probe(self) -> None:
-        """Check cheaply whether the service works. Raises ``ProviderError`` while it
+        """Check at low cost whether the service works. Raises ``ProviderError`` if it
         does not.
 
         It is called while the circuit breaker is open. A service that cannot be checked
@@ -63,19 +63,19 @@ class Provider:
 
     @property
     def real_time_factor(self) -> float:
-        """How long its newest results took as a part of the speech in them, for
-        metrics: above 1 it is slower than speech, because the machine is too slow or
-        too busy. 0: it is not known, or not computed on this machine.
+        """The computing time of its newest results divided by the length of their
+        speech, for metrics. Above 1 it is slower than real time, because the machine is
+        too slow or too busy. 0 if unknown, or if it does not compute on this machine.
         """
         return 0.0
 
     @property
     def patience_s(self) -> float:
-        """How much longer than the configured deadlines its answers may take, if no
-        other service could be asked instead.
+        """How much longer than the configured deadlines its answers may take, in
+        seconds, if no other service could be asked instead.
 
-        More than 0 for a service that computes on this machine: when the machine is
-        busy it is slow, and still the only one there is. It must end by itself what
+        More than 0 for a service that computes on this machine: it is slow while the
+        machine is busy, but there is no other. The service must itself end work that
         makes no progress.
         """
         return 0.0
@@ -83,26 +83,28 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognitionOptions:
-    """What a recogniser may want to know about the audio."""
+    """Information about the audio that a recogniser may use."""
 
     source_rate_hz: int = PCM_RATE_HZ
     """The client's own sample rate. 8000 means telephone bandwidth, although the
     samples arrive at 16 kHz.
     """
     live: bool = True
-    """A user is waiting for each result. False: a recording, which is read as fast as
-    it is consumed.
+    """Whether a user waits for each result. False for a recording, which is read as
+    fast as it is consumed.
     """
     language: str = ""
-    """The language of what the user said before, as `Transcript.language`; "" if it is
-    not known.
+    """The language of the user's earlier speech, as `Transcript.language`; "" if
+    unknown.
     """
     caller: str = ""
-    """Whose stream it is: the id of a key. Places for streams are shared fairly among
-    callers. Empty: it is not known.
+    """The id of the caller's key. Streams are allocated fairly among callers. Empty if
+    unknown.
     """
     earlier_failures: int = 0
-    """How many streams have failed on this audio: a chain begins with another link."""
+    """Number of streams that have failed on this audio. A chain then begins with
+    another link.
+    """
 
 
 class SpeechRecognizer(Protocol):
@@ -240,11 +242,12 @@ class VoiceOptions:
     """One of the synthesiser's ``voices``; empty: its default."""
     model: str = ""
     speech_rate: float = 1.0
-    """Speech rate relative to normal, 0.5 to 2. Other than 1 only if ``shapes_prosody``
-    returned True.
+    """Speech rate relative to normal, 0.5 to 2. It differs from 1 only if
+    ``shapes_prosody`` returned True.
     """
     pitch_rate: float = 1.0
-    """Fundamental frequency relative to normal, 0.5 to 2. Other than 1 only as above.
+    """Fundamental frequency relative to normal, 0.5 to 2. It differs from 1 only as
+    above.
     """
 
 
@@ -253,8 +256,8 @@ class AudioChunk:
     """Synthesised audio: s16le mono at ``rate_hz``. All chunks of one synthesis have
     the same rate.
 
-    Nobody changes one. It is not frozen because a reply has hundreds, and making a
-    frozen one takes 1 us more.
+    Do not modify one. The class is not frozen, because a reply has hundreds of chunks,
+    and creating a frozen one takes 1 us more.
     """
 
     pcm: bytes

@@ -25,9 +25,9 @@ PROVIDER = "kokoro"
 
 RATE_HZ = 24_000
 LEAST_CLAUSE_MS = 900
-"""Kokoro computes for half as long as it is heard, so that a sentence of 6 s would
-begin after 3 s. A clause of a second begins after half a second; shorter ones sound cut
-off.
+"""Kokoro takes half of the speech's length to compute it, so a sentence of 6 s would
+begin after 3 s. A clause of one second begins after half a second. Shorter clauses
+sound cut off.
 """
 DEFAULT_VOICES = ("af_heart", "zf_xiaobei")
 _ARCHIVES = ("voices-v1.0.bin", "voices.npz")
@@ -35,7 +35,7 @@ _ARCHIVES = ("voices-v1.0.bin", "voices.npz")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KokoroOptions:
-    """What the child process is started with."""
+    """The options of the child process."""
 
     model: str
     voices: str
@@ -58,8 +58,8 @@ def open_synthesizer(
 
     ``model``: a folder with one ``.onnx`` file and the voices, ``voices/NAME.bin`` or
     ``voices-v1.0.bin``, as published; or its name in ``models_dir``. ``voice``: the
-    default. The other keys as Piper's. Raises `ConfigError` naming the key, the value
-    and what to do.
+    default. The other keys are the same as Piper's. Raises `ConfigError` naming the
+    key, the value and what to do.
     """
     need_package("misaki", PROVIDER)
     folder = model_path(model, models_dir)
@@ -107,7 +107,7 @@ def _voices_at(folder: Path, model: str) -> Path:
 
 
 def _voice_names(place: Path) -> list[str]:
-    """Return the voices whose language can be read."""
+    """Return the voices whose language is supported."""
     if place.is_dir():
         found = sorted(file.stem for file in place.glob("*.bin"))
     else:

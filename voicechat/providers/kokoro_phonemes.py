@@ -65,8 +65,8 @@ ESPEAK_VOICES = {
     "p": "pt-br",
     "z": "en-us",
 }
-"""By the first letter of Kokoro's voice: how it reads what is not Chinese. Japanese
-voices ("j") are missing: espeak-ng does not read kanji.
+"""The espeak-ng voice for text that is not Chinese, by the first letter of Kokoro's
+voice. Japanese voices ("j") are missing, because espeak-ng does not read kanji.
 """
 
 _PLAIN_MARKS = str.maketrans(
@@ -77,7 +77,8 @@ _PLAIN_MARKS = str.maketrans(
     }
 )  # fmt: skip
 _CLAUSE = re.compile(r"([^;:,.!?—…()“”]+(?:[.,:](?=\w)[^;:,.!?—…()“”]*)*)|([;:,.!?—…()“”]+)")
-"""Words, or marks; a full stop, comma or colon within a number or a name is no mark."""
+"""Words, or marks. A full stop, comma or colon within a number or a name is not a mark.
+"""
 _HAN_RUN = re.compile(f"([{HAN_RANGES}]+)|([^{HAN_RANGES}]+)")
 _REMARK = re.compile(r"\([^)]*\)")
 _MEASURE = re.compile(
@@ -107,10 +108,10 @@ order (misaki/espeak.py).
 
 
 def tokens_of(text: str, kokoro_voice: str) -> list[int]:
-    """Return the model's input for a text; empty if nothing of it can be spoken.
+    """Return the model's input for a text; empty if the text has nothing to speak.
 
-    Blocks for some milliseconds; for one to two seconds when it meets the first Chinese
-    text. Raises `ProviderError` when espeak-ng cannot be used.
+    Blocks for a few milliseconds, and for one to two seconds at the first Chinese text.
+    Raises `ProviderError` when espeak-ng cannot be used.
     """
     return [SYMBOLS[symbol] for symbol in phonemes_of(text, kokoro_voice) if symbol in SYMBOLS]
 
@@ -198,10 +199,10 @@ def _misaki() -> tuple[Callable[[str], list[str]], Callable[[str], str]]:
     import jieba
     from misaki.zh import ZHG2P
 
-    jieba.setLogLevel(logging.WARNING)  # it tells about its cache
+    jieba.setLogLevel(logging.WARNING)  # it logs about its cache
 
     def ipa_of(word: str) -> str:
-        # As misaki: the mark under a retroflex vowel is no symbol of Kokoro's.
+        # As in misaki: Kokoro has no symbol for the mark under a retroflex vowel.
         ipa: str = ZHG2P.word2ipa(word).replace("\u032f", "")
         return ipa
 

@@ -16,23 +16,25 @@ from voicechat.providers.model_speech import SpeechJob, SpeechOptions
 from voicechat.providers.onnx_session import open_session
 
 MAX_TOKENS = 510
-"""What the model takes at once, without the padding at both ends; a voice has a style
-for each length.
+"""Longest input of the model, without the padding at both ends. A voice has a style for
+each length.
 """
 STYLE = 256
 PROSODY_AT = 128
-"""The second half of a style shapes durations and pitch, the first one the timbre."""
+"""The first half of a style shapes the timbre; the second half, from this index, shapes
+durations and pitch.
+"""
 PROSODY_OF = {"zf_xiaoni": "zf_xiaoxiao"}
-"""Whose second half a voice is given instead of its own. With that of ``zf_xiaoni`` the
-tones of Mandarin are lost: Whisper base mishears every second character.
+"""Voices whose second half is replaced by that of another voice. With its own,
+``zf_xiaoni`` loses the tones of Mandarin: Whisper base mishears every second character.
 """
 SILENT = 0.01
-"""Samples fainter than this part of full scale at both ends of a clause are cut off:
-the model adds up to half a second of silence.
+"""Samples fainter than this part of full scale are cut off at both ends of a clause,
+because the model adds up to half a second of silence.
 """
 MARGIN_MS = 40
 PAUSE_MS = {".": 280, "!": 280, "?": 280, "…": 280, ",": 130, ";": 180, ":": 180, "—": 130}
-"""Silence after a clause, by its last mark, in place of what is cut off."""
+"""Silence after a clause, by its last mark, in place of the silence cut off."""
 _PLAIN = str.maketrans("，、。！？；：", ",,.!?;:")
 
 
@@ -40,7 +42,9 @@ class KokoroSpeaker:
     """The loaded model."""
 
     def __init__(self, options: KokoroOptions) -> None:
-        """Load it. Raises what onnxruntime raises, and `ValueError` for another one."""
+        """Load the model. Raises onnxruntime's errors, and `ValueError` for a model of
+        another kind.
+        """
         self._session = open_session(options.model, options.threads)
         inputs = {entry.name for entry in self._session.get_inputs()}
         self._tokens_name = "input_ids" if "input_ids" in inputs else "tokens"
@@ -48,7 +52,8 @@ class KokoroSpeaker:
             raise ValueError(f"this is no Kokoro model: its inputs are {sorted(inputs)}")
         self._voices_at = Path(options.voices)
         self._styles: dict[str, NDArray[np.float32]] = {}
-        # So that a user's first sentence is as fast as the others, in both languages.
+        # Warm up in both languages, so that a user's first sentence is as fast as later
+        # ones.
         voice = self._any_voice()
         for text in ("One.", "一。"):
             for _ in self.speak(text, SpeechOptions(voice=voice, speech_rate=1.0)):

@@ -4,10 +4,10 @@ The packages are an extra: ``pip install 'voicechat[local]'``. See
 ``docs/providers/llama_cpp.md``.
 
 The child process runs llama.cpp's own server on a loopback port of its choice, with a
-key that only this process learns, and `OpenAIChatModel` talks to it. So the chat
-template of the file, the grammar of tool calls, the prompt cache and the batches of
-several replies are llama.cpp's own, and closing the connection stops the reply after
-the token that is being computed.
+key that only this process learns, and `OpenAIChatModel` talks to it. Therefore
+llama.cpp itself handles the file's chat template, the grammar of tool calls, the prompt
+cache and the batching of several replies, and closing the connection stops the reply
+after the current token.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -37,21 +37,20 @@ PROVIDER = "llama_cpp"
 
 CONTEXT_TOKENS = 8_192
 MAX_TOKENS = 512
-"""Of one reply, unless the request says otherwise: three minutes of speech. A small
+"""Bound of one reply unless the request sets another: three minutes of speech. A small
 model may never end by itself.
 """
 CACHE_MIB = 512
 NICENESS = 10
-"""Above that of recognition and synthesis: of text the model makes several times as
-much as can be spoken, and users wait for the words before it and for the sound after
-it.
+"""Above that of recognition and synthesis: the model writes text several times as fast
+as it is spoken, while users wait for recognition before it and for synthesis after it.
 """
 _MAGIC = b"GGUF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaOptions:
-    """What the child process is started with."""
+    """The options of the child process."""
 
     model: str
     name: str
@@ -65,7 +64,7 @@ class LlamaOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
-    """Where the child's server listens."""
+    """The address of the child's server."""
 
     base_url: str
     api_key: str
@@ -81,8 +80,8 @@ class LlamaCppChatModel(Provider):
         thinking: ThinkingForm | None,
         instructions: Sequence[str] = (),
     ) -> None:
-        """``name``: as which the model is asked for. ``thinking``: the form of the
-        template's option for thinking, as of `OpenAIChatModel`. ``instructions``: see
+        """``name``: the model's name in requests. ``thinking``: the form of the
+        template's option for thinking, as for `OpenAIChatModel`. ``instructions``: see
         `start`.
         """
         self._process = process
@@ -109,11 +108,11 @@ class LlamaCppChatModel(Provider):
         return self._process.patience_s
 
     async def start(self) -> None:
-        """Load the model, and let it compute the instructions with which conversations
-        begin, so that the first answer of each waits only for what is new in it.
+        """Load the model, and process the instructions with which conversations begin,
+        so that the first answer waits only for the rest of its prompt.
 
-        Raises `ProviderError` (BROKEN) when the model cannot be loaded, and what
-        `reply` raises, but for instructions that are too long.
+        Raises `ProviderError` (BROKEN) if the model cannot be loaded, and the errors of
+        `reply`, except for instructions that are too long.
         """
         await self._process.start()
         for instructions in self._instructions:
@@ -122,7 +121,8 @@ class LlamaCppChatModel(Provider):
                 {"role": "user", "content": "1"},
             )
             request = ChatRequest(messages=messages, options={"max_tokens": 1})
-            # What does not fit is refused when a conversation begins with it.
+            # Instructions that do not fit are refused when a conversation begins with
+            # them.
             with suppress(RequestRefusedError):
                 async with aclosing(self.reply(request)) as parts:
                     async for _ in parts:
@@ -136,11 +136,11 @@ class LlamaCppChatModel(Provider):
         await self._process.aclose()
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Stream the answer. Cancelling stops the model after the current token. Calls
-        that the model writes as text become calls.
+        """Stream the answer. Cancelling stops the model after the current token. Tool
+        calls that the model writes as text are converted to calls.
 
-        Raises `ProviderError`, besides what `OpenAIChatModel.reply` raises: RATE_LIMIT
-        when too many replies wait, CONNECTIVITY when the child is lost.
+        Raises `ProviderError` as `OpenAIChatModel.reply`, and RATE_LIMIT when too many
+        replies wait, CONNECTIVITY when the child is lost.
         """
         async with self._process.job() as channel:
             model = await self._model_of(channel)
@@ -193,13 +193,14 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
 
     ``model``: a GGUF file with a chat template, the folder that holds it, or its name
     in ``models_dir``. ``context``: tokens that all replies in progress share.
-    ``replies``: at once; one more waits for ``wait_ms``. ``max_tokens``: of a reply,
-    unless the request says otherwise. ``cache_mib``: memory for the prompts of
-    conversations that are not being answered, so that their next turn computes only
-    what is new. ``instructions``: system messages of conversations, computed at the
-    start; unset: those of the agents. ``thinking``: the form of the template's option
-    for thinking. ``threads``: unset: the cores, at most 4. ``niceness``: of the child
-    process. Raises `ConfigError` naming the key, the value and what to do.
+    ``replies``: concurrent replies; another one waits for ``wait_ms``. ``max_tokens``:
+    of a reply, unless the request sets another. ``cache_mib``: memory for the prompts
+    of conversations that are not being answered, so that only the new part of their
+    next prompt is computed. ``instructions``: system messages of conversations,
+    processed at the start; unset: those of the agents. ``thinking``: the form of the
+    template's option for thinking. ``threads``: unset: the cores, at most 4.
+    ``niceness``: of the child process. Raises `ConfigError` naming the key, the value
+    and what to do.
     """
     need_package("xllamacpp", PROVIDER)
     path = _gguf_file(model_path(model, models_dir), model)
@@ -226,7 +227,7 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
 
 def _gguf_file(path: Path, model: str) -> Path:
     if path.is_dir():
-        # llama.cpp finds the other parts of a file in parts by the first one's name.
+        # llama.cpp finds the other parts of a split file by the first part's name.
         later = "-[0-9][0-9][0-9][0-9][0-9]-of-*.gguf"
         files = [file for file in sorted(path.glob("*.gguf")) if not file.match("*" + later)]
         files += sorted(path.glob("*-00001-of-*.gguf"))

@@ -12,12 +12,12 @@ from voicechat.processes.child import serve
 from voicechat.providers.llama_cpp import LlamaOptions, ServerAddress
 
 BATCH_TOKENS = 256
-"""Of a prompt, computed at once: a cancelled reply ends after the current batch, and
-replies in progress wait for one.
+"""Tokens of a prompt that are processed at once. A cancelled reply ends after the
+current batch, and replies in progress wait for one batch.
 """
 DRY, DRY_TOKENS = 0.8, 512
-"""Strength and reach of the sampler against repetition; the strength is that of its
-author's proposal.
+"""Strength and range of the sampler against repetition. The strength is the one its
+author proposed.
 """
 
 
@@ -33,7 +33,7 @@ def parameters_of(options: LlamaOptions, api_key: str) -> Any:
     params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.cache_ram_mib = options.cache_mib
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
-    # The threads sleep when they wait: others need the cores.
+    # Waiting threads sleep, because other processes need the cores.
     params.cpuparams.poll = params.cpuparams_batch.poll = 0
     params.n_threads_http = options.replies + 1
     params.hostnames = ["127.0.0.1"]
@@ -42,8 +42,9 @@ def parameters_of(options: LlamaOptions, api_key: str) -> Any:
     params.ui = False
     params.endpoint_slots = False
     params.use_jinja = True
-    # Small models repeat a list for ever. This sampler makes the next word of what was
-    # said before improbable, the more the longer it is (DRY, llama.cpp's tools/server).
+    # Small models repeat a list for ever. This sampler makes the continuation of a
+    # repeated passage less probable, the more the longer the passage is (DRY,
+    # llama.cpp's tools/server).
     params.sampling.dry_multiplier = DRY
     params.sampling.dry_penalty_last_n = DRY_TOKENS
     params.verbosity = -1
@@ -51,7 +52,7 @@ def parameters_of(options: LlamaOptions, api_key: str) -> Any:
 
 
 class AddressJob:
-    """Holds a place for one reply, and tells where the server is."""
+    """Holds a slot for one reply, and returns the server's address."""
 
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
@@ -65,7 +66,7 @@ class AddressJob:
         return ()
 
     def close(self) -> None:
-        """Release nothing: the reply ends with its connection."""
+        """Do nothing: the reply ends with its connection."""
 
 
 def main() -> None:

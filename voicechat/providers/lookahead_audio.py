@@ -11,7 +11,7 @@ BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
 class LookaheadAudio:
-    """Reads one piece ahead. `take_audio` raises what the iterator raises."""
+    """Reads one piece ahead. `take_audio` raises the iterator's errors."""
 
     def __init__(self, audio: AsyncIterator[bytes]) -> None:
         self._audio = audio
@@ -33,7 +33,7 @@ class LookaheadAudio:
         return bool(done)
 
     async def take_audio(self) -> bytes | None:
-        """Return the next piece; at the end None, and from then on."""
+        """Return the next piece; None from the end on."""
         await self.ready()
         assert self._coming is not None, "`ready` made it"
         pcm = self._coming.result()

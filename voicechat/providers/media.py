@@ -19,31 +19,32 @@ from voicechat.providers.interfaces import Provider
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
-    """What a picture is to show. Empty and None: the service's own default."""
+    """A request for pictures. Empty values and None mean the service's own default."""
 
     prompt: str
     negative_prompt: str = ""
-    """What the picture is not to show."""
+    """What the picture should not show."""
     model: str = ""
-    """The model that the client named; a service with a configured one uses that."""
+    """The model that the client named. A service with a configured model ignores it."""
     width: int | None = None
     height: int | None = None
-    """In pixels; both or none."""
+    """In pixels. Width and height are both given or both None."""
     count: int = 1
-    """How many pictures."""
+    """Number of pictures."""
     seed: int | None = None
     options: Mapping[str, object] = field(default_factory=dict)
-    """Further options with the names of OpenAI's images API. A service ignores what it
-    does not know.
+    """Further options with the names of OpenAI's images API. A service ignores options
+    that it does not know.
     """
     pictures: tuple[Picture, ...] = ()
-    """The pictures to be changed; empty: a new one is to be made."""
+    """The pictures to change; empty to make a new one."""
     mask: Picture | None = None
-    """Of the size of the first picture; what is transparent in it is to be changed."""
+    """A mask of the size of the first picture. Its transparent areas are to be changed.
+    """
 
 
 class ImageGenerator(Provider, ABC):
-    """Makes pictures of a text, or changes pictures by one."""
+    """Makes pictures from a text, or changes pictures according to a text."""
 
     @property
     def edits(self) -> bool:
@@ -52,12 +53,12 @@ class ImageGenerator(Provider, ABC):
 
     @abstractmethod
     async def make_images(self, request: ImageRequest) -> tuple[Picture, ...]:
-        """Make ``count`` pictures, or as many as the service makes of one request."""
+        """Make ``count`` pictures, or as many as the service makes for one request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoRequest:
-    """What a video is to show. Empty and None: the service's own default."""
+    """A request for a video. Empty values and None mean the service's own default."""
 
     prompt: str
     negative_prompt: str = ""
@@ -65,9 +66,9 @@ class VideoRequest:
     """As in `ImageRequest`."""
     width: int | None = None
     height: int | None = None
-    """In pixels; both or none."""
+    """In pixels. Width and height are both given or both None."""
     resolution: str = ""
-    """``480p`` or ``720p``, for services that take no size."""
+    """``480p`` or ``720p``, for services that accept no size."""
     ratio: str = ""
     """Width to height, such as ``16:9``."""
     seconds: float | None = None
@@ -75,21 +76,23 @@ class VideoRequest:
     seed: int | None = None
     watermark: bool | None = None
     pictures: tuple[Picture, ...] = ()
-    """What the video begins with, or is to resemble."""
+    """Pictures that the video begins with or should resemble."""
     source: str = ""
-    """The service's own name of a video that is to be changed; empty: a new one."""
+    """The service's own name of the video to change; empty to make a new one."""
 
 
 class VideoJob(Protocol):
-    """One video in the making, which survives the process: the server's side of it."""
+    """The server's side of a video in progress. The job survives the process."""
 
     @property
     def remote_id(self) -> str:
-        """What ``remember`` was given in an earlier attempt; empty in the first."""
+        """The name stored by ``remember`` in an earlier attempt; empty in the first
+        one.
+        """
 
     async def remember(self, remote_id: str) -> None:
         """Store the service's own name of the job, so that an attempt after a crash
-        goes on with it and begins no second one.
+        continues it instead of beginning a second one.
         """
 
     def report(self, done: float) -> None:
@@ -101,7 +104,9 @@ class VideoJob(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoMade:
-    """What a service says of a finished video. None and empty: it does not say."""
+    """What a service reports about a finished video. Values that it does not report are
+    None or empty.
+    """
 
     content_type: str = "video/mp4"
     seconds: float | None = None
@@ -113,7 +118,7 @@ class VideoMade:
 
 
 class VideoGenerator(Provider, ABC):
-    """Makes videos of a text and pictures, or changes a video that it has made."""
+    """Makes videos from a text and pictures, or changes a video that it has made."""
 
     @property
     def edits(self) -> bool:
@@ -142,21 +147,21 @@ class ImageEnhancer(Provider, ABC):
 
 
 class VideoOperation(Enum):
-    """What can be done to a video."""
+    """An operation on a video."""
 
     TRACK = "track"
     """Mark the objects that move, with the same number in each frame."""
     INTERPOLATE = "interpolate"
-    """Add frames between the frames."""
+    """Insert frames between the existing ones."""
 
 
 class VideoProcessor(Provider, ABC):
-    """Works on videos."""
+    """Processes videos."""
 
     @property
     @abstractmethod
     def operations(self) -> frozenset[VideoOperation]:
-        """What it can do."""
+        """The supported operations."""
 
     @abstractmethod
     async def process_video(self, source: Path, target: Path, operation: VideoOperation) -> None:
@@ -164,7 +169,7 @@ class VideoProcessor(Provider, ABC):
 
 
 class BlockKind(Enum):
-    """What a block of text is."""
+    """The kind of a block of text."""
 
     TEXT = "text"
     TABLE = "table"
@@ -178,7 +183,7 @@ class TextBlock:
 
     kind: BlockKind = BlockKind.TEXT
     text: str
-    """Of a table: its rows as a Markdown table."""
+    """The text. Of a table, its rows as a Markdown table."""
     left: int
     top: int
     right: int
@@ -192,5 +197,5 @@ class TextReader(Provider, ABC):
     async def read_text(self, picture: Picture, prompt: str = "") -> tuple[TextBlock, ...]:
         """Return the blocks in reading order; none for a picture without text.
 
-        ``prompt`` is for services that take one.
+        ``prompt`` is for services that accept one.
         """

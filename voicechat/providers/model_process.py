@@ -2,7 +2,7 @@
 
 The libraries that compute models hold the interpreter lock or keep every core busy for
 hundreds of milliseconds; in a child of lower priority they cannot delay the event loop,
-and a crash of theirs ends the child alone, which is replaced.
+and a crash ends only the child, which is replaced.
 """
 
 import importlib.util
@@ -23,21 +23,23 @@ from voicechat.processes.worker import WorkerLimits
 READY_MS = 300_000
 """Time to load a model: gigabytes from a slow disk."""
 ANSWER_MS = 60_000
-"""A child that is silent for this time while it owes an answer is replaced. The longest
-single computation, half a minute of speech on a busy machine, takes some tens of
+"""A child that owes an answer and is silent for this time is replaced. The longest
+single computation, half a minute of speech on a busy machine, takes a few tens of
 seconds.
 """
 WINDOW_BYTES = 1 << 20
 NEWEST = 0.3
-"""Weight of the newest result in the real-time factor: the last few count."""
+"""Weight of the newest result in the real-time factor, which is an average of the last
+few.
+"""
 MAX_THREADS = 4
-"""Default number of threads is the number of cores, but not more than this: the models
-here gain little from more.
+"""Bound of the default number of threads, which is the number of cores: the models here
+gain little from more.
 """
 
 
 def default_threads() -> int:
-    """Return how many threads a model computes with unless it is configured."""
+    """Return the number of threads for a model unless it is configured."""
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
@@ -79,8 +81,8 @@ class ModelProcess:
         model: str = "",
     ) -> None:
         """``options``, a data class without secrets, are passed to the child as JSON in
-        its only argument. ``jobs``: at once; one more waits for ``wait_ms``. ``model``:
-        its file or folder, if it has one of its own.
+        its only argument. ``jobs``: concurrent jobs; another one waits for ``wait_ms``.
+        ``model``: the file or folder of the model, if it has one.
         """
         self._provider = provider
         self._model = model
@@ -111,11 +113,11 @@ class ModelProcess:
 
     @property
     def real_time_factor(self) -> float:
-        """As `Provider.real_time_factor`; of what `note_speed` was told."""
+        """As `Provider.real_time_factor`, computed from the calls of `note_speed`."""
         return self._factor
 
     def note_speed(self, spent_s: float, speech_s: float) -> None:
-        """The child took ``spent_s`` for ``speech_s`` of speech."""
+        """Record that the child took ``spent_s`` for ``speech_s`` of speech."""
         if speech_s > 0:
             factor = spent_s / speech_s
             self._factor += (factor - self._factor) * (NEWEST if self._factor else 1.0)

@@ -1,7 +1,7 @@
 """A synthesiser whose model computes in a child process, clause by clause.
 
-The first clause of a sentence is heard while the next is computed, and the clauses of
-different sessions take turns in the child.
+The first clause of a sentence is played while the next one is computed, and the clauses
+of different sessions take turns in the child.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from voicechat.text.words import speaking_ms
 MAX_CLAUSE_CHARACTERS = 200
 """A clause without punctuation is cut here, at a space: about 15 s of speech."""
 CLAUSES_AHEAD = 2
-"""Clauses of one sentence in the child: the one that is computed, and the next."""
+"""Clauses of one sentence in the child: the current one and the next."""
 END_OF_CLAUSE = b""
 """The child's last answer to a clause; the others are samples, s16le mono."""
 
@@ -29,17 +29,17 @@ _CLAUSE = re.compile(r".+?(?:[,;:.!?…—]+(?=\s)|[，；：、。！？…—]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechOptions:
-    """What the child is told of one sentence."""
+    """The options of one sentence."""
 
     voice: str
     speech_rate: float
 
 
 def clauses(text: str, least_ms: int) -> Iterator[str]:
-    """Cut a sentence after punctuation into parts that take ``least_ms`` to say at
-    least, except the last, and `MAX_CLAUSE_CHARACTERS` at most.
+    """Cut a sentence after punctuation into parts of at most `MAX_CLAUSE_CHARACTERS`.
+    Each part except the last takes at least ``least_ms`` to say.
 
-    A part without letters and digits is left out.
+    Parts without letters and digits are omitted.
     """
     part = ""
     for clause in _CLAUSE.findall(text):
@@ -76,7 +76,7 @@ class ProcessSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for. The first is the default."""
+        """The names that a client may request. The first is the default."""
         return self._voices
 
     @property
@@ -164,8 +164,8 @@ class SpeechJob:
         yield END_OF_CLAUSE
 
     def finish_input(self) -> Iterable[bytes]:
-        """Return nothing: all has been spoken."""
+        """Return nothing: everything has been spoken."""
         return ()
 
     def close(self) -> None:
-        """Release nothing: a sentence keeps nothing."""
+        """Do nothing: a sentence holds no resources."""

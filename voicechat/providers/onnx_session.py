@@ -6,9 +6,10 @@ import onnxruntime
 
 
 def open_session(path: str, threads: int) -> Any:
-    """Load a model for the CPU. Raises what onnxruntime raises.
+    """Load a model for the CPU. Raises onnxruntime's errors.
 
-    Its threads sleep between two operators instead of spinning: others need the cores.
+    Its threads sleep between two operators instead of spinning, because other processes
+    need the cores.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

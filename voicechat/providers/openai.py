@@ -72,8 +72,8 @@ def open_synthesizer(  # noqa: PLR0913 - the keys of a section
 ) -> OpenAISynthesizer:
     """Open the synthesiser.
 
-    ``base_url`` and ``headers`` as for the chat model. ``voices``: names a client may
-    ask for, the default first. ``response_format``: ``wav`` for servers without
+    ``base_url`` and ``headers`` as for the chat model. ``voices``: names that a client
+    may request, the default first. ``response_format``: ``wav`` for servers without
     ``pcm``. ``rate_hz``: of ``pcm``; a WAV file contains its own. ``instructions``: how
     to speak, for models that take them. ``obeys_speed``: false for models that ignore
     ``speed``; the engine then changes the finished speech. Raises `ConfigError` for an
@@ -149,8 +149,8 @@ def open_video_generator(
 ) -> OpenAIVideos:
     """Open the videos API.
 
-    ``model``: as for pictures. ``poll_s``: wait between two looks at a video in the
-    making; ``total_s``: limit for all of it. Raises `ConfigError`.
+    ``model``: as for pictures. ``poll_s``: interval between polls of a video in
+    progress; ``total_s``: limit for the whole job. Raises `ConfigError`.
     """
     endpoint = OpenAIEndpoint(base_url, api_key, headers=headers)
     return OpenAIVideos(endpoint, model, poll_s=poll_s, total_s=total_s)
@@ -164,8 +164,8 @@ def open_describer(
     headers: dict[str, str] | None = None,
     max_tokens: Annotated[int, Field(ge=1, le=100_000)] = 1_000,
 ) -> ChatDescriber:
-    """Open a chat model that sees. The keys as for the chat model; ``max_tokens`` of a
-    description. Raises `ConfigError`.
+    """Open a chat model that accepts images. The keys are the same as for the chat
+    model; ``max_tokens`` bounds a description. Raises `ConfigError`.
     """
     chat = open_chat_model(model=model, base_url=base_url, api_key=api_key, headers=headers)
     return ChatDescriber(chat, max_tokens=max_tokens)

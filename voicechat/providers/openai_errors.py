@@ -37,7 +37,7 @@ HINTS = {
     403: "; see api_key",
     404: "; see base_url, which usually ends with /v1, and model",
 }
-"""What may be wrong in the configuration, by status."""
+"""The likely configuration error, by status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ErrorObject:
 
     @property
     def name(self) -> str:
-        """The error code that clients are shown; empty if there is none."""
+        """The error code that is shown to clients; empty if there is none."""
         if self.too_long:
             return CONTEXT_TOO_LONG
         code = _identifier(self.code)
@@ -74,7 +74,7 @@ class ErrorObject:
 
 
 def kind_of_status(status: int) -> FailureKind:
-    """Return what an HTTP error status means for the request."""
+    """Return the kind of failure that an HTTP error status means."""
     match status:
         case 408:
             return FailureKind.TIMEOUT

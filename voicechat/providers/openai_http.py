@@ -135,7 +135,7 @@ class OpenAIEndpoint:
 
     @asynccontextmanager
     async def get(self, path: str) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Fetch what is at a path; otherwise as `post`."""
+        """Send a GET request to a path; otherwise as `post`."""
         with _failures_mapped(self._host):
             async with self._opened().get(
                 self._url(path), headers=self._headers, allow_redirects=False, proxy=self._proxy
@@ -145,9 +145,9 @@ class OpenAIEndpoint:
                 yield response
 
     async def download(self, address: str, most_bytes: int) -> bytes:
-        """Fetch a result that the service has answered with, without the key: it may be
-        on another host. Raises `ProviderError` as `post`, and BROKEN for one of more
-        than ``most_bytes``.
+        """Fetch a result from an address in the service's answer, without the key,
+        because it may be on another host. Raises `ProviderError` as `post`, and BROKEN
+        for a result of more than ``most_bytes``.
         """
         content = bytearray()
         async for piece in self.stream(address):
@@ -190,8 +190,8 @@ class OpenAIEndpoint:
         ) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise
-            # The server closed an idle connection at this moment, before any answer:
-            # send the request again.
+            # The server has just closed the idle connection, before any answer: send
+            # the request again.
             return await self._post(client, url, body, headers)
 
     async def _post(

@@ -109,7 +109,7 @@ def read_answer(content: bytes) -> Mapping[str, object]:
 
 
 def broken(message: str) -> ProviderError:
-    """Return the failure of an answer that makes no sense."""
+    """Return the failure for an invalid answer."""
     return ProviderError(PROVIDER, FailureKind.BROKEN, message)
 
 

@@ -53,7 +53,7 @@ class OpenAISynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for. The first is the default."""
+        """The names that a client may request. The first is the default."""
         return self._voices
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
@@ -133,8 +133,8 @@ class SpokenSamples:
         return self._begin(body, needed_bytes)
 
     def finish_audio(self) -> bytes:
-        """End the body; returns what was too short to be identified. Half a sample at
-        the end is dropped.
+        """End the body; returns samples that were too short to be identified. Half a
+        sample at the end is dropped.
         """
         return self._begin(self._start, len(self._start)) if self._start else b""
 

@@ -1,4 +1,4 @@
-"""OpenAI's videos API: a job is made, polled, and its content fetched."""
+"""OpenAI's videos API: creates a job, polls it, and fetches its content."""
 
 from collections.abc import Mapping
 
@@ -24,8 +24,8 @@ class OpenAIVideos(VideoGenerator):
     def __init__(
         self, endpoint: OpenAIEndpoint, model: str, *, poll_s: float, total_s: float
     ) -> None:
-        """``poll_s``: wait between two looks at a job. ``total_s``: limit for all of
-        it.
+        """``poll_s``: interval between polls of a job. ``total_s``: limit for the whole
+        job.
         """
         self._endpoint = endpoint
         self._model = model
@@ -34,7 +34,7 @@ class OpenAIVideos(VideoGenerator):
 
     @property
     def edits(self) -> bool:
-        """Videos made by the same service can be remixed."""
+        """True: videos made by the same service can be remixed."""
         return True
 
     async def start(self) -> None:
@@ -46,8 +46,8 @@ class OpenAIVideos(VideoGenerator):
         await self._endpoint.aclose()
 
     async def make_video(self, request: VideoRequest, job: VideoJob) -> VideoMade:
-        """Make a video. Raises `ProviderError` as `OpenAIEndpoint.post`; TIMEOUT after
-        ``total_s``; and what the service says of a job that failed.
+        """Make a video. Raises `ProviderError` as `OpenAIEndpoint.post`, TIMEOUT after
+        ``total_s``, and the service's error for a failed job.
         """
         async with within(PROVIDER, self._total_s):
             video_id = job.remote_id

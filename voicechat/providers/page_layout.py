@@ -1,10 +1,9 @@
 """The layout of a page: lines of text with their positions become paragraphs and
 tables in reading order. No I/O.
 
-It goes by geometry alone. Lines are put upright by the median of their slopes; lines
-beside each other are a row. Rows whose cells stand in the same columns are a table when
-the cells leave much of their columns empty, and columns of running text when they fill
-them.
+It uses only geometry. Lines are rotated upright by the median of their slopes, and
+lines beside each other form a row. Rows whose cells share columns are a table if the
+cells leave much of the columns empty, and columns of running text if they fill them.
 """
 
 import itertools
@@ -26,7 +25,7 @@ PARAGRAPH_GAP = 0.75
 FULL_LINE = 0.8
 """A line shorter than this share of the longest ends its paragraph."""
 _CJK = ("\u2e80", "\uffef")
-"""What stands between these needs no space between two lines."""
+"""Lines that meet at characters in this range are joined without a space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class TextLine:
 
 @dataclass(slots=True)
 class _Cell:
-    """A line, put upright."""
+    """A line, rotated upright."""
 
     line: TextLine
     left: float
@@ -101,7 +100,7 @@ def _upright(line: TextLine, slope: float) -> _Cell:
 
 
 def _rows(cells: list[_Cell]) -> list[_Row]:
-    """Group what stands beside each other, from top to bottom, each from left to
+    """Group cells beside each other into rows, from top to bottom, each from left to
     right.
     """
     rows: list[_Row] = []
@@ -177,7 +176,7 @@ def _is_in(cell: _Cell, column: tuple[float, float]) -> bool:
 
 
 def _is_table(rows: Sequence[_Row], columns: Sequence[tuple[float, float]]) -> bool:
-    """Return whether the cells leave room, measured to where the next column begins."""
+    """Return whether the cells leave room before the next column."""
     ends = [left for left, _ in columns[1:]] + [columns[-1][1]]
     filled = [
         (cell.right - cell.left) / max(1.0, end - left)

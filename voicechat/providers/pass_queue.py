@@ -1,9 +1,9 @@
-"""The order in which the passes of all streams use one model.
+"""Orders the passes of all streams over one model.
 
-A pass over a complete utterance goes first, and takes the model from a pass that only
-makes a partial result: its user has finished speaking and waits. Passes of the same
-kind are served in the order in which they came, and each stream has one at a time, so
-that no session is served twice while another one waits.
+A pass over a complete utterance has precedence, because its user has finished speaking
+and waits. It also preempts a pass that only makes a partial result. Passes of the same
+kind are served in order of arrival, and each stream has one at a time, so no session is
+served twice while another one waits.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class _Pass:
 
 
 class PassQueue:
-    """Runs one pass at a time. Use it on the event loop only."""
+    """Runs one pass at a time. Used on the event loop only."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -42,14 +42,14 @@ class PassQueue:
         return len(self._complete)
 
     async def run(self, work: Callable[[], Awaitable[R]], *, complete: bool) -> R:
-        """Wait for the model and run ``work``. Cancelling gives the turn up.
+        """Wait for the model and run ``work``. Cancelling leaves the queue.
 
-        Raises what ``work`` raises, and `ProviderError` (RATE_LIMIT) when a complete
-        utterance has taken the model from this pass, or waits before it.
+        Raises the errors of ``work``, and `ProviderError` (RATE_LIMIT) if a complete
+        utterance has preempted this pass or waits before it.
         """
         own = _Pass(complete)
         if not complete and (self._complete or (self._running and self._running.complete)):
-            # Its result would come after the user has waited for others' final ones.
+            # A partial result would come only after the final ones of others.
             raise self._busy()
         (self._complete if complete else self._partial).append(own)
         if complete:

@@ -24,12 +24,14 @@ from voicechat.providers.model_speech import ProcessSynthesizer
 PROVIDER = "piper"
 
 LEAST_CLAUSE_MS = 4_000
-"""Piper speaks twenty times as fast as it is heard: only a long sentence is cut."""
+"""Piper computes speech twenty times faster than real time, so only long sentences are
+cut.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PiperOptions:
-    """What the child process is started with."""
+    """The options of the child process."""
 
     model: str
     threads: int
@@ -52,9 +54,9 @@ def open_synthesizer(
     ``model``: a voice as published, ``NAME.onnx`` with ``NAME.onnx.json`` beside it, or
     the folder that holds these two, or its name in ``models_dir``. ``voice``: the
     default of a voice file with several speakers. ``threads``: of one clause; unset:
-    the cores, at most 4. ``sentences``: spoken at once, by turns; one more waits for
-    ``wait_ms``. ``niceness``: of the child process. Raises `ConfigError` naming the
-    key, the value and what to do.
+    the cores, at most 4. ``sentences``: concurrent sentences, which take turns; another
+    one waits for ``wait_ms``. ``niceness``: of the child process. Raises `ConfigError`
+    naming the key, the value and what to do.
     """
     need_package("piper", PROVIDER)
     path = _voice_file(model_path(model, models_dir), model)

@@ -20,14 +20,14 @@ class PiperSpeaker:
     """The loaded voice."""
 
     def __init__(self, options: PiperOptions) -> None:
-        """Load it. Raises what piper-tts and onnxruntime raise."""
+        """Load the voice. Raises the errors of piper-tts and onnxruntime."""
         config = PiperConfig.from_dict(json.loads(Path(options.model + ".json").read_text("utf-8")))
         session = open_session(options.model, options.threads)
         self._voice = PiperVoice(session=session, config=config)
         self._speakers = options.speakers
         first = next(iter(options.speakers))
         for _ in self.speak("one", SpeechOptions(voice=first, speech_rate=1.0)):
-            pass  # so that a user's first sentence is as fast as the others
+            pass  # warm up: a user's first sentence is then as fast as later ones
 
     def speak(self, text: str, asked: SpeechOptions) -> Iterator[bytes]:
         """Speak a clause, sentence by sentence."""
@@ -36,7 +36,7 @@ class PiperSpeaker:
             speaker_id=self._speakers[asked.voice] if config.num_speakers > 1 else None,
             length_scale=config.length_scale / asked.speech_rate,
         )
-        # Piper reads what stands in double square brackets as phonemes.
+        # Piper reads text in double square brackets as phonemes.
         for chunk in self._voice.synthesize(text.replace("[[", "[ ["), settings):
             yield chunk.audio_int16_bytes
 

@@ -1,8 +1,8 @@
 """The embedded recogniser: PocketSphinx (American English, from the wheel, offline) in
 child processes.
 
-Its quality is limited: about every third word of clean read prose is wrong; commands
-and short phrases fare better.
+Its quality is limited: about every third word of clean read prose is wrong. Commands
+and short phrases are recognised better.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ PIECE_BYTES = PCM_RATE_HZ // 10 * 2
 process.
 """
 RESERVED = 1
-"""Streams of each process beyond ``streams_per_worker``, for keys that have no other: a
-key that uses all the others keeps nobody waiting. Their decoders are made when they are
-first needed.
+"""Streams of each process in addition to ``streams_per_worker``, for keys that have no
+other stream, so that a key that uses all other streams does not keep these keys
+waiting. Their decoders are created when first needed.
 """
 WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
 """Backpressure: at most 2 s of audio is on its way to the process."""

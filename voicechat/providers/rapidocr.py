@@ -1,5 +1,5 @@
-"""Text in pictures by RapidOCR: the PP-OCR models, Chinese and English, which its
-package carries, computed by onnxruntime on the CPU.
+"""Reads text in pictures by RapidOCR: its package contains the PP-OCR models for
+Chinese and English, which onnxruntime computes on the CPU.
 
 The package is an extra: ``pip install 'voicechat[ocr]'``. See ``docs/compat.md``.
 """
@@ -22,7 +22,7 @@ PIECE_BYTES = 512 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RapidOCROptions:
-    """What the child process is started with."""
+    """The options of the child process."""
 
     threads: int
     niceness: int
@@ -37,12 +37,12 @@ def open_text_reader(
     least_score: Annotated[float, Field(ge=0, le=1)] = 0.5,
     niceness: Annotated[int, Field(ge=0, le=19)] = 5,
 ) -> "RapidOCRReader":
-    """Open the reader; the first picture loads its models, which takes some seconds.
+    """Open the reader. The first picture loads its models, which takes a few seconds.
 
-    ``threads``: of one picture; unset: the cores, at most 4. ``pictures``: taken at
-    once, read one after the other; one more waits for ``wait_ms``. ``least_score``:
-    lines that are less certain are left out. ``niceness``: of the child process. Raises
-    `ConfigError` when the package is missing.
+    ``threads``: of one picture; unset: the cores, at most 4. ``pictures``: accepted at
+    once and read one after the other; another one waits for ``wait_ms``.
+    ``least_score``: lines with a lower score are omitted. ``niceness``: of the child
+    process. Raises `ConfigError` when the package is missing.
     """
     need_package("rapidocr", PROVIDER, extra="ocr")
     options = RapidOCROptions(
@@ -62,7 +62,7 @@ class RapidOCRReader(TextReader):
 
     @property
     def patience_s(self) -> float:
-        """As of the process."""
+        """As `ModelProcess.patience_s`."""
         return self._process.patience_s
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ from voicechat.processes.child import serve
 from voicechat.providers.rapidocr import RapidOCROptions
 
 MAX_SIDE = 4000
-"""Larger pictures are made smaller: the models look at 2,000 pixels at most."""
+"""Larger pictures are scaled down, because the models use at most 2,000 pixels."""
 
 
 class RapidOCRJob:
@@ -34,7 +34,7 @@ class RapidOCRJob:
         """Return the lines as JSON."""
         with Image.open(io.BytesIO(self._content)) as image:
             width = image.width
-            # What is transparent is paper.
+            # Transparent areas become white.
             upright = image.convert("RGBA")
         paper = Image.new("RGB", upright.size, "white")
         paper.paste(upright, mask=upright.getchannel("A"))
@@ -54,7 +54,7 @@ class RapidOCRJob:
         yield orjson.dumps(lines)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no resources are held."""
 
 
 def main() -> None:
@@ -65,7 +65,8 @@ def main() -> None:
         engine = RapidOCR(
             params={
                 "Global.log_level": "error",
-                # Its model for lines that are upside down takes upright ones for such.
+                # Disabled, because its model for upside-down lines misclassifies
+                # upright ones.
                 "Global.use_cls": False,
                 "EngineConfig.onnxruntime.intra_op_num_threads": options.threads,
             }

@@ -1,4 +1,4 @@
-"""Waiting for jobs that another service performs: polled, within a time."""
+"""Polls jobs that another service performs, with a time limit."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -8,7 +8,7 @@ from typing import TypeVar
 from voicechat.errors import FailureKind, ProviderError
 
 MAX_POLLS_LOST = 5
-"""Polls in a row that may fail before the job counts as lost."""
+"""Consecutive polls that may fail before the job counts as lost."""
 
 T = TypeVar("T")
 
@@ -25,11 +25,12 @@ async def within(provider: str, total_s: float) -> AsyncGenerator[None, None]:
 
 
 async def poll_until_ended(look: Callable[[], Awaitable[T | None]], poll_s: float) -> T:
-    """Call ``look`` every ``poll_s`` until it returns something, and return that.
+    """Call ``look`` every ``poll_s`` until it returns a value other than None, and
+    return that.
 
-    A look that fails and may succeed later is repeated ``MAX_POLLS_LOST`` times; then,
-    and for any other failure, its `ProviderError` is raised. Bound the time with
-    `within`.
+    A poll that fails and may succeed later is repeated up to ``MAX_POLLS_LOST`` times.
+    After that, and for any other failure, its `ProviderError` is raised. Bound the time
+    with `within`.
     """
     lost = 0
     while True:

@@ -1,9 +1,8 @@
 """Pictures enlarged and sharpened by classical filters, without a model.
 
-Noise is taken away by a median filter, the picture is enlarged by Lanczos resampling,
-and its edges are sharpened by an unsharp mask. Nothing is invented that the picture
-does not show, as super-resolution models do: a blurred text becomes larger and clearer,
-not readable.
+A median filter removes noise, Lanczos resampling enlarges the picture, and an unsharp
+mask sharpens its edges. Unlike super-resolution models, this adds nothing that the
+picture does not show: a blurred text becomes larger and clearer, but not readable.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from voicechat.pictures.picture import Picture
 from voicechat.providers.media import ImageEnhancer
 
 MOST_PIXELS = 24_000_000
-"""A result has no more; a large picture is enlarged less, or not at all."""
+"""Bound of a result. A large picture is enlarged less, or not at all."""
 
 
 def open_enhancer(

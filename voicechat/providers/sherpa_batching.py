@@ -100,8 +100,8 @@ class BatchScheduler(Generic[J]):
         await self._calling
 
     async def aclose(self) -> None:
-        """Wait for what the thread is doing and end it; what waits fails. The second
-        call does nothing.
+        """Wait for the thread's current work and end the thread; waiting jobs fail. A
+        second call does nothing.
         """
         self._closed = True
         self._wake.set()
@@ -133,7 +133,7 @@ class BatchScheduler(Generic[J]):
                 self._opened_thread(), self._decode, jobs
             )
         except Exception as error:  # noqa: BLE001 - sherpa-onnx raises what C++ and ONNX Runtime throw
-            # One job has spoiled the batch; the others may be retried.
+            # One job has made the batch fail; the others may be retried.
             kind = FailureKind.BROKEN if len(jobs) == 1 else FailureKind.CONNECTIVITY
             message = f"decoding failed: {type(error).__name__}"
             self._fail(jobs, ProviderError(PROVIDER, kind, message, of_service=False))

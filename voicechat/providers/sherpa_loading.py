@@ -120,7 +120,7 @@ def reads_by_itself(model: ModelFiles) -> bool:
 def plan_speech(model: ModelFiles, *, threads: int) -> SherpaPlan:
     """Plan a synthesiser."""
     paths = dict(model.paths)
-    paths.pop("data_dir", None)  # it says what a model needs, and sherpa-onnx ignores it
+    paths.pop("data_dir", None)  # a requirement of the model, which sherpa-onnx ignores
     rules = {role: paths.pop(role) for role in ("rule_fsts", "rule_fars") if role in paths}
     return SherpaPlan("speech", model.kind, {"files": paths, "threads": threads, "rules": rules})
 

@@ -72,13 +72,14 @@ def open_recognizer(  # noqa: PLR0913 - one for each setting
     the smaller files. ``threads``: for one call of the model. ``language``: for
     SenseVoice and Whisper; empty: they detect it. ``hotwords``: a file of phrases to
     expect, one a line, for transducers, with ``hotwords_score``, ``modeling_unit`` and
-    ``bpe_vocab`` as sherpa-onnx explains them. ``normalise``: SenseVoice writes digits
-    and punctuation. ``punctuation``: a punctuation model, as ``model``, for final
-    texts. ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: how often
-    an open utterance is recognised by a model of whole ones; 0: never. ``tail_ms``:
-    silence that a streaming model gets at the end, for its look-ahead. ``streams``: at
-    once; one more waits for ``wait_ms``. ``trial``: try the model in another process
-    first, because an unusable file makes sherpa-onnx end its process.
+    ``bpe_vocab`` as in sherpa-onnx's documentation. ``normalise``: SenseVoice writes
+    digits and punctuation. ``punctuation``: a punctuation model, as ``model``, for
+    final texts. ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: how
+    often an open utterance is recognised by a model of whole ones; 0: never.
+    ``tail_ms``: silence that a streaming model gets at the end, for its look-ahead.
+    ``streams``: concurrent streams; another one waits for ``wait_ms``. ``trial``: try
+    the model in another process first, because an unusable file makes sherpa-onnx end
+    its process.
 
     Raises `ConfigError` naming the key, the value and what to do.
     """

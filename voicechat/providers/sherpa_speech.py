@@ -59,7 +59,7 @@ class SherpaSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for. The first is the default."""
+        """The names that a client may request. The first is the default."""
         return tuple(self._speakers)
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:

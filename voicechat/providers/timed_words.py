@@ -1,7 +1,7 @@
 """Aligns a recognised text with times that are given separately, to words with times.
 
-Services differ: some give times of words without the text's punctuation, some of
-sentences, some none; their words are sometimes half a word, and in Chinese several
+Services differ: some return times of words without the text's punctuation, some times
+of sentences, some none. Their words are sometimes half a word, and in Chinese several
 characters. So the letters of the timed pieces are aligned with the letters of the text,
 and each word takes its times from its own letters.
 """

@@ -27,7 +27,7 @@ class Recognized:
     """What one call of a model understood."""
 
     words: Sequence[Word]
-    """With times from the beginning of the utterance; none if nothing was
+    """Words with times from the beginning of the utterance; empty if nothing was
     understood.
     """
     language: str = ""
@@ -37,9 +37,9 @@ class Recognized:
 Decode: TypeAlias = Callable[[bytes, bool], Awaitable[Recognized]]
 """Recognises one utterance (s16le mono 16 kHz).
 
-The flag says that the utterance is complete, as far as is known: the result may become
-final. A call is cancelled as soon as its result is no longer wanted. Each stream has
-one call at a time. Raises `ProviderError`.
+The flag is True if the utterance seems complete, so that the result may become final. A
+call is cancelled as soon as its result is no longer wanted. Each stream has one call at
+a time. Raises `ProviderError`.
 """
 
 PARTIAL_EVERY_MS = 1_000
@@ -82,9 +82,9 @@ class Schedule:
     max_utterance_ms: int = MAX_UTTERANCE_MS
     first_partial_ms: int | None = None
     """Audio after which an utterance is first recognised, if that is less than
-    ``partial_every_ms``; the passes then become more seldom until they come at that
-    interval. Whether a sound during a reply is an interruption or an "uh-huh" is told
-    by its first words. None: for services that are paid by the call.
+    ``partial_every_ms``; the interval then grows with each pass until it reaches
+    ``partial_every_ms``. The first words show whether a sound during a reply is an
+    interruption or an "uh-huh". None is for services that charge per call.
     """
 
 
@@ -170,13 +170,13 @@ class _Passes:
             self._language = found.language
             if early:
                 self._early = found
-                # The speaker has stopped, so that the last words are no guesses: they
-                # are shown at once, because they say whether the turn is over.
+                # The speaker has stopped, so the last words are not guesses. They are
+                # shown at once, because they show whether the turn is over.
                 self._agreed = self._agreement.push_pass(found.words)
         return True
 
     def news(self) -> Transcript | None:
-        """Return the partial transcript, if it has grown and is not final already."""
+        """Return the partial transcript if it has grown and is not final."""
         if len(self._agreed) == self._shown or (self._utterance.closed and self._early_holds):
             return None
         self._shown = len(self._agreed)

@@ -30,7 +30,8 @@ network pauses.
 """
 
 UNREADABLE = (1002, 1007, 1009)
-"""Close codes that our side sends for data that is no WebSocket, no UTF-8 or too large.
+"""Close codes that this side sends for data that is not WebSocket, not UTF-8 or too
+large.
 """
 
 
@@ -51,7 +52,7 @@ class WebSocketLink:
 
     @property
     def is_open(self) -> bool:
-        """False once either side has begun to close it, as far as is known."""
+        """False once either side is known to have begun to close it."""
         return self._connection.state is State.OPEN
 
     async def send(self, message: str | bytes) -> None:
@@ -158,7 +159,7 @@ async def open_link(
             compression=None,  # audio does not compress
             ping_interval=None,  # every wait has its own deadline
             ssl=tls,
-            proxy=None if is_loopback(where or "") else True,  # True: as the environment says
+            proxy=None if is_loopback(where or "") else True,  # True: the environment's
         )
     except TimeoutError as error:
         raise ProviderError(

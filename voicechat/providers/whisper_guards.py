@@ -1,7 +1,7 @@
-"""Tells speech from what Whisper writes for silence, music and noise.
+"""Distinguishes speech from the text that Whisper writes for silence, music and noise.
 
-Whisper learned from films. For sounds without speech it writes what films have there:
-"Thanks for watching", a credit, a line that repeats for ever.
+Whisper was trained on films. For sounds without speech it writes text that films
+contain at such places: "Thanks for watching", a credit, a line that repeats for ever.
 """
 
 import re
@@ -22,8 +22,8 @@ this repeats itself.
 """
 
 _PHRASE_AGAIN = re.compile(r"(.{6,}?)\1{2}", re.DOTALL)
-"""A phrase three times in a row. A short text that is written three times compresses no
-further than others do.
+"""A phrase three times in a row. Three repetitions of a short text do not compress
+further than other texts.
 """
 
 _SIGN_OFF = re.compile(
@@ -37,7 +37,7 @@ _SIGN_OFF = re.compile(
 
 
 def is_sign_off(text: str) -> bool:
-    """Return whether the whole text only takes leave of the viewers of a film."""
+    """Return whether the whole text is only a farewell to the viewers of a film."""
     return _SIGN_OFF.fullmatch(text) is not None
 
 
@@ -51,8 +51,8 @@ def is_silence(no_speech: float, avg_logprob: float, *, sign_off: bool) -> bool:
 
 
 def is_repetitive(text: str) -> bool:
-    """Return whether the text repeats itself, which is what a decoder does that has
-    lost the audio.
+    """Return whether the text repeats itself, as a decoder does that has lost the
+    audio.
     """
     if _PHRASE_AGAIN.search(text):
         return True

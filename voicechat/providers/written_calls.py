@@ -1,8 +1,8 @@
-"""Tool calls that a small model writes as text.
+"""Converts tool calls that a small model writes as text.
 
-A chat template asks for calls in a form of its own, such as JSON between
-``<tool_call>`` tags. Small models leave the tags out or put the JSON into a code fence,
-and their server passes it on as text. Here such a text becomes the call that it is.
+A chat template requires calls in a particular form, such as JSON between
+``<tool_call>`` tags. Small models omit the tags or put the JSON into a code fence, and
+their server then passes it on as text. This module converts such a text to calls.
 """
 
 import json
@@ -15,7 +15,7 @@ from voicechat.providers.interfaces import ReplyFinished, ReplyPart, TextDelta, 
 from voicechat.session.types import ToolCall
 
 MAX_CHARACTERS = 16_384
-"""A longer text is no call."""
+"""A longer text is not a call."""
 _OPENERS = ("{", "[", "```", "<tool_call>")
 _WRAPPING = re.compile(r"```(?:json)?|</?tool_call>", re.IGNORECASE)
 
@@ -23,7 +23,7 @@ JSONObject = Mapping[str, object]
 
 
 def functions_of(options: JSONObject) -> dict[str, JSONObject]:
-    """Return the functions of ``tools``, by name; none where none may be called."""
+    """Return the functions of ``tools`` by name; empty if none may be called."""
     tools = options.get("tools")
     if not isinstance(tools, Sequence) or options.get("tool_choice") == "none":
         return {}
@@ -36,8 +36,8 @@ def functions_of(options: JSONObject) -> dict[str, JSONObject]:
 
 
 def with_grammar(options: JSONObject) -> JSONObject:
-    """Return the options for a request that must call a tool, so that the server's
-    grammar allows nothing else; other requests' unchanged.
+    """Return the options with a grammar that allows only calls, if the request must
+    call a tool. Other options are returned unchanged.
     """
     choice, functions = options.get("tool_choice"), functions_of(options)
     if isinstance(choice, Mapping):
@@ -66,10 +66,11 @@ def with_grammar(options: JSONObject) -> JSONObject:
 async def read_calls(
     parts: AsyncIterator[ReplyPart], names: frozenset[str]
 ) -> AsyncGenerator[ReplyPart, None]:
-    """Pass a reply on; if all its text is calls of the functions ``names``, as calls.
+    """Pass a reply on. If its text consists only of calls of the functions ``names``,
+    yield them as calls.
 
-    Text that may still become a call is held back, and shown to be progress by empty
-    thoughts. The caller closes ``parts``.
+    Text that may still become a call is held back; empty thoughts show that there is
+    progress. The caller closes ``parts``.
     """
     held: list[TextDelta] = []
     decided = False
@@ -104,7 +105,7 @@ def _may_be_call(text: str) -> bool:
 
 
 def _calls(text: str, names: frozenset[str]) -> list[ToolCall]:
-    """Return the calls of which the text consists; none if there is anything else."""
+    """Return the calls that make up the text; empty if it contains anything else."""
     rest, found = _WRAPPING.sub(" ", text).strip(), []
     while rest:
         try:

@@ -28,11 +28,11 @@ def open_recognizer(
 ) -> WyomingRecognizer:
     """Open the recogniser.
 
-    ``model``, ``language``: by the service's names; empty: its own choice.
-    ``pause_ms``: silence that ends an utterance. ``partial_every_ms``: how often an
-    open utterance is recognised for partial results; 0: never, since each pass costs
-    computing. ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``: limit
-    for an answer. Raises `ConfigError` for an unusable address.
+    ``model``, ``language``: the service's names; empty: its own choice. ``pause_ms``:
+    silence that ends an utterance. ``partial_every_ms``: how often an open utterance is
+    recognised for partial results; 0: never, since each pass costs computing.
+    ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``: limit for an
+    answer. Raises `ConfigError` for an unusable address.
     """
     service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=read_timeout_ms / 1000)
     schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms)

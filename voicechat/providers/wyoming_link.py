@@ -36,7 +36,7 @@ class BoundedReader(asyncio.StreamReader):
     """A reader that refuses lengths above ``MAX_BYTES``, with `ProviderError`."""
 
     async def readexactly(self, n: int) -> bytes:
-        """Read ``n`` bytes, if they are not too many."""
+        """Read ``n`` bytes. Raises `ProviderError` if ``n`` is above ``MAX_BYTES``."""
         if n > MAX_BYTES:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, f"an event of {n} bytes")
         return await super().readexactly(n)
@@ -100,7 +100,7 @@ class WyomingLink:
             kind = FailureKind.CONNECTIVITY if self._reader.at_eof() else FailureKind.BROKEN
             raise ProviderError(PROVIDER, kind, "the connection was closed, or no event came")
         if Error.is_type(event.type):
-            # Its text is not kept: it may quote the input.
+            # Its text is discarded, because it may quote the input.
             raise ProviderError(
                 PROVIDER, FailureKind.BROKEN, f"the service reported an error: {_code(event.data)}"
             )
@@ -112,8 +112,8 @@ class WyomingLink:
 
 
 class WyomingService:
-    """A service's address, and its connections: one per request, as Home Assistant does
-    it.
+    """The address of a service, and its connections: one per request, as in Home
+    Assistant.
     """
 
     def __init__(self, uri: str, *, connect_s: float, silence_s: float) -> None:
@@ -176,8 +176,8 @@ async def describe(service: WyomingService) -> Info:
 
 
 async def unless_away(asking: Awaitable[None]) -> None:
-    """Ignore that a service is away, because it may come up later; ``voicechat doctor``
-    reports the reason.
+    """Ignore that a service is unreachable, because it may start later; ``voicechat
+    doctor`` reports the reason.
     """
     try:
         await asking

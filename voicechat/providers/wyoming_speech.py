@@ -37,7 +37,7 @@ class WyomingSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for, known after `start`. The first is the
+        """The names that a client may request, known after `start`. The first is the
         default.
         """
         return self._voices
@@ -45,7 +45,8 @@ class WyomingSynthesizer(SynthesizerProvider):
     async def start(self) -> None:
         """Request the service's voices: REJECTED if it lacks the configured one.
 
-        If the service is away, it is asked again before the first sentence.
+        If the service is unreachable, the request is repeated before the first
+        sentence.
         """
         await unless_away(self._learn_voices())
 
