@@ -70,8 +70,8 @@ from voicechat.session.notices import (
 logger = logging.getLogger(__name__)
 
 RELEASE_S = 1.0
-"""Seconds after the end of a session within which all its resources are released (a
-promise of the documentation).
+"""Seconds after the end of a session within which all its resources are released
+(promised in the documentation).
 """
 PARTIALS_APART_S = 0.5
 """Interval between partial transcripts to a client while the event loop is late. While

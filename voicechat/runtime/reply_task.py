@@ -102,7 +102,9 @@ class _SentenceAudio:
         self._piece_ms = piece_ms
         self.text = text
         self.leaving = False
-        """Some of its audio has been sent, so the sentence cannot be started over."""
+        """Whether some of its audio has been sent, so that the sentence cannot be
+        started over.
+        """
         self._pcm = bytearray()
         self._rate_hz = 0
         self._ended = False
@@ -287,7 +289,8 @@ class ReplyTask:
                 await self._take_parts(self._model.reply(request))
                 request = await self._requests.get()
         except ProviderError as failure:
-            # Speech goes on: the session stops the reply, or speaks a fallback message.
+            # Speech continues: the session stops the reply, or speaks a fallback
+            # message.
             message = f"the chat model failed: {failure.kind.value}"
             self._post(ReplyFailed(self._start.reply, Fault.LLM_FAILED, message, failure))
 

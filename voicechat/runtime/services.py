@@ -217,8 +217,8 @@ class Services:
         return (*self.recognizers.values(), *self.models.values(), *synthesizers)
 
     def distinct(self) -> Iterator[object]:
-        """Yield each provider that is to be started and closed, once. Chains yield
-        their links, which several chains may share.
+        """Yield each provider to start and close, once. Chains yield their links, which
+        several chains may share.
         """
         seen: set[int] = set()
         for service in (*self._all, *self.media, self.toolbox):

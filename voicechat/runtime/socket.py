@@ -9,7 +9,7 @@ from voicechat.dialects.base import Frame
 
 
 class Control(Enum):
-    """What a socket receives besides frames and pings."""
+    """Messages of a socket other than frames and pings."""
 
     PONG = "pong"
     CLOSED = "closed"

@@ -17,7 +17,7 @@ from voicechat.runtime.provider_deadlines import closing
 MAX_CHARACTERS = 200
 """Longer texts are not cached: they rarely recur."""
 SEEN_ONCE = 4_096
-"""How many texts are remembered as spoken once, by hash."""
+"""Number of texts whose hash is remembered after they were spoken once."""
 
 
 class CachingSynthesizer(WrappingSynthesizer):

@@ -39,8 +39,9 @@ class StageTimeouts:
     """The deadlines of a stage, for all services of its chain together, in seconds."""
 
     first_s: float
-    """To the first item."""
+    """Deadline of the first item."""
     between_s: float
-    """Between two items."""
+    """Longest time between two items."""
     thinking_s: float = 120.0
-    """To the first text of a chat model while its thoughts show that it is working."""
+    """Deadline of a chat model's first text while its thoughts show that it is working.
+    """

@@ -120,7 +120,7 @@ class _WatchedAudio:
     def __init__(self, audio: AsyncIterator[bytes], patience_s: float | None) -> None:
         self._audio = audio
         self.patience_s = patience_s
-        """How long it may take between two pieces; None: unlimited."""
+        """How long the recogniser may take between two pieces; None: unlimited."""
         self._due_s: float | None = None
         self._limit: asyncio.Timeout | None = None
         self._may_think(patience_s)
