@@ -183,7 +183,7 @@ class Authoriser:
         """Return the account of a key.
 
         A key that no longer exists gets an unlimited account. While the key file cannot
-        be read, the keys read last count, so that a task can go on.
+        be read, the keys read last count, so that a task can continue.
         """
         with suppress(AdmissionError):  # already logged
             await self._refresh()
@@ -191,7 +191,7 @@ class Authoriser:
         return self.accounts.account_of(key_id, key.grant.quota if key else Quota())
 
     async def invalid_of(self, key_ids: Collection[str]) -> frozenset[str]:
-        """Return those of the keys that are no longer valid: revoked or expired.
+        """Return the subset of the keys that are no longer valid: revoked or expired.
 
         While the key file cannot be read, these are the keys that were invalid before
         or have expired since. Raises nothing.

@@ -22,10 +22,10 @@ from voicechat.server.access_log import AccessLogger, silence_subprotocols, with
 from voicechat.server.auth_throttle import network_of
 
 HEAD_S = 10.0
-"""From the connection to the end of its first request's head."""
+"""Time limit from the connection to the end of its first request's head."""
 KEEP_ALIVE_S = 75.0
-"""Between two requests: longer than the 60 s of common reverse proxies, so that the
-proxy closes first.
+"""Time limit between two requests: longer than the 60 s of common reverse proxies, so
+that the proxy closes first.
 """
 UNREAD_S = 20.0
 """A client that reads nothing of its response for 20 s is cut off."""

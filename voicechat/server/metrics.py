@@ -98,7 +98,7 @@ class Metrics:
         self._written = b""
         self._text_until_s = 0.0
         """Loop time until which the cached text is served."""
-        # Metrics that are computed on a scrape, by whichever worker serves it.
+        # Metrics that are computed on a scrape, by the worker that serves it.
         self._asked = CollectorRegistry() if shared else registry
         if shared is None:
             ProcessCollector(registry=registry)

@@ -126,8 +126,8 @@ class Origins:
         return address
 
     def public_url(self, request: web.Request) -> str:
-        """Return how the client reached the server, without a path: scheme and host,
-        as a trusted proxy says them, else as the request does.
+        """Return how the client reached the server, without a path: scheme and host, as
+        stated by a trusted proxy, else by the request.
         """
         scheme, host = request.scheme, request.host
         if self._is_proxy(plain_address(request.remote or "")):

@@ -121,7 +121,9 @@ class AiohttpSocket:
         await self._ws.ping()
 
     async def close(self, code: int, reason: str) -> None:
-        """Send a close frame with a code and a reason, cut to what it can hold."""
+        """Send a close frame with a code and a reason, which is cut to the frame's
+        limit.
+        """
         cut = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         await self._ws.close(code=code, message=cut.encode(), drain=False)
 

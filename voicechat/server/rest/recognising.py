@@ -35,12 +35,12 @@ class RecordingUtterance:
 
     @property
     def begin_ms(self) -> int:
-        """Where it begins."""
+        """Position at which the sentence begins."""
         return self.transcript.begin_ms
 
     @property
     def end_ms(self) -> int:
-        """Where it ends."""
+        """Position at which the sentence ends."""
         return (
             self.transcript.end_ms
             if self.transcript.end_ms is not None

@@ -39,7 +39,7 @@ MEDIA_FOLDER = "media"
 
 
 def configured_media(config: Config) -> MediaSettings:
-    """Read the section ``[media]``. The files are beside those of the tasks."""
+    """Read the section ``[media]``. The files are stored beside those of the tasks."""
     section = config.media
     return MediaSettings(
         folder=configured(config).tasks.folder / MEDIA_FOLDER,

@@ -35,8 +35,8 @@ they expire.
 WRITE_RETRY_S = 60
 """Seconds that a client is asked to wait after any other disk error."""
 ABANDONED_S = 7200.0
-"""After 2 hours a file that belongs to no task was left by a dead process; an upload
-may take 1 hour.
+"""A file that belongs to no task and is older than 2 hours was left by a dead process,
+because an upload may take 1 hour.
 """
 _OWNER_DIGITS = 16
 

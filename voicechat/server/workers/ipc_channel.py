@@ -27,9 +27,7 @@ class ChannelClosedError(VoiceChatError):
 class PacketKind(Enum):
     """The kind of a packet; each comment names the sender."""
 
-    CONNECTION = (
-        b"c"  # parent: serve this connection; the payload is what has been read of it already
-    )
+    CONNECTION = b"c"  # parent: serve this connection; payload: the bytes already read
     ALL_READY = b"a"  # parent: whether every worker is ready
     DRAIN = b"d"  # parent: drain within the given seconds
     STOP = b"s"  # parent: stop now

@@ -129,7 +129,7 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
 
 @contextmanager
 def _shared_folder() -> Iterator[Path]:
-    """Make a folder for the files that the workers share, on a RAM disk where there is
+    """Create a folder for the files that the workers share, on a RAM disk if there is
     one.
     """
     where = RAM_DISK if os.access(RAM_DISK, os.W_OK) else None
@@ -197,7 +197,7 @@ class ServerWorkers:
             raise WorkersFailedError(failure)
 
     async def wait_for_failure_or(self, event: asyncio.Event) -> str:
-        """Wait for ``event``; returns why the workers cannot go on, or "" when the
+        """Wait for ``event``. Returns why the workers cannot continue, or "" if the
         event came first.
         """
         loop = asyncio.get_running_loop()

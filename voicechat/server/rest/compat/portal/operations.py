@@ -180,7 +180,7 @@ class Portal:
             picture = await self._picture(request)
             wanted = VideoRequest(prompt=MOTION, pictures=(picture,))
             task = await self._media.tasks.submit(principal, service, wanted)
-            # The task goes on if the client leaves.
+            # The task continues if the client disconnects.
             while not task.status.finished:
                 await asyncio.sleep(POLL_S)
                 task = await self._media.tasks.find(principal, "video", task.id, "file")
