@@ -30,7 +30,7 @@ class ApiEndpoint(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Where a key or token is valid; an empty tuple means everywhere."""
+    """The endpoints and projects of a key or token. An empty tuple means all."""
 
     projects: tuple[str, ...] = ()
     """The first project is also used for requests that name none."""

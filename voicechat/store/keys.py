@@ -70,7 +70,7 @@ class ApiKey:
 
 
 def digest(key: str) -> bytes:
-    """Return the SHA-256 of a key, as it is stored and compared."""
+    """Return the SHA-256 of a key, the form in which keys are stored and compared."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -181,8 +181,8 @@ class KeyStore:
         )
 
     def ended_keys(self, key_ids: Iterable[str], now_s: float) -> frozenset[str]:
-        """Return those of the keys that are revoked or expired at Unix time ``now_s``,
-        as of the last ``refresh``.
+        """Return the subset of the keys that are revoked or expired at Unix time
+        ``now_s``, as of the last ``refresh``.
 
         If the file no longer exists, the keys keep the state that they had in it, but
         do not authorise new requests.

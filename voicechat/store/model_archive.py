@@ -55,7 +55,7 @@ class ArchiveError(VoiceChatError):
 
 
 class _RefusedError(Exception):
-    """A member of the archive is forbidden; the message says which."""
+    """A member of the archive is forbidden; the message names it."""
 
 
 class _TooLargeError(Exception):

@@ -29,7 +29,7 @@ _RETRY_S = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenGrant:
-    """What a token permits."""
+    """The permissions of a token."""
 
     key_id: str
     """The key that created the token. The key is charged, and the token becomes invalid

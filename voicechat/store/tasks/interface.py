@@ -39,7 +39,7 @@ def may_see(owner: str, owned_by: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A task as it is submitted."""
+    """A task to submit."""
 
     owner: str
     """The owner of the task. The task is visible to it and to its parent: the owner

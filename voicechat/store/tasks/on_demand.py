@@ -1,5 +1,5 @@
-"""A task store that costs nothing until there is a task: DBOS is imported and its
-threads start with the first one.
+"""A task store that is loaded with the first task: only then is DBOS imported and are
+its threads started.
 """
 
 import asyncio
