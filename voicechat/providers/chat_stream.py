@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Closing:
-    """The end of a reply, as far as it is known."""
+    """The known parts of the end of a reply."""
 
     reason: str = ""
     usage: Mapping[str, object] | None = None

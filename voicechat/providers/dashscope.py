@@ -231,7 +231,7 @@ def open_synthesizer(
 ) -> DashScopeSynthesizer:
     """Open the synthesiser.
 
-    ``voices``: names that clients may ask for, the default first; the model must have
+    ``voices``: names that clients may request, the default first; the model must have
     them. ``parameters``: further parameters of the model (``instruction``, ``seed``;
     ``volume``, 0 to 100, before the client's own). ``connect_ms`` and
     ``read_timeout_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable

@@ -45,7 +45,7 @@ VOICED_AT_LEAST_MS = 96
 """If Silero's voice detection, which is part of faster-whisper, gives less than this
 much of an utterance the probability ``VOICED``, the utterance contains no word and
 Whisper is not run. Noise, chords, keypad tones and clicks of 4 s had at most one such
-frame; the shortest of our pieces of speech, of 0.8 s, had 17.
+frame; the shortest test recording of speech, of 0.8 s, had 17.
 """
 _VAD_SAMPLES = 512
 _FEATURES_PER_S = 100

@@ -271,7 +271,7 @@ class SpeechSynthesizer(Protocol):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for. The first is the default."""
+        """The names that a client may request. The first is the default."""
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """Speak one sentence. The first chunk comes as soon as it exists. A text
@@ -285,7 +285,7 @@ class SynthesizerProvider(Provider, ABC):
     @property
     @abstractmethod
     def voices(self) -> tuple[str, ...]:
-        """The names that a client may ask for. The first is the default."""
+        """The names that a client may request. The first is the default."""
 
     @abstractmethod
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:

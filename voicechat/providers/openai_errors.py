@@ -28,8 +28,8 @@ _CONTEXT_SENTENCE = re.compile(
     r"|(输入|prompt|上下文|内容|消息)[^。]{0,12}(过长|超长|超过|超出|太长)|最大长度",
     re.IGNORECASE,
 )
-"""How messages say that the conversation is too long: vLLM, SGLang, llama.cpp, LM
-Studio, Mistral, Gemini, Anthropic and DashScope have no code for it, or their own.
+"""Phrases of messages about a conversation that is too long: vLLM, SGLang, llama.cpp,
+LM Studio, Mistral, Gemini, Anthropic and DashScope have no code for it, or their own.
 """
 
 HINTS = {

@@ -92,7 +92,8 @@ class BatchScheduler(Generic[J]):
         """Run other work on the thread, before or between batches, such as loading the
         model.
 
-        Raises what it raises, and `ProviderError` (CONNECTIVITY) after `aclose`.
+        Raises the errors of ``work``, and `ProviderError` (CONNECTIVITY) after
+        `aclose`.
         """
         if self._closed:
             raise closed()

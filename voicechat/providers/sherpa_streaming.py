@@ -283,7 +283,7 @@ class _StreamDecoding:
             self._found.append(replace(best, words=words, end_ms=end_ms))
 
     def _transcript(self, result: Any, text: str) -> Transcript:
-        # Models without times do not say where the sentence begins either.
+        # Models without times do not report where the sentence begins, either.
         from_ms = round(result.start_time * 1000) or self._sentence_from_ms
         recognised = DecodedWords(text, result.tokens, result.timestamps)
         words = tuple(

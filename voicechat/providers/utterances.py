@@ -24,7 +24,7 @@ from voicechat.session.types import Transcript, Word
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """What one call of a model understood."""
+    """The result of one call of a model."""
 
     words: Sequence[Word]
     """Words with times from the beginning of the utterance; empty if nothing was
