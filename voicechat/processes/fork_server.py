@@ -70,7 +70,8 @@ class JobRefusalError(Exception):
 
 
 def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
-    """Fork a process for each socket received on standard input, until that is closed.
+    """Fork a process for each socket received on standard input, until the input is
+    closed.
 
     Load everything the jobs need before this call, without starting a thread: threads
     do not survive a fork.
