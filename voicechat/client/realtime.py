@@ -197,7 +197,7 @@ class ClientRealtimeConversation:
         if reply_id == self._calling:
             self._calling = ""
             if response["status"] == "completed":
-                return []  # the turn goes on once the calls are answered
+                return []  # the turn continues once the calls are answered
             self._unanswered.clear()
             self._goes_on = False
         details = response.get("status_details") or {}
