@@ -66,7 +66,7 @@ def speaking_ms(text: str) -> int:
     (radio, in Tauroza and Allison, "Speech rates in British English", Applied
     Linguistics 11:1, 1990) with 5.6 characters a word, including the space, is 15
     characters a second. A digit counts as a word. The durations of a pause, a digit and
-    a syllable of Hangul are our estimates.
+    a syllable of Hangul are estimates of this project.
     """
     return sum(map(_character_ms, text))
 
