@@ -9,6 +9,7 @@ from collections.abc import Callable
 from voicechat.dialects.base import Frame, Framing
 from voicechat.errors import RemoteProtocolError
 from voicechat.runtime.socket import Control, Ping, Pong
+from voicechat.server.frames import DROPPED_BYTES
 from voicechat.session.limits import SessionLimits
 
 READ_BYTES = 16 * 1024
@@ -37,6 +38,9 @@ class TcpSocket:
         self._limit_bytes = limits.frame_bytes
         self._frames: deque[Frame] = deque()
         self._closed = False
+        self._reading = asyncio.Lock()
+        """Held while ``receive`` or ``close`` reads: a stream has one reader at a time.
+        """
         self._may_read = asyncio.Event()
         self._may_read.set()
         """Cleared while reading is paused: the reader then keeps up to twice its limit
@@ -54,7 +58,10 @@ class TcpSocket:
                 return Control.CLOSED
             await self._may_read.wait()
             try:
-                data = await self._reader.read(READ_BYTES)
+                async with self._reading:
+                    data = await self._reader.read(READ_BYTES)
+                if self._closed:
+                    continue  # close() drops what arrives
                 self._frames += self._framing.push(data)
             except (ConnectionError, RemoteProtocolError):
                 data = b""
@@ -101,7 +108,23 @@ class TcpSocket:
         """Do nothing: TCP has no ping."""
 
     async def close(self, code: int, reason: str) -> None:
-        """Close the connection; TCP has neither codes nor reasons."""
+        """Close the connection; TCP has neither codes nor reasons.
+
+        The server stops sending, and drops what arrives until the client closes the
+        connection, at most ``DROPPED_BYTES``. If the server closed at once, the system
+        would reset the connection of a client that is still sending, and the client
+        would lose the last frames. Cancelling leaves the connection open for ``abort``.
+        """
+        self._closed = True
+        dropped_bytes = 0
+        if not self._writer.transport.is_closing():
+            self._writer.write_eof()
+            while dropped_bytes < DROPPED_BYTES:
+                async with self._reading:
+                    data = await self._reader.read(READ_BYTES)
+                if not data:
+                    break
+                dropped_bytes += len(data)
         self._writer.close()
         await self._writer.wait_closed()
 
