@@ -16,7 +16,10 @@ and nothing else. Do not ``yield`` inside an ``asyncio.TaskGroup`` or
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from voicechat.session.types import Message, ToolCall, ToolExchange, Transcript
 
@@ -304,3 +307,65 @@ class SynthesizerProvider(Provider, ABC):
         between them.
         """
         return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """Texts, and for some services pictures, to embed."""
+
+    texts: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    """Pictures as addresses or base64, only for a service that ``embeds_images``."""
+    purpose: Literal["query", "passage"] = "passage"
+    """Whether the texts are searched for or searched in. Some models embed the two
+    differently.
+    """
+    dimensions: int | None = None
+    """Length of each vector; None: the model's own. A shorter vector is the beginning
+    of the longer one, normalised again, if the model was trained for it.
+    """
+    model: str = ""
+    """The model that the client named. A service with a configured model ignores it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """The vectors of one request."""
+
+    vectors: npt.NDArray[np.float32]
+    """Shape (texts + images, dimensions): the texts first, in their order. Each has
+    length 1.
+    """
+    prompt_tokens: int | None = None
+    """Tokens of all texts; None if the service does not count them."""
+
+
+class TextEmbedder(Provider, ABC):
+    """Turns texts into vectors that are near each other when the meanings are."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """The model, its version and the length of its vectors, such as
+        ``openai/text-embedding-3-small/1536``. Vectors of different identities cannot
+        be compared.
+        """
+
+    @property
+    def embeds_images(self) -> bool:
+        """Whether requests may have ``images``."""
+        return False
+
+    @property
+    def longest_batch(self) -> int:
+        """How many texts and pictures one request may have."""
+        return 64
+
+    @abstractmethod
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Embed all texts. A text longer than the model's context is embedded by its
+        beginning.
+
+        Raises ``RequestRefusedError`` for dimensions that the model does not have,
+        otherwise ``ProviderError``.
+        """

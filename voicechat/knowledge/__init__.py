@@ -1,0 +1,1 @@
+"""Knowledge: documents and answered questions that agents answer from."""
