@@ -10,6 +10,7 @@ from voicechat.client import (
     ConnectionLostError,
     CreatedMessage,
     ErrorMessage,
+    PictureMessage,
     ReplyAudioMessage,
     ReplyFinishedMessage,
     ReplyTextMessage,
@@ -90,6 +91,15 @@ from voicechat.client import (
             '{"status":0,"message":"","event_type":"input_audio_buffer.speech_stopped",'
             '"audio_end_ms":900}',
             SpeechStoppedMessage(900),
+        ),
+        (
+            '{"status":0,"message":"","event_type":"conversation.picture","id":"9a","prompt":"cat",'
+            '"url":"http://h/media/a.png","content_type":"image/png","width":8,"height":6}',
+            PictureMessage("cat", "9a", "http://h/media/a.png", "image/png", 8, 6),
+        ),
+        (
+            '{"status":50204,"message":"why","event_type":"conversation.picture","prompt":"cat"}',
+            PictureMessage("cat", error="why"),
         ),
         (b"\0\0\0\3\0\0\0\1\0\0\0\0\0\0\1\0audio", ReplyAudioMessage("3", b"audio", 256)),
         (

@@ -21,6 +21,7 @@ from voicechat.providers.media import (
     TextReader,
     VideoGenerator,
 )
+from voicechat.runtime.drawing import DrawingTool
 from voicechat.runtime.media_services import MediaServices, ServicesOfKind
 
 OPEN = """
@@ -114,6 +115,7 @@ async def media_stage(
     config: str = "",
     models: Mapping[str, ChatModel] | None = None,
     services: Sequence[str] = (),
+    drawing_tools: Mapping[str, DrawingTool] | None = None,
 ) -> AsyncIterator[Stage]:
     async with scripted_vendors() as vendors:
         port = vendors.base_url.rpartition(":")[2]
@@ -123,5 +125,6 @@ async def media_stage(
             services=services,
             config=OPEN.format(port=port) + config,
             media=media_of(vendors),
+            drawing_tools=drawing_tools,
         ) as live:
             yield Stage(live, vendors)

@@ -110,7 +110,9 @@ async def serving(port: int) -> AsyncIterator[None]:
 
 def test_a_tool_is_a_function_or_a_server() -> None:
     for wrong in ({}, {"function": "a:b", "mcp_url": "http://x"}):
-        with pytest.raises(ValueError, match="exactly one of function, mcp_url, mcp_command"):
+        with pytest.raises(
+            ValueError, match="exactly one of function, mcp_url, mcp_command, images"
+        ):
             ToolConfig.model_validate(wrong)
 
 

@@ -16,6 +16,7 @@ import aiohttp
 from tests.chained import chained_model
 from voicechat.config import load_config
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, SpeechRecognizer
+from voicechat.runtime.drawing import DrawingTool
 from voicechat.runtime.media_services import MediaServices
 from voicechat.runtime.services import Services
 from voicechat.server.serve import Credentials, Running, serving
@@ -122,6 +123,7 @@ async def serving_live(
     recognizer: SpeechRecognizer | None = None,
     config: str = "",
     media: MediaServices | None = None,
+    drawing_tools: Mapping[str, DrawingTool] | None = None,
 ) -> AsyncIterator[Live]:
     environ = {"VOICECHAT_DATA_DIR": str(folder / "data")}
     file = folder / "given.toml"
@@ -137,6 +139,7 @@ async def serving_live(
         models={name: chained_model(model, loaded.limits) for name, model in known.items()},
         synthesizers=synthesizers,
         media=media or MediaServices(),
+        drawing_tools=drawing_tools or {},
     )
     store = KeyStore(folder / "data" / "keys.sqlite3")
     credentials = Credentials(store, {"environment": KEY}, None)

@@ -194,7 +194,15 @@ async def test_an_interrupted_call_leaves_a_history_that_the_endpoint_accepts(
             'function = "nowhere_at_all:clock"',
             "tools.clock: function: 'nowhere_at_all:clock' cannot be imported",
         ),
-        ("deadline_s = 3.0", r"tools.clock: .* exactly one of function, mcp_url, mcp_command"),
+        (
+            "deadline_s = 3.0",
+            r"tools.clock: .* exactly one of function, mcp_url, mcp_command, images",
+        ),
+        (
+            'images = "brush"',
+            r"tools.clock.images: there is no service .images.brush.; there are: none",
+        ),
+        ('images = "x"\nparameters = {}', "tools.clock: .* a table without parameters"),
         (
             'function = "x:y"\ndeadlin_s = 3.0',
             "tools.clock.deadlin_s: no such key; did you mean deadline_s",

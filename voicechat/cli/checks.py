@@ -14,7 +14,14 @@ from voicechat.audio.resample import RateConverter
 from voicechat.cli.command import CommandError
 from voicechat.cli.recordings import in_pieces
 from voicechat.cli.started_service import started_service
-from voicechat.config import Config, ServiceConfig, ToolConfig, configured_server, configured_tool
+from voicechat.config import (
+    Config,
+    ServiceConfig,
+    ToolConfig,
+    configured_drawing,
+    configured_server,
+    configured_tool,
+)
 from voicechat.config.endpoints import open_endpoint
 from voicechat.errors import ConfigError, VoiceChatError
 from voicechat.providers.interfaces import (
@@ -94,6 +101,9 @@ async def check_tool(config: Config, name: str) -> str:
     """
     if config.tools[name].is_mcp:
         return await _check_mcp_server(name, config.tools[name])
+    if config.tools[name].images:
+        drawing = configured_drawing(config, name)
+        return f"draws pictures by images.{drawing.service}; it was not called"
     tool = configured_tool(name, config.tools[name])
     return f"loaded, with a deadline of {tool.deadline_s:g} s; it was not called"
 

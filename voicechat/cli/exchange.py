@@ -10,6 +10,7 @@ from voicechat.client import (
     ClientConversation,
     CompletedMessage,
     ErrorMessage,
+    PictureMessage,
     ReplyAudioMessage,
     ReplyTextMessage,
     ServerMessage,
@@ -94,6 +95,8 @@ class Exchange:
                 self.audio += payload
                 if self._first_audio_ms is None:
                     self._first_audio_ms = self._since_completed_ms()
+            case PictureMessage(url=url, error=reason):
+                self._write(f"\n(picture: {url or reason})\n")
             case ErrorMessage(message=reason):
                 raise CommandError(f"the server reports: {reason}")
             case _:

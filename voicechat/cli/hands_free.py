@@ -11,6 +11,7 @@ from voicechat.client import (
     ClientConversation,
     CompletedMessage,
     ErrorMessage,
+    PictureMessage,
     PlaybackBuffer,
     ReplyPlayer,
     ReplyTextMessage,
@@ -104,6 +105,8 @@ class HandsFreeConversation:
             case TurnCompletedMessage():
                 self.busy = False
                 self._note("the turn is over")
+            case PictureMessage(url=url, error=reason):
+                self._line(f"(picture: {url or reason})")
             case ErrorMessage(message=reason):
                 self._line(f"(the server reports: {reason})")
             case UpdatedMessage(status=status, message=reason) if status:

@@ -14,6 +14,7 @@ from voicechat.cli.microphone import AudioDevices
 from voicechat.client import (
     ClientConversation,
     ErrorMessage,
+    PictureMessage,
     PlaybackBuffer,
     ReplyPlayer,
     ReplyTextMessage,
@@ -92,6 +93,8 @@ class LiveConversation:
                 self._write(content)
             case TurnCompletedMessage():
                 self._listening.set()
+            case PictureMessage(url=url, error=reason):
+                self._write(f"\n(picture: {url or reason})\n")
             case ErrorMessage(message=reason):
                 self._write(f"\n(the server reports: {reason})\n")
             case UpdatedMessage(status=status, message=reason) if status:

@@ -206,6 +206,25 @@ class LatencyMessage:
     stages_ms: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class PictureMessage:
+    """A picture that the model had drawn is finished, or could not be made. It may come
+    after the end of its reply.
+    """
+
+    prompt: str
+    """What the model asked for."""
+    id: str = ""
+    url: str = ""
+    """Where it is fetched, without a key; empty: it could not be made."""
+    content_type: str = ""
+    width: int = 0
+    height: int = 0
+    """In pixels."""
+    error: str = ""
+    """Why it could not be made."""
+
+
 StatusMessage: TypeAlias = (
     CreatedMessage
     | UpdatedMessage
@@ -228,6 +247,7 @@ ServerMessage: TypeAlias = (
     | ReplyAudioMessage
     | ReplyFinishedMessage
     | LatencyMessage
+    | PictureMessage
 )
 
 _ANSWERS: Mapping[str, type[StatusMessage]] = {
@@ -321,7 +341,23 @@ def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:
                 str(stage): int(length_ms) for stage, length_ms in message["stages_ms"].items()
             }
             return LatencyMessage(str(message["id"]), int(message["total_ms"]), stages_ms)
+        case "conversation.picture":
+            return _parse_picture(message)
         case event_type:
             kind = _ANSWERS.get(event_type)
             reason = str(message.get("reason", ""))
             return kind(int(message["status"]), str(message["message"]), reason) if kind else None
+
+
+def _parse_picture(message: Mapping[str, Any]) -> PictureMessage:
+    prompt = str(message["prompt"])
+    if int(message["status"]) != Status.OK:
+        return PictureMessage(prompt, error=str(message["message"]))
+    return PictureMessage(
+        prompt,
+        str(message["id"]),
+        str(message["url"]),
+        str(message["content_type"]),
+        int(message["width"]),
+        int(message["height"]),
+    )

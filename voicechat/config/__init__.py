@@ -20,6 +20,7 @@ from voicechat.config.server_sections import (
 )
 from voicechat.config.services import (
     build_services,
+    configured_drawing,
     configured_server,
     configured_tool,
     fallback_orders,
@@ -40,6 +41,7 @@ __all__ = [
     "ToolConfig",
     "TranscriptionConfig",
     "build_services",
+    "configured_drawing",
     "configured_server",
     "configured_tool",
     "endpoints_of",

@@ -11,6 +11,7 @@ from voicechat.errors import ConfigError
 from voicechat.names import aliases_of
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.providers.registry import find_factory
+from voicechat.runtime.drawing import DrawingTool
 from voicechat.runtime.fallback.chains import (
     chat_chains,
     order_of,
@@ -21,7 +22,7 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.language_voices import LanguageVoice, LanguageVoices
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
-from voicechat.runtime.tool_function import ServerTool, open_tool
+from voicechat.runtime.tool_function import NAME, NO_NAME, ServerTool, open_tool
 from voicechat.runtime.toolbox import Toolbox
 
 
@@ -49,6 +50,11 @@ def build_services(config: Config) -> Services:
             synthesizers=service_aliases("tts", config.tts),
         ),
         media=open_media(config.media_services),
+        drawing_tools={
+            name: configured_drawing(config, name)
+            for name, tool in config.tools.items()
+            if tool.images
+        },
     )
 
 
@@ -127,9 +133,7 @@ def _by_language(
 def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
     if not tools:
         return None
-    functions = {
-        name: configured_tool(name, tool) for name, tool in tools.items() if not tool.is_mcp
-    }
+    functions = {name: configured_tool(name, tool) for name, tool in tools.items() if tool.function}
     servers = [configured_server(name, tool) for name, tool in tools.items() if tool.is_mcp]
     return Toolbox(functions, servers)
 
@@ -148,6 +152,19 @@ def configured_tool(name: str, tool: ToolConfig) -> ServerTool:
         )
     except ConfigError as error:
         raise ConfigError(f"tools.{name}: {error}") from error
+
+
+def configured_drawing(config: Config, name: str) -> DrawingTool:
+    """Return a tool that draws. Raises ConfigError naming the section."""
+    tool, services = config.tools[name], config.media_services.get("images", {})
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"tools.{name}: {name!r} {NO_NAME}")
+    if tool.images not in services:
+        known = ", ".join(services) or "none"
+        raise ConfigError(
+            f"tools.{name}.images: there is no service [images.{tool.images}]; there are: {known}"
+        )
+    return tool.drawing
 
 
 def configured_server(name: str, tool: ToolConfig) -> McpServer:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from voicechat.config.section import ConfigSection, Text, as_tuple
+from voicechat.runtime.drawing import FILLER, DrawingTool
 from voicechat.session.filler import AFTER_MS, Filler
 
 
@@ -34,8 +35,8 @@ def in_both_languages(filler: object) -> object:
 
 
 class ToolConfig(ConfigSection):
-    """``[tools.NAME]``: a Python function that the models may call in conversations, or
-    an MCP server with tools of its own.
+    """``[tools.NAME]``: a Python function that the models may call in conversations, an
+    MCP server with tools of its own, or a service that draws pictures.
     """
 
     function: str = ""
@@ -50,12 +51,18 @@ class ToolConfig(ConfigSection):
     """For ``mcp_url``, such as ``Authorization``."""
     mcp_tools: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
     """The tools of the MCP server that are offered; unset: all."""
+    images: str = ""
+    """Instead: the name of a service ``[images.NAME]``; the model has it draw pictures,
+    and the client gets their addresses.
+    """
     description: str = ""
     """For the model; empty: the function's docstring."""
     parameters: dict[str, Any] | None = None
     """JSON Schema of the arguments; none: from the function's annotations."""
     deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
-    """After this time the model is told that the tool has not answered."""
+    """After this time the model is told that the tool has not answered, or that the
+    picture is still being drawn.
+    """
     filler: Annotated[FillerConfig, BeforeValidator(in_both_languages)] = FillerConfig()
     """What is said while the tool runs: a text, or the table below."""
     filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = AFTER_MS
@@ -63,16 +70,29 @@ class ToolConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> "ToolConfig":
-        kinds = ("function", "mcp_url", "mcp_command")
+        kinds = ("function", "mcp_url", "mcp_command", "images")
         named = [kind for kind in kinds if getattr(self, kind)]
         if len(named) != 1:
             raise ValueError(f"a table with exactly one of {', '.join(kinds)}")
+        if self.images and self.parameters is not None:
+            raise ValueError("a table without parameters: images has a prompt and no others")
         return self
 
     @property
     def is_mcp(self) -> bool:
         """Whether it is an MCP server."""
-        return not self.function
+        return bool(self.mcp_url or self.mcp_command)
+
+    @property
+    def drawing(self) -> DrawingTool:
+        """The tool that draws, if ``images`` is set."""
+        return DrawingTool(
+            service=self.images,
+            description=self.description,
+            wait_s=self.deadline_s,
+            filler=self.filler.filler if "filler" in self.model_fields_set else FILLER,
+            filler_after_ms=self.filler_after_ms,
+        )
 
 
 class ClientToolConfig(ConfigSection):

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import ClassVar, TypeAlias
 
 from voicechat.agents import Arrival
+from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.tool_servers import ToolNews, ToolRequest
 from voicechat.errors import Status
 from voicechat.names import ServiceNames
@@ -80,6 +81,8 @@ class Dialect(ABC):
     """The other side's id of the connection. With this id the other side asks where to
     send a conversation that the agent has transferred. Empty: it cannot ask.
     """
+    shows_drawings: bool = False
+    """True: ``show_drawing`` sends the client a picture that was drawn for it."""
 
     def open(self, now_ms: int) -> Iterable[Reaction]:
         """The connection is admitted."""
@@ -111,6 +114,12 @@ class Dialect(ABC):
 
     def hear_tools(self, news: ToolNews, now_ms: int) -> Iterable[Reaction]:
         """A tool server has answered what the dialect asked of it."""
+        return ()
+
+    def show_drawing(self, drawing: Drawing, now_ms: int) -> Iterable[Reaction]:
+        """A picture that the chat model had drawn is finished, or could not be made.
+        This may be long after the reply that asked for it.
+        """
         return ()
 
     def pong(self, now_ms: int) -> Iterable[Reaction]:
@@ -164,6 +173,9 @@ class Handshake:
     """Subprotocols that the client offers."""
     peer: str = ""
     """The client's network address."""
+    url: str = ""
+    """How the client reached the server: scheme and host of a URL; empty: not by HTTP.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

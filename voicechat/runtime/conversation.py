@@ -11,11 +11,13 @@ from typing import assert_never
 
 from voicechat.audio.speech_level import VoiceLevels
 from voicechat.dialects.base import Dialect, Frame, Reaction, Tell
+from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.tool_servers import ToolNews, ToolRequest
 from voicechat.errors import Fault
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.audio_input import AudioInput, Detector
+from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.error_location import location_of
 from voicechat.runtime.loop_lateness import Lateness
@@ -111,6 +113,8 @@ class SessionProviders:
     """Decides when the socket is read while the event loop is late."""
     tool_servers: OpenToolServer = no_tool_servers
     """Opens tool servers that the client names."""
+    drawings: SessionDrawings | None = None
+    """Draws the pictures that the chat model asks for; None: there is no such tool."""
 
 
 class Conversation:
@@ -172,6 +176,8 @@ class Conversation:
             services.reads,
         )
         self._tools = SessionTools(services.tool_servers, self._tasks.spawn, self._hear_tools)
+        if services.drawings is not None:
+            services.drawings.attach(self._tasks.spawn, self._show, shows=dialect.shows_drawings)
         self._reads = services.reads
         self._partial_s = 0.0
         """Loop time at which a partial transcript was last written."""
@@ -249,6 +255,8 @@ class Conversation:
         self._over = True
         self._replies.clear()
         self._audio.release()
+        if self._cast.drawings is not None:
+            self._cast.drawings.detach()
         del self._reader, self._outbox, self._audio, self._tasks, self._tools
 
     def abort(self) -> None:
@@ -346,6 +354,11 @@ class Conversation:
     def _hear_tools(self, news: ToolNews) -> None:
         """Pass a tool server's answer to the dialect."""
         for reaction in self._dialect.hear_tools(news, self._clock_ms()):
+            self._react(reaction)
+
+    def _show(self, drawing: Drawing) -> None:
+        """Pass a picture to the dialect."""
+        for reaction in self._dialect.show_drawing(drawing, self._clock_ms()):
             self._react(reaction)
 
     def _notify(self, notice: Notice) -> None:

@@ -13,6 +13,7 @@ from voicechat.names import ResolvedName, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.context_window import ContextWindow
+from voicechat.runtime.drawing import DrawingTool, SessionDrawings
 from voicechat.runtime.end_conversation import end_conversation_tool
 from voicechat.runtime.error_location import location_of
 from voicechat.runtime.fallback.link import ChainLink
@@ -73,6 +74,8 @@ class Services:
     aliases: Aliases = Aliases()
     media: MediaServices = field(default_factory=MediaServices)
     """The services for pictures and videos."""
+    drawing_tools: Mapping[str, DrawingTool] = field(default_factory=dict)
+    """The tools that draw pictures, by the names that the models call."""
 
     def recognizer(self, path: str, wanted: str) -> Found[SpeechRecognizer]:
         """Return the recogniser that the client named as ``wanted`` in the parameter
@@ -107,18 +110,26 @@ class Services:
         """
         return HiddenTextFilter(model, self.hidden_tags)
 
-    def for_conversation(self, model: ChatModel, agent: Agent | None = None) -> ChatModel:
+    def for_conversation(
+        self,
+        model: ChatModel,
+        agent: Agent | None = None,
+        drawings: SessionDrawings | None = None,
+    ) -> ChatModel:
         """Wrap a chat model for one conversation: with a history that fits its context
         window, without hidden text, and with the server's tools.
 
-        An ``agent`` has only the tools that it names.
+        An ``agent`` has only the tools that it names. Without ``drawings`` no pictures
+        are drawn.
         """
         spoken = self.for_speech(ContextWindow(model))
-        toolbox = self._toolbox_of(agent or Agent())
+        toolbox = self._toolbox_of(agent or Agent(), drawings)
         return spoken if toolbox is None else ToolCallingModel(spoken, toolbox)
 
-    def _toolbox_of(self, agent: Agent) -> Toolbox | None:
+    def _toolbox_of(self, agent: Agent, drawings: SessionDrawings | None) -> Toolbox | None:
         own = [end_conversation_tool()] if agent.end_conversation else []
+        if drawings is not None:
+            own += drawings.tools(self.drawing_tools, agent.tools)
         if agent.transfers:
             own.append(transfer_tool(agent.transfers))
         more = {tool.name: tool for tool in own}
@@ -127,7 +138,10 @@ class Services:
         return chosen if chosen.tools else None
 
     def conversation_models(
-        self, own: ChatModel, agent: Agent | None = None
+        self,
+        own: ChatModel,
+        agent: Agent | None = None,
+        drawings: SessionDrawings | None = None,
     ) -> Callable[[str], ChatModel]:
         """Return a function from model name to the wrapped chat model of one
         conversation; the empty name means ``own``.
@@ -140,7 +154,7 @@ class Services:
         def named(wanted: str) -> ChatModel:
             model = self.model("model", wanted).provider if wanted else own
             if id(model) not in talking:
-                talking[id(model)] = self.for_conversation(model, agent)
+                talking[id(model)] = self.for_conversation(model, agent, drawings)
             return talking[id(model)]
 
         return named

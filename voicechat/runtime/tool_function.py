@@ -17,6 +17,7 @@ from voicechat.session.filler import Filler
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """Function names that chat models accept."""
+NO_NAME = "is no name of a tool: letters, digits, _ and -, 64 at most"
 MAX_COMPLAINTS = 5
 """How many wrong arguments are reported to the model at once."""
 
@@ -96,7 +97,7 @@ def open_tool(
     annotations become the schema. Raises ``ConfigError`` that names the key.
     """
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no name of a tool: letters, digits, _ and -, 64 at most")
+        raise ConfigError(f"{name!r} {NO_NAME}")
     loaded = _load(function)
     text = description or inspect.getdoc(loaded) or ""
     if not text:

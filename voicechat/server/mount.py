@@ -27,11 +27,13 @@ from voicechat.dialects.base import (
     Kind,
     Refused,
 )
+from voicechat.dialects.drawings import Drawing
 from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
 from voicechat.names import DEFAULT, combined_notes
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.conversation import Conversation, SessionProviders
+from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.resume import ResumableSocket
@@ -96,6 +98,13 @@ class Authorise(Protocol):
         """Authorise a caller at ``address`` by the key in its first frames."""
 
 
+class DrawFor(Protocol):
+    """Draws pictures for the callers of a server; see ``DrawPicture``."""
+
+    async def __call__(self, principal: Principal, url: str, service: str, prompt: str) -> Drawing:
+        """Draw a picture for a caller that reached the server at ``url``."""
+
+
 class AgentMemory(Protocol):
     """The agents' memory of a caller's earlier conversations."""
 
@@ -129,6 +138,10 @@ class Conditions:
     """See ``Conversation``."""
     tool_servers: ClientToolServers | None = None
     """Opens tool servers that clients name; None: they are refused."""
+    draw: DrawFor | None = None
+    """Draws the pictures that chat models ask for; None: none are drawn."""
+    public_url: Callable[[web.Request], str] = lambda _: ""
+    """Returns how a client reached the server: scheme and host."""
     several: bool = False
     """Whether other processes of the server open the same TCP ports."""
 
@@ -238,7 +251,7 @@ class Mount:
     # --- connections ------------------------------------------------------------------
 
     async def _serve_request(self, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
-        handshake = _handshake_of(request)
+        handshake = _handshake_of(request, self._conditions.public_url(request))
         socket = AiohttpSocket(self._conditions.limits, endpoint.protocols)
         response: web.StreamResponse | None = None
         try:
@@ -463,10 +476,13 @@ class Mount:
             agent=agent,
             interrupt_by_voice=conditions.interrupt_by_voice,
         )
-        opener = conditions.tool_servers
+        opener, draw = conditions.tool_servers, conditions.draw
+        drawings = None
+        if draw is not None and services.drawing_tools:
+            drawings = SessionDrawings(partial(draw, principal, handshake.url))
         providers = SessionProviders(
             recognizer=recognizer.provider,
-            models=services.conversation_models(model, agent),
+            models=services.conversation_models(model, agent, drawings),
             synthesizer=synthesizer.provider,
             threads=self._threads,
             levels=self._levels[synthesizer.resolved.name],
@@ -476,6 +492,7 @@ class Mount:
             tool_servers=(
                 no_tool_servers if opener is None else partial(opener.open, owner=principal.key_id)
             ),
+            drawings=drawings,
         )
         return _SessionParts(machine, opening.dialect, providers, agent)
 
@@ -625,9 +642,12 @@ async def _first_words(
     return caller, frames
 
 
-def _handshake_of(request: web.Request) -> Handshake:
-    """Return the request as a handshake, without secrets."""
+def _handshake_of(request: web.Request, url: str) -> Handshake:
+    """Return the request as a handshake, without secrets. ``url``: how the client
+    reached the server.
+    """
     return Handshake(
+        url=url,
         variables=dict(request.match_info),
         query={key: value for key, value in request.query.items() if key not in SECRET_PARAMETERS},
         headers={

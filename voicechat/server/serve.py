@@ -250,12 +250,25 @@ def _build_parts(
         on_refused=metrics.count_load_refusal,
     )
     transcription = configured(config)
+    backend = Backend(
+        services,
+        limits=config.limits,
+        max_requests=config.server.max_sessions,
+        authorise=admit,
+        ledger=context.ledger,
+        load_shedder=load_shedder,
+        agents=config.agents,
+    )
     detector, decoding = (
         open_detector(config, load_shedder.on_detection_batch),
         open_decoding() if can_fork() else None,
     )
     admission = Admission(config.server.max_sessions, context.ledger, load_shedder)
     refusal_speech = RefusalSpeech(config.apology.spoken)
+    transcriber = Transcriber(
+        services, transcription, decoding=decoding, account_of=authorise.account_of
+    )
+    media = Media(backend, transcriber, configured_media(config), origins)
     mount = Mount(
         endpoints_of(config, vision.tell),
         services,
@@ -275,6 +288,8 @@ def _build_parts(
             ),
             several=context.shared is not None,
             tool_servers=ClientToolServers(transcription.fetch),
+            draw=media.draw,
+            public_url=origins.public_url,
         ),
         agents=config.agents,
         memory=DeviceMemory(devices, services.models),
@@ -283,18 +298,6 @@ def _build_parts(
     load_shedder.on_level = (admission.set_load_level, metrics.set_load_level, context.on_level)
     metrics.follow_sessions(lambda: admission.all_sessions)
     metrics.follow_workers(context.ledger.processes, lambda: admission.sessions_by_worker)
-    backend = Backend(
-        services,
-        limits=config.limits,
-        max_requests=config.server.max_sessions,
-        authorise=admit,
-        ledger=context.ledger,
-        load_shedder=load_shedder,
-        agents=config.agents,
-    )
-    transcriber = Transcriber(
-        services, transcription, decoding=decoding, account_of=authorise.account_of
-    )
     return _Parts(
         metrics=metrics,
         authorise=authorise,
@@ -307,7 +310,7 @@ def _build_parts(
         refusal_speech=refusal_speech,
         backend=backend,
         transcriber=transcriber,
-        media=Media(backend, transcriber, configured_media(config), origins),
+        media=media,
         device_routes=(*OtaEndpoint(devices, config.devices, origins).routes(), *vision.routes()),
         phone=PhoneWebhooks(
             config.phone,

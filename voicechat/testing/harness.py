@@ -28,6 +28,7 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.runtime.audio_input import Detector
 from voicechat.runtime.conversation import Conversation, SessionProviders
+from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.session_tools import OpenToolServer, no_tool_servers
@@ -128,6 +129,8 @@ class ConversationHarness:
     """Its ``lateness`` is what the conversation takes for that of the event loop."""
     tool_servers: OpenToolServer = no_tool_servers
     """Opens tool servers that the client names."""
+    drawings: SessionDrawings | None = None
+    """Draws the pictures that the model asks for."""
     settings: Settings = field(default_factory=Settings)
     limits: SessionLimits = field(default_factory=SessionLimits)
     agent: Agent = field(default_factory=Agent)
@@ -196,6 +199,7 @@ class ConversationHarness:
             detector=self.detector,
             reads=self.reads,
             tool_servers=self.tool_servers,
+            drawings=self.drawings,
         )
 
     @property

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from typing_extensions import override
 
 from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.drawings import Drawing, shown_in_text
 from voicechat.dialects.openai_realtime.answering import ResponseWishes, read_wishes
 from voicechat.dialects.openai_realtime.events import (
     EventError,
@@ -77,6 +78,8 @@ class _Truncate:
 
 class OpenAIRealtime(Dialect):
     """One connection. See the module and ``Dialect``."""
+
+    shows_drawings = True
 
     def __init__(self, connection: Connection, configuration: SessionConfiguration) -> None:
         """``configuration`` is the session's first one. Raises ``RemoteProtocolError``
@@ -425,6 +428,22 @@ class OpenAIRealtime(Dialect):
                 return [remembering.again()]
             case _:
                 return []
+
+    @override
+    def show_drawing(self, drawing: Drawing, now_ms: int) -> Iterable[Reaction]:
+        """Add the picture as a message of the assistant, which the model does not
+        read: the protocol has no pictures from the server.
+        """
+        part = {"type": "output_text", "text": shown_in_text(drawing)}
+        item = RealtimeItem(
+            self._writer.new_id("item"),
+            {"type": "message", "role": "assistant", "content": [part]},
+        )
+        self._conversation.insert(item, None)
+        return [
+            self._item_event("conversation.item.added", item),
+            self._item_event("conversation.item.done", item),
+        ]
 
     # --- silence ----------------------------------------------------------------------
 

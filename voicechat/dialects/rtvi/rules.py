@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.rtvi.frames import RawAudio, read_frame, write_audio, write_message
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object, shown, write_json
@@ -50,6 +51,8 @@ _Data: TypeAlias = Mapping[str, object]
 
 class RTVI(Dialect):
     """One connection. See the module and ``Dialect``."""
+
+    shows_drawings = True
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         """``settings`` are the session's first ones."""
@@ -271,6 +274,22 @@ class RTVI(Dialect):
                 return [self._tell("error", _error(notice.message, fatal=True))]
             case _:
                 return []
+
+    @override
+    def show_drawing(self, drawing: Drawing, now_ms: int) -> Iterable[Reaction]:
+        if drawing.failure:
+            about = {"prompt": drawing.prompt, "error": drawing.failure}
+            return [self._tell("server-message", {"type": "picture-failed", **about})]
+        picture = {
+            "type": "picture",
+            "id": drawing.id,
+            "prompt": drawing.prompt,
+            "url": drawing.address,
+            "content_type": drawing.content_type,
+            "width": drawing.width,
+            "height": drawing.height,
+        }
+        return [self._tell("server-message", picture)]
 
     def _on_speech(self, *, started: bool) -> list[Tell]:
         if not started:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import pybase64
 
 from voicechat.dialects.base import Frame
+from voicechat.dialects.drawings import Drawing
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object, shown, write_json
 from voicechat.session.notices import (
@@ -37,6 +38,7 @@ _MAX_NUMBER = 2**53 - 1
 """Largest whole number that every JSON implementation keeps exact (RFC 8259, section
 6).
 """
+PICTURE = "conversation.picture"
 MAX_CALL_ID_CHARACTERS = 256
 """The longest id of a tool call that may be answered."""
 MAX_TOOL_ANSWER_BYTES = 64 * 1024
@@ -146,6 +148,22 @@ def latency_text(session_id: str, measured: LatencyMeasured) -> str:
         id=reply_id(session_id, measured.reply),
         total_ms=measured.breakdown.total_ms,
         stages_ms=stages_ms,
+    )
+
+
+def picture_text(drawing: Drawing) -> str:
+    """Return a picture that was drawn for the user, or why there is none, as JSON."""
+    if drawing.failure:
+        failed = Status.MEDIA_FAILED
+        return typed_text(PICTURE, failed, drawing.failure, prompt=drawing.prompt)
+    return typed_text(
+        PICTURE,
+        id=drawing.id,
+        prompt=drawing.prompt,
+        url=drawing.address,
+        content_type=drawing.content_type,
+        width=drawing.width,
+        height=drawing.height,
     )
 
 

@@ -14,10 +14,12 @@ from typing import TypeAlias
 from typing_extensions import override
 
 from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.recognition import result_text
 from voicechat.dialects.speech_chat.codec import (
     ReplyWriter,
     latency_text,
+    picture_text,
     read_call_id,
     read_event,
     read_played,
@@ -67,6 +69,8 @@ class _Unanswered:
 
 class SpeechChat(Dialect):
     """One connection. See the module and ``Dialect``."""
+
+    shows_drawings = True
 
     def __init__(
         self,
@@ -186,6 +190,10 @@ class SpeechChat(Dialect):
             return () if frame is None else (Tell(frame),)
         text = self._text_of(notice)
         return (Tell(text),) if text else ()
+
+    @override
+    def show_drawing(self, drawing: Drawing, now_ms: int) -> Iterable[Reaction]:
+        return [Tell(picture_text(drawing))]
 
     def _text_of(self, notice: nt.Notice) -> str:
         """Return the message for a notice that belongs to no reply; empty where this

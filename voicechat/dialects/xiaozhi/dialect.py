@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from voicechat.audio.formats import Container, packet_format
 from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.xiaozhi.codec import (
     MAX_TEXT_CHARACTERS,
     FrameCodec,
@@ -91,6 +92,8 @@ class DeviceOptions:
 
 class XiaozhiDialect(Dialect):
     """One connection. See the module and ``Dialect``."""
+
+    shows_drawings = True
 
     def __init__(
         self,
@@ -342,6 +345,11 @@ class XiaozhiDialect(Dialect):
             case _:
                 pass
         return ()
+
+    @override
+    def show_drawing(self, drawing: Drawing, now_ms: int) -> Iterable[Reaction]:
+        # Displays write the text of a sentence, whether or not they speak it.
+        return (Tell(self._writer.tts("sentence_start", drawing.address or drawing.failure)),)
 
     def _called(self, now_ms: int) -> Iterator[Reaction]:
         for call_id, name, arguments in self._tool_calls.take():

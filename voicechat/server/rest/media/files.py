@@ -84,7 +84,13 @@ class MediaFiles:
 
     def address(self, request: web.Request, name: str, content_type: str) -> str:
         """Return the address at which the client of ``request`` can fetch a result."""
-        base = self.settings.public_url or self._origins.public_url(request)
+        return self.address_at(self._origins.public_url(request), name, content_type)
+
+    def address_at(self, url: str, name: str, content_type: str) -> str:
+        """Return the address of a result for a client that reached the server at
+        ``url``; a path if that is empty and ``media.public_url`` is not set.
+        """
+        base = self.settings.public_url or url
         return f"{base.rstrip('/')}/media/{name}.{SUFFIXES[content_type]}"
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

@@ -9,7 +9,14 @@ from contextlib import asynccontextmanager
 import pybase64
 from aiohttp import web
 
-from voicechat.errors import ProviderError, RemoteProtocolError, Status
+from voicechat.dialects.drawings import Drawing
+from voicechat.errors import (
+    AdmissionError,
+    ProviderError,
+    RemoteProtocolError,
+    Status,
+    ToolError,
+)
 from voicechat.pictures.inspector import PictureInspector
 from voicechat.pictures.picture import Picture
 from voicechat.providers.media import ImageRequest
@@ -27,6 +34,10 @@ from voicechat.store.access import ApiEndpoint
 MAX_PROMPT_CHARACTERS = 32_000
 MAX_IMAGES = 10
 MAX_SIDE = 8192
+DRAWING_POLL_S = 0.25
+"""Interval of looking whether a picture for a conversation is finished: any process of
+the server may be making it.
+"""
 MEDIA_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 502, 503)
 """HTTP error statuses of an endpoint that uses a service for pictures or videos."""
 _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})")
@@ -91,6 +102,31 @@ class Media:
             )
         async with self.asking_service():
             return await service.make_images(asked)
+
+    async def draw(self, principal: Principal, url: str, service: str, prompt: str) -> Drawing:
+        """Make a picture for a conversation, as a durable task; see ``DrawPicture``.
+
+        ``url`` is how the client reached the server.
+        """
+        asked = ImageRequest(prompt=prompt)
+        try:
+            task = await self.tasks.submit(principal, service, asked)
+            while not task.status.finished:
+                await asyncio.sleep(DRAWING_POLL_S)
+                task = await self.tasks.find(principal, "image", task.id, "picture")
+        except (RemoteProtocolError, AdmissionError) as error:
+            raise ToolError(error.message) from error
+        if not task.files:
+            raise ToolError(task.error.partition(": ")[2] or "the service failed")
+        file = task.files[0]
+        return Drawing(
+            id=task.id,
+            prompt=prompt,
+            address=self.files.address_at(url, file.name, file.content_type),
+            content_type=file.content_type,
+            width=file.width,
+            height=file.height,
+        )
 
     async def publish(self, request: web.Request, picture: Picture, key_id: str) -> str:
         """Store a picture, and return the address at which it can be fetched."""
