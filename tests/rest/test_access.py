@@ -110,8 +110,19 @@ async def test_a_path_without_a_project_means_the_keys_own(live: Live) -> None:
 
 
 async def test_another_method_is_told_which_there_are(live: Live) -> None:
+    answer = await live.ask("/api/open-apis/projects/p/tokens", method="GET")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    assert answer.json["status"] == 40501
     answer = await live.ask("/v1/chat/completions", method="GET")
-    assert (answer.status, answer.json["status"], answer.headers["Allow"]) == (405, 40501, "POST")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    assert answer.json["error"]["message"] == "this path takes POST"
+    answer = await live.ask("/openai/chat", method="DELETE")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    assert answer.json == {
+        "code": 40501,
+        "message": "this path takes POST",
+        "msg": "this path takes POST",
+    }
 
 
 async def test_an_expired_key_is_refused(live: Live) -> None:

@@ -121,9 +121,10 @@ class CompatConfig(ConfigSection):
     has.
     """
     guest_key: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
-    """The key that counts for requests to the documents `portal`, `relay` and `spark`
-    that hold none, as their own clients send none: whoever reaches the server may then
-    use what this key opens. Empty: such requests are refused.
+    """The key that counts for requests to the documents `portal` (its chat and pictures
+    at OpenAI's paths included), `relay` and `spark` that hold none, as their own
+    clients send none: whoever reaches the server may then use what this key opens.
+    Empty: such requests are refused.
     """
 
 

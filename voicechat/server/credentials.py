@@ -1,5 +1,6 @@
 """The keys that a server accepts, according to its configuration."""
 
+import logging
 from dataclasses import dataclass
 
 from voicechat.config import Config
@@ -20,6 +21,9 @@ OPEN_KEY_CHARACTERS = 8
 """Shortest key where other machines can guess it."""
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """The accepted keys. ``shown`` is the key that the announced address may carry, or
@@ -30,13 +34,31 @@ class Credentials:
     static_keys: dict[str, str]
     shown: str | None
 
+    def accept(self, key: str) -> bool:
+        """Return whether a key is valid now. Raises ConfigError if the file of the keys
+        is broken.
+        """
+        self.store.refresh()
+        return key in self.static_keys.values() or bool(self.store.find_key(key, unix_s()))
+
 
 def credentials(config: Config) -> Credentials:
-    """Return the configured keys; on loopback without any, make one.
+    """Return the configured keys; on loopback without any, make one. Warn if the guest
+    key is none of them.
 
     Raises ConfigError: a key is too short, or the server is reachable from other
     machines and has no key.
     """
+    found = _credentials(config)
+    if config.compat.guest_key and not found.accept(config.compat.guest_key):
+        _log.warning(
+            "compat.guest_key is no valid key of this server, so clients without a key are "
+            "refused; 'voicechat keys create' makes one"
+        )
+    return found
+
+
+def _credentials(config: Config) -> Credentials:
     store = KeyStore(config.data_dir / KEY_FILE)
     if config.api_key:
         _check_length(config.api_key, config.server.host)

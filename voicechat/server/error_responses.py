@@ -4,6 +4,7 @@ wire contract.
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from aiohttp import hdrs, web
 
@@ -12,6 +13,34 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.json_text import write_json
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_FORM = "voicechat_error_form"
+
+
+class ErrorResponder(Protocol):
+    """Builds error responses in one form; ``code`` is a service's own code."""
+
+    def __call__(self, status: Status, message: str, code: str = "") -> web.Response:
+        """Build a response with the HTTP status of ``status``."""
+        ...
+
+
+def set_error_form(handler: Handler, form: ErrorResponder) -> None:
+    """Set the form of the errors that concern the path of ``handler`` and happen
+    outside it, as a wrong method does.
+    """
+    setattr(handler, _FORM, form)
+
+
+async def _error_form(request: web.Request) -> ErrorResponder:
+    """Return the form of a request for whose method its path has no handler."""
+    for resource in request.app.router.resources():
+        _, methods = await resource.resolve(request)
+        for route in resource if methods else ():
+            form: ErrorResponder | None = getattr(route.handler, _FORM, None)
+            if form is not None:
+                return form
+    return error_response
+
 
 _STATUS_OF_HTTP = {
     400: Status.MALFORMED,
@@ -49,7 +78,7 @@ def client_error(error: Exception) -> tuple[Status, str]:
             return Status.INTERNAL, "internal error"
 
 
-def error_response(status: Status, message: str) -> web.Response:
+def error_response(status: Status, message: str, code: str = "") -> web.Response:
     """Build an error response; the status' first three digits are the HTTP status."""
     body = {"status": int(status), "message": message, "timestamp": int(unix_s() * 1000)}
     return web.json_response(text=write_json(body), status=status // 100)
@@ -65,9 +94,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:
         if not can_respond(request, error):
             raise
-        answer = error_response(*client_error(error))
-        if isinstance(error, web.HTTPMethodNotAllowed):
-            answer.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+        if not isinstance(error, web.HTTPMethodNotAllowed):
+            return error_response(*client_error(error))
+        form = await _error_form(request)
+        answer = form(*client_error(error))
+        answer.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
         return answer
 
 

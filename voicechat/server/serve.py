@@ -143,7 +143,6 @@ async def serving(
             config.compat.documents,
             CompatSettings(
                 platforms=config.platforms,
-                guest_key=config.compat.guest_key,
                 data_dir=config.data_dir,
                 origins=parts.authorise.origins,
             ),
@@ -258,6 +257,7 @@ def _build_parts(
         ledger=context.ledger,
         load_shedder=load_shedder,
         agents=config.agents,
+        guest_key=config.compat.guest_key,
     )
     detector, decoding = (
         open_detector(config, load_shedder.on_detection_batch),

@@ -6,6 +6,7 @@ data directory, which the server's processes share.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from sqlite3 import Connection
 
 from voicechat.session.types import Message
 from voicechat.store.private_database import PrivateDatabase
@@ -45,18 +46,24 @@ class ConversationStore:
         if not self._database.exists:
             return []
         with self._database.transaction() as connection:
-            row = connection.execute(
-                "SELECT messages FROM conversation WHERE owner = ? AND code = ? AND updated_s >= ?",
-                (owner, code, now_s - KEEP_S),
-            ).fetchone()
-        found: list[Message] = json.loads(row[0]) if row else []
-        return found
+            return _messages(connection, owner, code, now_s)
 
-    def keep(self, owner: str, code: str, messages: Sequence[Message], now_s: int) -> None:
-        """Store a conversation, replacing its previous messages."""
-        text = json.dumps(_bounded(messages), ensure_ascii=False)
+    def add(
+        self,
+        owner: str,
+        code: str,
+        begins: Sequence[Message],
+        exchange: Sequence[Message],
+        now_s: int,
+    ) -> None:
+        """Add an exchange to a conversation, or begin it with ``begins`` and the
+        exchange. The exchanges of simultaneous requests are all added, in the order in
+        which they end.
+        """
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM conversation WHERE updated_s < ?", (now_s - KEEP_S,))
+            earlier = _messages(connection, owner, code, now_s) or begins
+            text = json.dumps(_bounded([*earlier, *exchange]), ensure_ascii=False)
             connection.execute(
                 "INSERT OR REPLACE INTO conversation VALUES (?, ?, ?, ?)",
                 (owner, code, text, now_s),
@@ -67,6 +74,15 @@ class ConversationStore:
                 "LIMIT -1 OFFSET ?)",
                 (owner, owner, MOST_OF_OWNER),
             )
+
+
+def _messages(connection: Connection, owner: str, code: str, now_s: int) -> list[Message]:
+    row = connection.execute(
+        "SELECT messages FROM conversation WHERE owner = ? AND code = ? AND updated_s >= ?",
+        (owner, code, now_s - KEEP_S),
+    ).fetchone()
+    found: list[Message] = json.loads(row[0]) if row else []
+    return found
 
 
 def _bounded(messages: Sequence[Message]) -> list[Message]:

@@ -17,7 +17,7 @@ from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Found, Services
 from voicechat.runtime.wall_clock import local_time
-from voicechat.server.auth import Principal
+from voicechat.server.auth import Principal, request_keys
 from voicechat.server.load_shedding import CAPACITY_RETRY_S, LoadShedder
 from voicechat.server.response_notes import add_note
 from voicechat.server.rest.cancel_on_disconnect import cancelling_on_disconnect
@@ -31,6 +31,8 @@ RESERVED = 8
 """One slot of every 8 is reserved for keys without a request in this process, so that
 one client's slow requests do not keep the others out.
 """
+
+NO_GUESTS = "clients without a key need compat.guest_key in the server's configuration"
 
 P = TypeVar("P")
 
@@ -60,9 +62,11 @@ class Backend:
         ledger: Ledger | None = None,
         load_shedder: LoadShedder | None = None,
         agents: Agents | None = None,
+        guest_key: str = "",
     ) -> None:
         """``ledger`` holds the counts that the server's processes share. Without a
-        ``load_shedder`` no request is refused for load.
+        ``load_shedder`` no request is refused for load. ``guest_key`` is the key of
+        guests' requests; empty: guests are refused.
         """
         self.services = services
         self.agents = replace(agents or Agents(), models=services.model_names)
@@ -71,6 +75,7 @@ class Backend:
         self._slots = SessionSlots(ledger or Ledger(), "request", max_requests)
         self._load_shedder = load_shedder
         self._authorise = authorise
+        self._guest_keys = tuple(filter(None, (guest_key,)))
         self._requests = 0
         self._requests_of: Counter[str] = Counter()
         self._draining = False
@@ -79,14 +84,24 @@ class Backend:
 
     @asynccontextmanager
     async def admitted(
-        self, request: web.Request, endpoint: ApiEndpoint, keys: Collection[str] = ()
+        self,
+        request: web.Request,
+        endpoint: ApiEndpoint,
+        keys: Collection[str] = (),
+        *,
+        guests: bool = False,
     ) -> AsyncIterator[Principal]:
         """Hold a slot for a request to ``endpoint`` while the context lasts. ``keys``
-        may authorise it besides those of its headers and query.
+        may authorise it besides those of its headers and query. With ``guests``, a
+        request without a key in these counts as one with the guest key.
 
         The body is cancelled if the client disconnects. Raises ``AdmissionError``: no
         valid key, no quota or no slot is left; and ``ClientGoneError``.
         """
+        if guests and not request_keys(request):
+            keys = (*keys, *self._guest_keys)
+            if not keys:
+                add_note(NO_GUESTS)
         with cancelling_on_disconnect(request):
             principal = await self._authorise(request, endpoint, keys)
             with principal.account.session(uses_audio=endpoint.uses_audio):
@@ -117,6 +132,11 @@ class Backend:
     def synthesizer(self, path: str, wanted: str) -> SpeechSynthesizer:
         """Return the synthesiser that ``wanted`` means; raises as ``talking_model``."""
         return noted(self.services.synthesizer(path, wanted))
+
+    @property
+    def has_guests(self) -> bool:
+        """Whether there is a guest key."""
+        return bool(self._guest_keys)
 
     @property
     def requests(self) -> int:

@@ -33,7 +33,7 @@ from voicechat.server.rest.completion import Completion
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import DONE, answer_with_events, in_openais_form
 from voicechat.server.rest.failures import ServiceFailedError, openai_failure, service_failed
-from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
+from voicechat.server.rest.operation import CHAT_ERRORS, FIND_ERRORS, JSON, Body, Operation, Shape
 from voicechat.server.rest.schemas import (
     ChatCompletionAnswer,
     ChatCompletionChunk,
@@ -118,8 +118,12 @@ class CompletionRequest(ChatCompletion):
 class Chat:
     """The endpoints of the chat models."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, guests: bool = False) -> None:
+        """``guests``: whether requests without a key count as ones with the guest
+        key.
+        """
         self._backend = backend
+        self._guests = guests
         self._started_s = int(unix_s())
 
     def operations(self) -> list[Operation]:
@@ -159,21 +163,22 @@ class Chat:
                 summary="Look whether a name may be asked for",
                 handle=self._model,
                 answers={200: (Body(JSON, ModelCard),)},
-                errors=(401, 404, 429, 500, 503),
+                errors=FIND_ERRORS,
                 shape=Shape.OPENAI,
             ),
         ]
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        return await self.complete(request, lambda wanted: wanted)
+        return await self.complete(request, lambda wanted: wanted, guests=self._guests)
 
     async def complete(
-        self, request: web.Request, resolve: Callable[[str], str]
+        self, request: web.Request, resolve: Callable[[str], str], *, guests: bool = False
     ) -> web.StreamResponse:
         """Answer a request for a completion. ``resolve`` returns the model for a
         client's name, or raises ``RemoteProtocolError``.
         """
-        async with self._backend.admitted(request, ApiEndpoint.CHAT) as principal:
+        admitted = self._backend.admitted(request, ApiEndpoint.CHAT, guests=guests)
+        async with admitted as principal:
             asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)
             if asked.category:
                 raise no_knowledge("category")

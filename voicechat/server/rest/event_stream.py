@@ -1,4 +1,5 @@
-"""Server-sent events: ``data:`` and JSON, then an empty line.
+"""Bodies sent piece by piece: server-sent events, which are ``data:`` and JSON, then an
+empty line; and JSON lines.
 
 The original document writes no space after the colon, and its clients cut off five
 characters. OpenAI writes one, and some of its clients expect it: paths under ``/v1``
@@ -15,6 +16,7 @@ from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.failures import ServiceFailedError
 
 CONTENT_TYPE = "text/event-stream"
+JSON_LINES = "application/x-ndjson"
 DONE = "[DONE]"
 """OpenAI's last event, on every path with the space before it: no JSON begins like
 this.
@@ -32,33 +34,64 @@ async def answer_with_events(
     write_ms: int,
     failed: Callable[[ServiceFailedError], str],
 ) -> web.StreamResponse:
-    """Send each string of ``events`` as the data of one event.
+    """Send each string of ``events`` as the data of one event; see
+    ``answer_with_pieces``.
+    """
 
-    A failure before the first event is raised, so that it can be an HTTP status. A
-    later one is sent as the last event, formatted by ``failed``. Raises
+    def encode(data: str) -> bytes:
+        return (
+            event(data) if data == DONE or in_openais_form(request) else f"data:{data}\n\n".encode()
+        )
+
+    return await answer_with_pieces(
+        request,
+        events,
+        content_type=CONTENT_TYPE,
+        encode=encode,
+        write_ms=write_ms,
+        failed=failed,
+    )
+
+
+async def answer_with_pieces(
+    request: web.Request,
+    pieces: AsyncGenerator[str, None],
+    *,
+    content_type: str,
+    encode: Callable[[str], bytes],
+    write_ms: int,
+    failed: Callable[[ServiceFailedError], str],
+) -> web.StreamResponse:
+    """Send each string of ``pieces``, encoded by ``encode``, as soon as it comes.
+
+    A failure before the first piece is raised, so that it can be an HTTP status. A
+    later one is sent as the last piece, formatted by ``failed``. Raises
     ``ClientGoneError`` when the client disconnects or does not read for ``write_ms``.
-    ``events`` is always closed.
+    ``pieces`` is always closed.
     """
     # Without the charset some clients decode the text as Latin-1.
-    headers = {hdrs.CONTENT_TYPE: f"{CONTENT_TYPE}; charset=utf-8", **STREAMED}
+    headers = {hdrs.CONTENT_TYPE: f"{content_type}; charset=utf-8", **STREAMED}
     response = web.StreamResponse(headers=headers)
-    async with aclosing(events):
+    async with aclosing(pieces):
         try:
-            async for data in events:
-                await _write(request, response, data, write_ms)
+            async for piece in pieces:
+                await send_piece(request, response, encode(piece), write_ms)
         except ServiceFailedError as error:
             if not response.prepared:
                 raise
-            await _write(request, response, failed(error), write_ms)
+            await send_piece(request, response, encode(failed(error)), write_ms)
     await response.write_eof()
     return response
 
 
-async def _write(
-    request: web.Request, response: web.StreamResponse, data: str, write_ms: int
-) -> None:
-    space = " " if data == DONE or in_openais_form(request) else ""
-    await send_piece(request, response, f"data:{space}{data}\n\n".encode(), write_ms)
+def event(data: str) -> bytes:
+    """Encode an event with a space after the colon."""
+    return f"data: {data}\n\n".encode()
+
+
+def line(text: str) -> bytes:
+    """Encode one of several lines."""
+    return f"{text}\n".encode()
 
 
 def in_openais_form(request: web.Request) -> bool:

@@ -5,7 +5,7 @@ OpenAI's, so that its SDKs raise their own exceptions.
 import functools
 import math
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from aiohttp import hdrs, web
 
@@ -20,7 +20,13 @@ from voicechat.errors import (
     VoiceChatError,
 )
 from voicechat.server.auth import OutOfScopeError
-from voicechat.server.error_responses import can_respond, client_error, error_response
+from voicechat.server.error_responses import (
+    ErrorResponder,
+    can_respond,
+    client_error,
+    error_response,
+    set_error_form,
+)
 from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.schemas import CodedError, OpenAIError, OpenAIErrorBody
 from voicechat.store.quotas import QuotaExceededError
@@ -120,7 +126,7 @@ def answering_as_openai(handler: Handler) -> Handler:
 
 def answering_by_contract(handler: Handler) -> Handler:
     """Wrap ``handler``: its exceptions become responses in the contract's form."""
-    return _answering(handler, lambda status, message, code="": error_response(status, message))
+    return _answering(handler, error_response)
 
 
 def answering_with_code(handler: Handler) -> Handler:
@@ -133,11 +139,7 @@ def answering_with_code(handler: Handler) -> Handler:
     return _answering(handler, answer)
 
 
-class _ErrorResponder(Protocol):
-    def __call__(self, status: Status, message: str, code: str = "") -> web.Response: ...
-
-
-def _answering(handler: Handler, answer: _ErrorResponder) -> Handler:
+def _answering(handler: Handler, answer: ErrorResponder) -> Handler:
     @functools.wraps(handler)
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
@@ -155,6 +157,7 @@ def _answering(handler: Handler, answer: _ErrorResponder) -> Handler:
             refusal.headers.update(_headers_about(error))
             return refusal
 
+    set_error_form(answered, answer)
     return answered
 
 

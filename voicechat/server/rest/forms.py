@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import hdrs, web
 
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.schema.json_text import read_object
+from voicechat.schema.json_text import read_object, shown
 from voicechat.server.min_data_rate import MinDataRateReader, TooSlowError
 from voicechat.server.rest.bodies import Model, checked
 from voicechat.server.rest.multipart import FormPart, MultipartReader
@@ -28,6 +28,7 @@ MOST_UNFOLDING = 20
 FORM = "multipart/form-data"
 FILE_NAMES = ("audio_file", "file")
 """The contract's name of the file field, and OpenAI's."""
+_FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,18 @@ def read_field(form: Form, name: str, model: type[Model]) -> Model:
     if name not in form.fields:
         raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{name}: must be present")
     return checked(model, read_object(form.first(name)))
+
+
+def read_flag(text: str, path: str) -> bool:
+    """Read "true" or "false" in a query or form; "" is false. Raises
+    ``RemoteProtocolError`` naming ``path``.
+    """
+    try:
+        return _FLAGS[text.strip().lower()]
+    except KeyError:
+        raise RemoteProtocolError(
+            Status.INVALID_PARAMETER, f"{path}: {shown(text)} is not true or false"
+        ) from None
 
 
 async def receive_form(request: web.Request, upload: Upload) -> Form:

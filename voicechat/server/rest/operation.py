@@ -24,6 +24,8 @@ KEY_ERRORS = (401, 429, 500, 503)
 """HTTP error statuses of every endpoint with a key."""
 BODY_ERRORS = (400, 401, 408, 413, 429, 500, 503)
 """HTTP error statuses of an endpoint with a key and a body."""
+FIND_ERRORS = (401, 404, 429, 500, 503)
+"""HTTP error statuses of an endpoint with a key that names a thing in its path."""
 CHAT_ERRORS = (400, 401, 404, 408, 413, 429, 500, 502, 503)
 SPEECH_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 502, 503)
 

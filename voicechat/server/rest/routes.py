@@ -9,7 +9,7 @@ from voicechat.server.pages import protocol_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
 from voicechat.server.rest.client_secrets import ClientSecrets
-from voicechat.server.rest.compat.documents import DOCUMENTS, document_operations
+from voicechat.server.rest.compat.documents import DOCUMENTS, PORTAL, document_operations
 from voicechat.server.rest.compat.parts import CompatParts, CompatSettings
 from voicechat.server.rest.docs.page import docs_headers, render_page
 from voicechat.server.rest.media.media import Media
@@ -40,7 +40,9 @@ def rest_operations(
     """List the endpoints that need a key; ``documents``: the other systems' documents
     that are answered.
     """
-    chat = Chat(backend)
+    documents = frozenset(documents)
+    guests = PORTAL in documents
+    chat = Chat(backend, guests=guests)
     families = (
         chat,
         VoiceOutput(backend),
@@ -50,7 +52,7 @@ def rest_operations(
         NonStream(backend, transcriber),
         Tokens(backend, issue_token),
         ClientSecrets(backend, issue_token),
-        OpenAIMedia(media),
+        OpenAIMedia(media, guests=guests),
     )
     own = [operation for family in families for operation in family.operations()]
     parts = CompatParts(

@@ -13,7 +13,14 @@ from voicechat.server.fetch import check_url
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.forms import FORM, read_field, receive_form
-from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation, Parameter
+from voicechat.server.rest.operation import (
+    FIND_ERRORS,
+    JSON,
+    KEY_ERRORS,
+    Body,
+    Operation,
+    Parameter,
+)
 from voicechat.server.rest.transcribing import Transcriber, owner_of
 from voicechat.server.rest.transcription_schemas import (
     TaskAnswer,
@@ -37,7 +44,6 @@ TASKS_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/transcript
 TASK_PATH = TASKS_PATH + "/{taskId}"
 LISTED_TASKS = 100
 SUBMIT_ERRORS = (400, 401, 404, 408, 409, 413, 415, 429, 500, 503)
-FIND_ERRORS = (401, 404, 429, 500, 503)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 IDEMPOTENCY_KEY = Parameter(
     "header",

@@ -7,10 +7,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.providers.interfaces import ChatModel, ChatRequest, TextDelta
+from voicechat.providers.interfaces import ChatModel
+from voicechat.runtime.context_window import ContextWindow
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import Principal
-from voicechat.server.rest.chat import bounded_parts
+from voicechat.server.rest.compat.parts import text_pieces
 from voicechat.server.rest.transcribing import owner_of
 from voicechat.session.types import Message
 from voicechat.store.conversations import ConversationStore
@@ -25,26 +26,29 @@ class KeptConversation:
     store: ConversationStore
     owner: str
     code: str
-    messages: tuple[Message, ...]
+    earlier: tuple[Message, ...]
+    """The messages so far; of a new conversation what it begins with."""
+    said: tuple[Message, ...]
+    """The next message."""
 
     async def reply(
         self, model: ChatModel, options: dict[str, object]
     ) -> AsyncGenerator[str, None]:
         """Yield the pieces of the reply. The exchange is stored once the reply is
-        complete.
+        complete. What is too long for the model loses its oldest messages.
 
         Raises ``ServiceFailedError``; then nothing is stored.
         """
         text = ""
-        parts = bounded_parts(model, ChatRequest(messages=self.messages, options=options))
-        async with aclosing(parts):
-            async for part in parts:
-                if isinstance(part, TextDelta) and part.text:
-                    text += part.text
-                    yield part.text
-        said: Message = {"role": "assistant", "content": text}
-        messages = [*self.messages, said]
-        await asyncio.to_thread(self.store.keep, self.owner, self.code, messages, int(unix_s()))
+        messages = (*self.earlier, *self.said)
+        async with aclosing(text_pieces(ContextWindow(model), messages, options)) as pieces:
+            async for piece in pieces:
+                text += piece
+                yield piece
+        exchange = [*self.said, {"role": "assistant", "content": text}]
+        await asyncio.to_thread(
+            self.store.add, self.owner, self.code, self.earlier, exchange, int(unix_s())
+        )
 
 
 async def continue_conversation(
@@ -67,5 +71,5 @@ async def continue_conversation(
         )
     owner = owner_of(principal.project, principal.key_id, principal.holder)
     earlier = await asyncio.to_thread(store.messages, owner, code, int(unix_s())) if code else []
-    messages = (*(earlier or instructions), *said)
-    return KeptConversation(store, owner, code or secrets.token_urlsafe(18), messages)
+    code = code or secrets.token_urlsafe(18)
+    return KeptConversation(store, owner, code, tuple(earlier or instructions), tuple(said))

@@ -11,11 +11,15 @@ from voicechat.server.rest.compat.spark.accounts import AccountGate
 from voicechat.server.rest.compat.spark.operations import Spark
 from voicechat.server.rest.operation import Operation
 
+PORTAL = "portal"
+"""The document whose chat and pictures use OpenAI's paths. Its clients send no key
+there either.
+"""
 DOCUMENTS: Mapping[str, Callable[[CompatParts], list[Operation]]] = {
     "sophnet": lambda parts: SophNet(parts.media).operations(),
     "relay": lambda parts: Relay(parts).operations(),
     "spark": lambda parts: Spark(parts).operations(),
-    "portal": lambda parts: Portal(parts).operations(),
+    PORTAL: lambda parts: Portal(parts).operations(),
     "platforms": lambda parts: Platforms(parts).operations(),
 }
 """The documents by their names in ``[compat] documents``. ``platforms`` comes last,

@@ -16,7 +16,7 @@ from voicechat.pictures.picture import Picture
 from voicechat.server.fetch import FetchError, check_url, fetch
 from voicechat.server.min_data_rate import MinDataRateReader, TooSlowError
 from voicechat.server.rest.bodies import Model, checked, read_body
-from voicechat.server.rest.forms import FORM, MAX_FIELD_BYTES
+from voicechat.server.rest.forms import FORM, MAX_FIELD_BYTES, read_flag
 from voicechat.server.rest.multipart import FormPart, MultipartReader
 from voicechat.server.rest.transcribing import Transcriber
 
@@ -139,7 +139,7 @@ async def read_request(
                 ) from None
     for name in ("stream", "async", "watermark"):
         if name in fields:
-            fields[name] = str(fields[name]).lower() == "true"
+            fields[name] = read_flag(str(fields[name]), name)
     return checked(model, fields), form.files
 
 

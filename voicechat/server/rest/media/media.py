@@ -3,7 +3,7 @@
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pybase64
@@ -67,10 +67,11 @@ class Media:
 
     @asynccontextmanager
     async def admitted(
-        self, request: web.Request, keys: Collection[str] = ()
+        self, request: web.Request, *, guests: bool = False
     ) -> AsyncGenerator[Principal, None]:
         """Admit a request; see ``Backend.admitted``."""
-        async with self.backend.admitted(request, ApiEndpoint.MEDIA, keys) as principal:
+        admitted = self.backend.admitted(request, ApiEndpoint.MEDIA, guests=guests)
+        async with admitted as principal:
             yield principal
 
     @asynccontextmanager

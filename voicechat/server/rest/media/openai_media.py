@@ -31,7 +31,7 @@ from voicechat.server.rest.media.openai_schemas import (
     VideosRequest,
 )
 from voicechat.server.rest.media.tasks import MediaTask
-from voicechat.server.rest.operation import JSON, Body, Operation, Parameter, Shape
+from voicechat.server.rest.operation import FIND_ERRORS, JSON, Body, Operation, Parameter, Shape
 from voicechat.store.tasks.interface import TaskStatus
 
 IMAGE_NUMBERS = {
@@ -50,15 +50,18 @@ STATUSES = {
 }
 MAX_SECONDS = 600
 EditModel = TypeVar("EditModel", bound=ImageEditRequest)
-FIND_ERRORS = (401, 404, 429, 500, 503)
 VIDEO_TYPES = (Body("video/mp4"),)
 
 
 class OpenAIMedia:
     """The endpoints. A video belongs to its key; for others it does not exist."""
 
-    def __init__(self, media: Media) -> None:
+    def __init__(self, media: Media, *, guests: bool = False) -> None:
+        """``guests``: whether a request for a picture without a key counts as one with
+        the guest key.
+        """
         self._media = media
+        self._guests = guests
 
     def operations(self) -> list[Operation]:
         """List the endpoints."""
@@ -171,7 +174,7 @@ class OpenAIMedia:
         )
 
     async def _generate(self, request: web.Request) -> web.Response:
-        async with self._media.admitted(request) as principal:
+        async with self._media.admitted(request, guests=self._guests) as principal:
             asked, _ = await read_request(request, ImagesRequest, numbers=IMAGE_NUMBERS)
             made = await self._media.make_images("model", asked.model, image_request(asked))
             return await self._answer(request, principal, asked, made)

@@ -7,6 +7,7 @@ from aiohttp import web
 from voicechat.config.server_sections import PlatformConfig
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import ServiceNames, quoted
+from voicechat.pictures.picture import Picture
 from voicechat.providers.media import ImageRequest, VideoRequest
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import Principal
@@ -22,11 +23,10 @@ from voicechat.server.rest.compat.platforms.schemas import (
     PlatformVideosRequest,
 )
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
-from voicechat.server.rest.forms import FORM
+from voicechat.server.rest.forms import FORM, read_flag
 from voicechat.server.rest.media.inputs import read_request
 from voicechat.server.rest.media.media import MEDIA_ERRORS, as_base64, read_size_text
 from voicechat.server.rest.media.openai_media import (
-    FIND_ERRORS,
     IMAGE_NUMBERS,
     STATUSES,
     VIDEO_TYPES,
@@ -40,10 +40,19 @@ from voicechat.server.rest.media.openai_media import (
 )
 from voicechat.server.rest.media.openai_schemas import ImageItem, ImagesAnswer
 from voicechat.server.rest.media.tasks import MediaTask
-from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Parameter, Shape
+from voicechat.server.rest.operation import (
+    CHAT_ERRORS,
+    FIND_ERRORS,
+    JSON,
+    Body,
+    Operation,
+    Parameter,
+    Shape,
+)
 from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionChunk
 
 ASYNC = Parameter("query", "async", "true: a task is made.", {"type": "boolean"})
+LOOK_ERRORS = (400, *FIND_ERRORS)
 DETAIL = Parameter("query", "detail", "true: with what is known of it.", {"type": "boolean"})
 
 
@@ -118,7 +127,7 @@ class Platforms:
                 handle=self._look_at_image,
                 parameters=(DETAIL,),
                 answers={200: (Body(JSON, PlatformTask),)},
-                errors=FIND_ERRORS,
+                errors=LOOK_ERRORS,
                 shape=Shape.OPENAI,
             ),
         ]
@@ -158,7 +167,7 @@ class Platforms:
                 handle=self._look_at_video,
                 parameters=(DETAIL,),
                 answers=task,
-                errors=FIND_ERRORS,
+                errors=LOOK_ERRORS,
                 shape=Shape.OPENAI,
             ),
             Operation(
@@ -188,9 +197,8 @@ class Platforms:
         return self._platforms[name]
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        platform = self._platform(request)
-
         def resolve(wanted: str) -> str:
+            platform = self._platform(request)
             if platform.llm is None:
                 return wanted
             aliases = self._backend.services.aliases.models
@@ -204,16 +212,35 @@ class Platforms:
             return images.resolve("model", wanted).name
         return _among(platform.images, images.aliases, wanted)
 
+    def _video_service(self, platform: PlatformConfig, wanted: str) -> str:
+        videos = self._media.services.videos
+        if platform.videos is None:
+            return videos.resolve("model", wanted).name
+        return _among(platform.videos, videos.aliases, wanted)
+
+    async def _references(
+        self, value: object, files: Mapping[str, list[bytes]], principal: Principal
+    ) -> tuple[Picture, ...]:
+        """Read the pictures of an ``input_reference``. Raises
+        ``RemoteProtocolError``.
+        """
+        return await self._media.inputs.read_all(
+            reference_texts(value),
+            files.get("input_reference", ()),
+            "input_reference",
+            principal.key_id,
+        )
+
     async def _generate(self, request: web.Request) -> web.Response:
-        platform = self._platform(request)
         async with self._media.admitted(request) as principal:
+            platform = self._platform(request)
             asked, _ = await read_request(request, PlatformImagesRequest, numbers=IMAGE_NUMBERS)
             service = self._image_service(platform, asked.model)
             return await self._make(request, principal, asked, service, image_request(asked))
 
     async def _edit(self, request: web.Request) -> web.Response:
-        platform = self._platform(request)
         async with self._media.admitted(request) as principal:
+            platform = self._platform(request)
             asked, wanted = await read_edit(self._media, request, principal, PlatformEditRequest)
             service = self._image_service(platform, asked.model)
             return await self._make(request, principal, asked, service, wanted)
@@ -227,7 +254,7 @@ class Platforms:
         wanted: ImageRequest,
     ) -> web.Response:
         as_address = asked.response_format == "url"
-        if asked.is_async or request.query.get("async", "").lower() == "true":
+        if read_flag(request.query.get("async", ""), "async") or asked.is_async:
             task = await self._media.tasks.submit(
                 principal,
                 service,
@@ -246,21 +273,11 @@ class Platforms:
         return json_response(ImagesAnswer(created=int(unix_s()), data=items))
 
     async def _create_video(self, request: web.Request) -> web.Response:
-        platform = self._platform(request)
         async with self._media.admitted(request) as principal:
+            platform = self._platform(request)
             asked, files = await read_request(request, PlatformVideosRequest, ("input_reference",))
-            videos = self._media.services.videos
-            service = (
-                videos.resolve("model", asked.model).name
-                if platform.videos is None
-                else _among(platform.videos, videos.aliases, asked.model)
-            )
-            pictures = await self._media.inputs.read_all(
-                reference_texts(asked.input_reference),
-                files.get("input_reference", ()),
-                "input_reference",
-                principal.key_id,
-            )
+            service = self._video_service(platform, asked.model)
+            pictures = await self._references(asked.input_reference, files, principal)
             width, height = read_size_text(asked.size, "size")
             wanted = VideoRequest(
                 prompt=asked.prompt,
@@ -276,12 +293,13 @@ class Platforms:
         return json_response(await self._task_answer(request, task, "video"))
 
     async def _remix(self, request: web.Request) -> web.Response:
-        self._platform(request)
         async with self._media.admitted(request) as principal:
+            platform = self._platform(request)
             asked, files = await read_request(request, PlatformRemixRequest, ("input_reference",))
-            if asked.input_reference or files:
-                add_note("input_reference: no service takes pictures to change a video; ignored")
+            self._video_service(platform, asked.model)
             await self._find(request, principal, "video")
+            if await self._references(asked.input_reference, files, principal):
+                add_note("input_reference: no service takes pictures to change a video; ignored")
             task = await submit_remix(
                 self._media,
                 principal,
@@ -299,21 +317,26 @@ class Platforms:
         return task
 
     async def _look_at_image(self, request: web.Request) -> web.Response:
-        async with self._media.admitted(request) as principal:
-            task = await self._find(request, principal, "image")
-            return json_response(await self._task_answer(request, task, "image"))
+        return await self._look(request, "image")
 
     async def _look_at_video(self, request: web.Request) -> web.Response:
+        return await self._look(request, "video")
+
+    async def _look(self, request: web.Request, kind: str) -> web.Response:
         async with self._media.admitted(request) as principal:
-            task = await self._find(request, principal, "video")
-        return json_response(await self._task_answer(request, task, "video"))
+            self._platform(request)
+            detail = read_flag(request.query.get("detail", ""), "detail")
+            task = await self._find(request, principal, kind)
+            return json_response(await self._task_answer(request, task, kind, detail=detail))
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         async with self._media.admitted(request) as principal:
             task = await self._find(request, principal, "video")
             return await content_of(task, self._media, "task_id")
 
-    async def _task_answer(self, request: web.Request, task: MediaTask, kind: str) -> PlatformTask:
+    async def _task_answer(
+        self, request: web.Request, task: MediaTask, kind: str, *, detail: bool = False
+    ) -> PlatformTask:
         answer: dict[str, object] = {
             "id": task.id,
             "object": kind,
@@ -330,7 +353,7 @@ class Platforms:
             ]
         if task.error:
             answer["error"] = task.error
-        if request.query.get("detail", "").lower() == "true":
+        if detail:
             answer["detail"] = {
                 "platform": task.platform,
                 "request": dict(task.request),
@@ -346,6 +369,8 @@ def _among(names: tuple[str, ...], aliases: Mapping[str, str], wanted: str) -> s
     """Return the service of a platform that a name refers to. Raises
     ``RemoteProtocolError`` (NOT_FOUND).
     """
+    if not names:
+        raise RemoteProtocolError(Status.NOT_FOUND, "model: this platform has no such service")
     own = {alias: name for alias, name in aliases.items() if name in names}
     return ServiceNames(frozenset(names), own).resolve("model", wanted).name
 

@@ -11,7 +11,7 @@ from voicechat.pictures.picture import Picture
 from voicechat.providers.media import VideoOperation, VideoRequest
 from voicechat.server.auth import Principal
 from voicechat.server.rest.chat import no_knowledge
-from voicechat.server.rest.compat.parts import CompatParts
+from voicechat.server.rest.compat.parts import RECORDINGS, CompatParts, all_of
 from voicechat.server.rest.compat.portal.schemas import (
     AsrAnswer,
     EnhancedImage,
@@ -35,7 +35,6 @@ from voicechat.session.types import VoiceSettings
 from voicechat.store.access import ApiEndpoint
 from voicechat.store.tasks.interface import TaskStatus
 
-OCTETS = "application/octet-stream"
 MP3 = "MP3_16000HZ_MONO_128KBPS"
 POLL_S = 0.5
 CAPTION = "用一句话描述这张图片。只输出这句话。"
@@ -59,10 +58,10 @@ class Portal:
                 paths=("/v1/asr",),
                 tag="portal",
                 summary="Recognise a recording",
-                details="The body is the recording, of any known format; without a header it is "
-                "16-bit mono PCM at 16 kHz.",
+                details="The body is the recording, of any known format, or a form with it as "
+                "`file`; without a header it is 16-bit mono PCM at 16 kHz.",
                 handle=self._recognise,
-                forms=(Body(OCTETS),),
+                forms=RECORDINGS,
                 answers={200: (Body(JSON, AsrAnswer),)},
                 errors=SPEECH_ERRORS,
             ),
@@ -159,9 +158,8 @@ class Portal:
             describer = self._media.services.vision.find("file")
             picture = await self._picture(request)
             async with self._media.asking_service():
-                caption, classes = await asyncio.gather(
-                    describer.describe_image(picture, CAPTION),
-                    describer.describe_image(picture, CLASSES),
+                caption, classes = await all_of(
+                    describer.describe_image(picture, question) for question in (CAPTION, CLASSES)
                 )
         return json_response(ImageToTextAnswer(classification=classes, caption=caption, samUrl=""))
 

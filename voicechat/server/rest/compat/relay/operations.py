@@ -1,10 +1,9 @@
 """The endpoints of the relay."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.providers.interfaces import ChatModel
@@ -14,7 +13,7 @@ from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.compat.conversations import KeptConversation, continue_conversation
-from voicechat.server.rest.compat.parts import CompatParts, reply_of, text_pieces
+from voicechat.server.rest.compat.parts import CompatParts, all_of, reply_of, text_pieces
 from voicechat.server.rest.compat.relay.schemas import (
     RelayAnswer,
     RelayChat,
@@ -27,15 +26,16 @@ from voicechat.server.rest.compat.relay.schemas import (
     SendRequest,
 )
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
-from voicechat.server.rest.event_stream import STREAMED, send_piece
-from voicechat.server.rest.failures import Handler, ServiceFailedError
+from voicechat.server.rest.event_stream import JSON_LINES, answer_with_pieces, event, line
+from voicechat.server.rest.failures import Handler
 from voicechat.server.rest.media.media import MEDIA_ERRORS, as_base64, read_size_text
 from voicechat.server.rest.media.openai_media import json_response
 from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
 from voicechat.session.types import Message
 from voicechat.store.access import ApiEndpoint
 
-LINES = "application/x-ndjson"
+SSE = "/sse"
+"""The end of a path whose answers are events."""
 EDITOR = "Change the text as instructed. Answer with the changed text and nothing else."
 DONE = "[DONE]"
 
@@ -59,18 +59,11 @@ class Relay:
                 self._completions,
                 RelayCompletions,
             ),
-            self._streamed(
-                "/openai/completions/stream",
-                "Continue a text",
-                self._lines_of_text,
-                RelayCompletion,
-            ),
-            self._streamed(
-                "/openai/completions/sse", "Continue a text", self._events_of_text, RelayCompletion
+            *self._streamed(
+                "/openai/completions", "Continue a text", self._stream_text, RelayCompletion
             ),
             self._operation("POST", "/openai/chat", "Chat", self._chat, RelayChat),
-            self._streamed("/openai/chat/stream", "Chat", self._lines_of_chat, RelayChat),
-            self._streamed("/openai/chat/sse", "Chat", self._events_of_chat, RelayChat),
+            *self._streamed("/openai/chat", "Chat", self._stream_chat, RelayChat),
             self._operation("POST", "/openai/edits", "Change a text", self._edits, RelayEdits),
             self._operation("POST", "/openai/image", "Make pictures", self._image, RelayImage),
             Operation(
@@ -108,19 +101,24 @@ class Relay:
 
     def _streamed(
         self, path: str, summary: str, handle: Handler, body: type[RequestModel]
-    ) -> Operation:
-        events = path.endswith("/sse")
-        return Operation(
-            method="POST",
-            paths=(path,),
-            tag="relay",
-            summary=f"{summary}, as {'events' if events else 'JSON lines'}",
-            handle=handle,
-            body=body,
-            answers={200: (Body(EVENTS if events else LINES, RelayPiece),)},
-            errors=CHAT_ERRORS,
-            shape=Shape.CODED,
-        )
+    ) -> list[Operation]:
+        return [
+            Operation(
+                method="POST",
+                paths=(path + form,),
+                tag="relay",
+                summary=f"{summary}, as {name}",
+                handle=handle,
+                body=body,
+                answers={200: (Body(content_type, RelayPiece),)},
+                errors=CHAT_ERRORS,
+                shape=Shape.CODED,
+            )
+            for form, name, content_type in (
+                ("/stream", "JSON lines", JSON_LINES),
+                (SSE, "events", EVENTS),
+            )
+        ]
 
     async def _models(self, request: web.Request) -> web.Response:
         async with self._parts.admitted(request, ApiEndpoint.CHAT):
@@ -136,7 +134,8 @@ class Relay:
                 "embeddings": [],
                 "moderations": [],
             }
-        return json_response(RelayAnswer(data={"models": chat + audio, "suggest": suggest}))
+            models = list(dict.fromkeys([*chat, *audio]))
+        return json_response(RelayAnswer(data={"models": models, "suggest": suggest}))
 
     async def _completions(self, request: web.Request) -> web.Response:
         async with self._parts.admitted(request, ApiEndpoint.CHAT) as principal:
@@ -191,65 +190,32 @@ class Relay:
             text = "".join([piece async for piece in conversation.reply(model, {})])
         return json_response(SendAnswer(text=text, fileId=conversation.code))
 
-    async def _lines_of_text(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream_text(request, _line)
-
-    async def _events_of_text(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream_text(request, _event)
-
-    async def _lines_of_chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream_chat(request, _line)
-
-    async def _events_of_chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream_chat(request, _event)
-
-    async def _stream_text(self, request: web.Request, write: "Write") -> web.StreamResponse:
+    async def _stream_text(self, request: web.Request) -> web.StreamResponse:
         async with self._parts.admitted(request, ApiEndpoint.CHAT) as principal:
             asked = await read_body(request, RelayCompletion)
             model, messages = self._model(principal, asked.model, asked.prompt)
-            pieces = text_pieces(model, messages, _options(asked))
-            return await self._stream(request, pieces, write)
+            texts = text_pieces(model, messages, _options(asked))
+            return await self._stream(request, texts)
 
-    async def _stream_chat(self, request: web.Request, write: "Write") -> web.StreamResponse:
+    async def _stream_chat(self, request: web.Request) -> web.StreamResponse:
         async with self._parts.admitted(request, ApiEndpoint.CHAT) as principal:
             asked = await read_body(request, RelayChat)
             conversation, model = await self._conversation(principal, asked)
-            pieces = conversation.reply(model, _options(asked))
-            return await self._stream(request, pieces, write, conversation.code)
+            texts = conversation.reply(model, _options(asked))
+            return await self._stream(request, texts, conversation.code)
 
     async def _stream(
-        self,
-        request: web.Request,
-        pieces: AsyncGenerator[str, None],
-        write: "Write",
-        chatcode: str = "",
+        self, request: web.Request, texts: AsyncGenerator[str, None], chatcode: str = ""
     ) -> web.StreamResponse:
-        """Send pieces. A failure before the first one is raised; a later one is the
-        last piece.
-        """
-        kind = EVENTS if write is _event else LINES
-        headers = {hdrs.CONTENT_TYPE: f"{kind}; charset=utf-8", **STREAMED}
-        response = web.StreamResponse(headers=headers)
-        write_ms = self._parts.backend.limits.write_ms
-
-        async def send(code: int, data: str, message: str) -> None:
-            line = write_json({"code": code, "data": data, "message": message})
-            await send_piece(request, response, write(line), write_ms)
-
-        async with aclosing(pieces):
-            try:
-                async for piece in pieces:
-                    await send(0, piece, "continue")
-            except ServiceFailedError as error:
-                if not response.prepared:
-                    raise
-                await send(int(error.status), error.message, "error")
-            else:
-                if chatcode:
-                    await send(0, chatcode, "code")
-                await send(0, DONE, "end")
-        await response.write_eof()
-        return response
+        events = request.path.endswith(SSE)
+        return await answer_with_pieces(
+            request,
+            _pieces(texts, chatcode),
+            content_type=EVENTS if events else JSON_LINES,
+            encode=event if events else line,
+            write_ms=self._parts.backend.limits.write_ms,
+            failed=lambda error: _piece("error", error.message, int(error.status)),
+        )
 
     def _model(
         self, principal: Principal, wanted: str, prompt: str
@@ -272,15 +238,17 @@ class Relay:
         return conversation, model
 
 
-Write = Callable[[str], bytes]
+async def _pieces(texts: AsyncGenerator[str, None], chatcode: str) -> AsyncGenerator[str, None]:
+    async with aclosing(texts):
+        async for text in texts:
+            yield _piece("continue", text)
+    if chatcode:
+        yield _piece("code", chatcode)
+    yield _piece("end", DONE)
 
 
-def _line(data: str) -> bytes:
-    return f"{data}\n".encode()
-
-
-def _event(data: str) -> bytes:
-    return f"data: {data}\n\n".encode()
+def _piece(message: str, data: str, code: int = 0) -> str:
+    return write_json({"code": code, "data": data, "message": message})
 
 
 def _options(asked: RelayCompletion | RelayChat) -> dict[str, object]:
@@ -295,7 +263,7 @@ def _options(asked: RelayCompletion | RelayChat) -> dict[str, object]:
 async def _replies(
     model: ChatModel, messages: tuple[Message, ...], options: dict[str, object], count: int
 ) -> list[str]:
-    replies = await asyncio.gather(*(reply_of(model, messages, options) for _ in range(count)))
+    replies = await all_of(reply_of(model, messages, options) for _ in range(count))
     if not any(reply.text for reply in replies):
         raise RemoteProtocolError(Status.INVALID_PARAMETER, "prompt: the model says nothing to it")
     return [reply.text for reply in replies]

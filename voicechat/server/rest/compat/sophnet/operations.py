@@ -38,9 +38,9 @@ from voicechat.server.rest.media.media import (
     read_size_text,
     whole_seconds,
 )
-from voicechat.server.rest.media.openai_media import FIND_ERRORS, json_response
+from voicechat.server.rest.media.openai_media import json_response
 from voicechat.server.rest.media.tasks import MediaTask
-from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation
+from voicechat.server.rest.operation import FIND_ERRORS, JSON, KEY_ERRORS, Body, Operation
 from voicechat.store.tasks.interface import TaskStatus
 
 _FOLDER = "/api/open-apis/projects/{project}/easyllms"
@@ -242,6 +242,10 @@ class SophNet:
                     Status.INVALID_PARAMETER, "content: one of type text must have a text"
                 )
             fields = _video_fields(asked.model, asked.parameters)
+            unwanted = [item.negative_prompt for item in texts if item.negative_prompt]
+            if unwanted and asked.model.startswith(_WAN_2_1):
+                add_note("content: this model does not support negative_prompt; ignored")
+                unwanted = []
             pictures = []
             for number, item in enumerate(asked.content):
                 if item.type != "image_url":
@@ -256,9 +260,7 @@ class SophNet:
                 )
             wanted = VideoRequest(
                 prompt="\n".join(item.text for item in texts if item.text),
-                negative_prompt="\n".join(
-                    item.negative_prompt for item in texts if item.negative_prompt
-                ),
+                negative_prompt="\n".join(unwanted),
                 model=asked.model,
                 pictures=tuple(pictures),
                 **fields,  # type: ignore[arg-type]

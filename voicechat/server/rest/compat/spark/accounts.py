@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from voicechat.errors import AdmissionError, ConfigError, Status
+from voicechat.errors import AdmissionError, AtCapacityError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth_throttle import AuthThrottle, network_of
 from voicechat.server.rest.bodies import read_body
@@ -26,6 +28,8 @@ PERIOD_S = 3600.0
 MAX_NETWORKS = 4096
 AT_ONCE = 2
 """Passwords hashed at once: each takes 64 MiB."""
+MOST_REQUESTS = 20
+"""Requests that hash a password or wait for it: about a second's work."""
 ERRORS = (400, 401, 408, 413, 429, 500, 503)
 
 
@@ -44,13 +48,14 @@ class AccountGate:
             raise ConfigError(
                 "compat.documents: accounts needs pip install 'voicechat[accounts]'"
             ) from error
-        if not parts.settings.guest_key:
+        if not parts.backend.has_guests:
             raise ConfigError("compat.guest_key: accounts needs it: users get what it opens")
         self._store = AccountStore(parts.settings.data_dir)
         self._origins = parts.settings.origins
         self._failures = AuthThrottle()
         self._registered: OrderedDict[str, list[float]] = OrderedDict()
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._requests = 0
 
     def operations(self) -> list[Operation]:
         """List the endpoints."""
@@ -94,7 +99,7 @@ class AccountGate:
     async def _register(self, request: web.Request) -> web.Response:
         asked = await read_body(request, RegisterRequest, 4096)
         self._count_registration(network_of(self._origins.client_address(request)))
-        async with self._places:
+        async with self._place():
             await asyncio.to_thread(
                 self._store.register,
                 asked.username,
@@ -107,12 +112,24 @@ class AccountGate:
 
     async def _log_in(self, request: web.Request) -> web.Response:
         asked = await read_body(request, LoginRequest, 4096)
-        async with self._places:
+        async with self._place():
             user_id = await asyncio.to_thread(self._store.log_in, asked.username, asked.password)
         if not user_id:
             await self._failures.delay_refusal(self._origins.client_address(request))
             raise AdmissionError(Status.NOT_AUTHORISED, "用户名或密码错误")
         return json_response(LoginAnswer(code=0, msg="登录成功", uuid=user_id))
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None, None]:
+        """Hold a place for hashing a password. Raises ``AtCapacityError``."""
+        if self._requests >= MOST_REQUESTS:
+            raise AtCapacityError("too many users log in at the moment", 1)
+        self._requests += 1
+        try:
+            async with self._places:
+                yield
+        finally:
+            self._requests -= 1
 
     def _count_registration(self, network: str) -> None:
         """Raises ``QuotaExceededError``."""

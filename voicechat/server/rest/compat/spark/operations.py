@@ -1,25 +1,31 @@
 """The endpoints of Spark's application."""
 
 import secrets
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, TextDelta
+from voicechat.providers.interfaces import (
+    ChatModel,
+    ChatRequest,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+)
 from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal, request_keys
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.chat import bounded_parts
-from voicechat.server.rest.compat.parts import CompatParts, reply_of
+from voicechat.server.rest.compat.parts import RECORDINGS, CompatParts, reply_of
 from voicechat.server.rest.compat.spark.schemas import (
     ContentAnswer,
     DialogAnswer,
     DialogRequest,
     SparkFrame,
 )
-from voicechat.server.rest.event_stream import STREAMED, send_piece
-from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.event_stream import JSON_LINES, answer_with_pieces, line
 from voicechat.server.rest.media.inputs import MAX_PICTURE_BYTES, read_bytes
 from voicechat.server.rest.media.media import MEDIA_ERRORS
 from voicechat.server.rest.media.openai_media import json_response
@@ -30,7 +36,6 @@ from voicechat.store.access import ApiEndpoint
 if TYPE_CHECKING:
     from voicechat.server.rest.compat.spark.accounts import AccountGate
 
-LINES = "application/x-ndjson"
 OCTETS = "application/octet-stream"
 
 
@@ -65,7 +70,7 @@ class Spark:
                 details="A frame on each line.",
                 handle=self._stream,
                 body=DialogRequest,
-                answers={200: (Body(LINES, SparkFrame),)},
+                answers={200: (Body(JSON_LINES, SparkFrame),)},
                 errors=CHAT_ERRORS,
                 shape=Shape.CODED,
             ),
@@ -74,9 +79,10 @@ class Spark:
                 paths=("/voiceModel/chat",),
                 tag="spark",
                 summary="Recognise samples",
-                details="The body is 16-bit mono PCM at 16 kHz, or a recording with a header.",
+                details="The body is 16-bit mono PCM at 16 kHz, or a recording with a header; or "
+                "a form with it as `file`.",
                 handle=self._recognise,
-                forms=(Body(OCTETS),),
+                forms=RECORDINGS,
                 answers={200: (Body(JSON, ContentAnswer),)},
                 errors=SPEECH_ERRORS,
                 shape=Shape.CODED,
@@ -96,13 +102,15 @@ class Spark:
         ]
 
     async def _user_keys(self, request: web.Request, name: str, user_id: str) -> tuple[str, ...]:
-        """Return the keys that admit a user. Raises ``AdmissionError``."""
+        """Return the keys that may admit a user besides the guest key. Raises
+        ``AdmissionError`` if accounts are needed and this is none.
+        """
         if request_keys(request):
             return ()
         if self._accounts is not None:
             await self._accounts.check(request, name, user_id)
-            return (self._parts.settings.guest_key,)
-        return tuple(filter(None, (user_id, self._parts.settings.guest_key)))
+            return ()
+        return (user_id,) if user_id else ()
 
     def _asked(self, principal: Principal, asked: DialogRequest) -> tuple[ChatModel, ChatRequest]:
         model, instructions = self._parts.backend.talking_model("model", "default", principal)
@@ -123,44 +131,27 @@ class Spark:
         keys = await self._user_keys(request, asked.username, asked.uuid)
         async with self._parts.admitted(request, ApiEndpoint.CHAT, keys) as principal:
             model, wanted = self._asked(principal, asked)
-            headers = {hdrs.CONTENT_TYPE: f"{LINES}; charset=utf-8", **STREAMED}
-            response = web.StreamResponse(headers=headers)
             frames = _Frames()
-            write_ms = self._parts.backend.limits.write_ms
-
-            async def send(frame: dict[str, object]) -> None:
-                await send_piece(request, response, f"{write_json(frame)}\n".encode(), write_ms)
-
-            parts = bounded_parts(model, wanted)
-            finished = ReplyFinished()
-            async with aclosing(parts):
-                try:
-                    async for part in parts:
-                        if isinstance(part, TextDelta) and part.text:
-                            await send(frames.piece(part.text))
-                        elif isinstance(part, ReplyFinished):
-                            finished = part
-                except ServiceFailedError as error:
-                    if not response.prepared:
-                        raise
-                    await send(frames.failure(int(error.status), error.message))
-                else:
-                    await send(frames.last(finished))
-            await response.write_eof()
-            return response
+            return await answer_with_pieces(
+                request,
+                _frames(bounded_parts(model, wanted), frames),
+                content_type=JSON_LINES,
+                encode=line,
+                write_ms=self._parts.backend.limits.write_ms,
+                failed=lambda error: write_json(frames.failure(int(error.status), error.message)),
+            )
 
     async def _recognise(self, request: web.Request) -> web.Response:
-        keys = await self._user_keys(
-            request, request.headers.get("username", ""), request.headers.get("uuid", "")
-        )
+        name, user_id = _user_of_headers(request)
+        keys: tuple[str, ...] = ()
+        if name or user_id:  # The document's clients name no user here.
+            keys = await self._user_keys(request, name, user_id)
         async with self._parts.admitted(request, ApiEndpoint.TRANSCRIPTION, keys) as principal:
             text = await self._parts.recognise_body(request, principal)
         return json_response(ContentAnswer(content=text))
 
     async def _read_picture(self, request: web.Request) -> web.Response:
-        keys = await self._user_keys(
-            request, request.headers.get("username", ""), request.headers.get("uuid", "")
-        )
+        keys = await self._user_keys(request, *_user_of_headers(request))
         media = self._parts.media
         async with self._parts.admitted(request, ApiEndpoint.MEDIA, keys):
             reader = media.services.ocr.find("body")
@@ -169,6 +160,23 @@ class Spark:
             async with media.asking_service():
                 blocks = await reader.read_text(picture)
         return json_response(ContentAnswer(content="\n".join(block.text for block in blocks)))
+
+
+def _user_of_headers(request: web.Request) -> tuple[str, str]:
+    return request.headers.get("username", ""), request.headers.get("uuid", "")
+
+
+async def _frames(
+    parts: AsyncGenerator[ReplyPart, None], frames: "_Frames"
+) -> AsyncGenerator[str, None]:
+    finished = ReplyFinished()
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, TextDelta) and part.text:
+                yield write_json(frames.piece(part.text))
+            elif isinstance(part, ReplyFinished):
+                finished = part
+    yield write_json(frames.last(finished))
 
 
 class _Frames:
