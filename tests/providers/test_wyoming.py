@@ -175,8 +175,8 @@ async def serving() -> AsyncIterator[tuple[Service, WyomingRecognizer, WyomingSy
         service.uri = f"tcp://127.0.0.1:{port}"
         server = AsyncTcpServer("127.0.0.1", port)
         await server.start(service.handler)
-        recognizer = provider.open_recognizer(uri=service.uri, read_timeout_ms=10_000)
-        synthesizer = provider.open_synthesizer(uri=service.uri, read_timeout_ms=10_000)
+        recognizer = provider.open_recognizer(uri=service.uri, read_timeout_ms=60_000)
+        synthesizer = provider.open_synthesizer(uri=service.uri, read_timeout_ms=60_000)
         try:
             yield service, recognizer, synthesizer
         finally:
@@ -427,7 +427,7 @@ async def test_answers_that_do_not_come(
     answer: Callable[[Handler], Awaitable[None]], kind: FailureKind
 ) -> None:
     async with serving() as (service, _, _synthesizer):
-        read_timeout_ms = 500 if kind is FailureKind.TIMEOUT else 10_000
+        read_timeout_ms = 500 if kind is FailureKind.TIMEOUT else 60_000
         recognizer = provider.open_recognizer(uri=service.uri, read_timeout_ms=read_timeout_ms)
         synthesizer = provider.open_synthesizer(uri=service.uri, read_timeout_ms=read_timeout_ms)
         service.answer = answer

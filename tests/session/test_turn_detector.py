@@ -286,6 +286,28 @@ def test_with_interruptions_off_the_reply_is_heard_to_its_end_and_the_speech_is_
     assert talk.asked[-1][-1]["content"] == "and then what happened"
 
 
+@pytest.mark.parametrize("command", [cmd.Respond(), cmd.CommitTurn("typed")])
+def test_words_during_which_the_client_asks_for_a_reply_are_the_next_turn(
+    command: cmd.AnyCommand,
+) -> None:
+    talk = Talk()
+    talk.starts()
+    talk.wait(300)
+    talk.hears("and then")
+    talk.post(command)
+    earlier = len(talk.commits)
+    assert talk.is_in(State.REPLYING)
+    talk.wait(300)
+    talk.stops()
+    talk.wait(3_000)
+    assert len(talk.commits) == earlier
+    talk.replies(1, length_ms=400)
+    talk.plays(2_000)
+    assert len(talk.commits) == earlier + 1
+    talk.finishes("and then go home")
+    assert talk.asked[-1][-1]["content"] == "and then go home"
+
+
 def test_a_turn_without_an_answer_is_only_told() -> None:
     talk = Talk(TurnDetection(create_response=False))
     talk.says("just write this down")

@@ -109,7 +109,7 @@ class Reply:
         self._sentences_begun = 0
         self._paced: deque[ev.SpeechSynthesized] = deque()
         self._all_made = False
-        self._stopped_at_ms: int | None = None
+        self._playback_stopped = False
         self.is_fallback = False
         """Whether its audio is only an apology: the model failed before any sentence
         was spoken.
@@ -366,16 +366,13 @@ class Reply:
         """
         if not self.voiced:
             return self.text
-        position_ms = self.clock.position_ms(now_ms)
-        if self._stopped_at_ms is not None:
-            position_ms = min(position_ms, self._stopped_at_ms)
-        return self.heard_text_until(position_ms)
+        return self.heard_text_until(self.clock.position_ms(now_ms))
 
-    def stop_playback(self, position_ms: int) -> None:
-        """The listener has stopped playing at ``position_ms``: the rest is not heard,
-        whatever the clock says.
+    def stop_playback(self) -> None:
+        """The listener has stopped playing: nothing more is heard, whatever the clock
+        says.
         """
-        self._stopped_at_ms = position_ms
+        self._playback_stopped = True
 
     def heard_text_until(self, position_ms: int) -> str:
         """Return the text of the audio up to ``position_ms``, cut at a word."""
@@ -401,7 +398,7 @@ class Reply:
 
     def audible(self, now_ms: int) -> bool:
         """Whether the listener still has audio to hear."""
-        return self._stopped_at_ms is None and self.clock.position_ms(now_ms) < self._made_ms
+        return not self._playback_stopped and self.clock.position_ms(now_ms) < self._made_ms
 
     @property
     def silent_at_ms(self) -> int | None:

@@ -41,7 +41,7 @@ class ReplyPlayback:
         if command.heard_ms > reply.made_ms:
             message = f"it is {reply.made_ms} ms long, not {command.heard_ms}"
             return Rejected(command.cause, Why.TOO_LONG, message)
-        reply.stop_playback(command.heard_ms)
+        reply.stop_playback()
         heard = reply.heard_text_until(command.heard_ms)
         items = self._registry.truncate(reply, heard)
         return ReplyCut(reply.number, heard, items)

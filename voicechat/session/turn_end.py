@@ -83,9 +83,9 @@ class TurnEnd:
 
     def speech_started(self, at_ms: int, known_ms: int | None = None) -> None:
         """A sound began at ``at_ms``. ``known_ms``: since when it is known to be part
-        of the turn, if later.
+        of the turn, if later; its words are awaited from then on.
         """
-        if self._sound_from_ms is None:
+        if self._sound_from_ms is None or known_ms is not None:
             self._began_ms = self._words_ms = at_ms if known_ms is None else known_ms
         self._sound_from_ms, self._sound_to_ms = at_ms, None
         self._text_before = self._text

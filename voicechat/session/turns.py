@@ -154,6 +154,7 @@ class Turns:
         if text is not None:
             self._understand(text, item_id, respond)
             return
+        self._core.turn_detector.end_turn()
         finish = self._core.transcription.finish_utterance()
         self._core.effects += finish
         if finish:
@@ -164,7 +165,6 @@ class Turns:
     def _note_turn(self, spoken_ms: int) -> None:
         self._times = TurnTimes(spoken_ms, self._core.now_ms)
         self._core.replies.begin_turn()
-        self._core.turn_detector.end_turn()
 
     def _understand(
         self, text: str, item_id: str, respond: cmd.Respond | None, *, insists: bool = False
