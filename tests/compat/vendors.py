@@ -2,6 +2,7 @@
 DashScope's tasks. Their pictures and videos are those of ``PICTURE`` and ``VIDEO``.
 """
 
+import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
@@ -23,6 +24,12 @@ PICTURE = picture()
 VIDEO = b"\x00\x00\x00\x18ftypmp42" + bytes(range(256)) * 20
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Vendors:
     """What they were asked, and how they answer."""
@@ -38,6 +45,23 @@ class Vendors:
     status: int = 200
     """Of answers; other than 200: an error."""
     jobs: dict[str, int] = field(default_factory=dict)
+    """How often each job was looked at."""
+    stopped: list[str] = field(default_factory=list)
+    """The jobs that were deleted or cancelled."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """The jobs by the idempotency keys of their requests."""
+    knows_keys: bool = True
+    answers: asyncio.Event = field(default_factory=_set_event)
+    """While it is not set, a job that was begun is not answered."""
+
+    def begin(self, request: web.Request, kind: str) -> str:
+        """Begin a job, unless the key of the request has begun one."""
+        key = request.headers.get("Idempotency-Key", "")
+        name = self.keys.get(key) or kind.format(len(self.jobs) + 1)
+        self.jobs.setdefault(name, 0)
+        if key and self.knows_keys:
+            self.keys[key] = name
+        return name
 
     def last(self, path: str) -> dict[str, Any]:
         return next(body for asked, body in reversed(self.asked) if asked == path)
@@ -77,8 +101,8 @@ async def scripted_vendors() -> AsyncIterator[Vendors]:
 
     async def video(request: web.Request) -> web.Response:
         await _body(vendors, request)
-        name = f"video_{len(vendors.jobs) + 1}"
-        vendors.jobs[name] = 0
+        name = vendors.begin(request, "video_{}")
+        await vendors.answers.wait()
         return web.json_response({"id": name, "object": "video", "status": "queued"})
 
     async def look(request: web.Request) -> web.Response:
@@ -91,6 +115,11 @@ async def scripted_vendors() -> AsyncIterator[Vendors]:
         error = {"code": "moderation_blocked", "message": "m"} if vendors.fails else None
         return web.json_response(about | {"error": error})
 
+    async def stop(request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        vendors.stopped.append(name)
+        return web.json_response({"id": name, "object": "video.deleted", "deleted": True})
+
     async def content(_: web.Request) -> web.Response:
         return web.Response(body=VIDEO, content_type="video/mp4")
 
@@ -98,8 +127,8 @@ async def scripted_vendors() -> AsyncIterator[Vendors]:
         await _body(vendors, request)
         if request.headers.get("X-DashScope-Async") != "enable":
             return web.json_response({"code": "AccessDenied", "message": "m"}, status=403)
-        name = f"task-{len(vendors.jobs) + 1}-{'video' if 'video' in request.path else 'image'}"
-        vendors.jobs[name] = 0
+        kind = "video" if "video" in request.path else "image"
+        name = vendors.begin(request, f"task-{{}}-{kind}")
         return web.json_response(
             {"output": {"task_id": name, "task_status": "PENDING"}, "request_id": "r"}
         )
@@ -127,12 +156,15 @@ async def scripted_vendors() -> AsyncIterator[Vendors]:
             web.post("/v1/videos", video),
             web.post("/v1/videos/{id}/remix", video),
             web.get("/v1/videos/{id}", look),
+            web.delete("/v1/videos/{id}", stop),
             web.get("/v1/videos/{id}/content", content),
             web.get("/picture.png", fetch),
             web.get("/video.mp4", content),
             web.post("/api/services/aigc/text2image/image-synthesis", task),
             web.post("/api/services/aigc/video-generation/video-synthesis", task),
+            web.post("/api/services/aigc/image2video/video-synthesis", task),
             web.get("/api/tasks/{id}", look_task),
+            web.post("/api/tasks/{id}/cancel", stop),
         ]
     )
     runner = web.AppRunner(app)

@@ -2,9 +2,11 @@
 HTTP.
 
 Source: the public Python SDK, ``dashscope/aigc/image_synthesis.py``,
-``dashscope/aigc/video_synthesis.py`` and ``dashscope/client/base_api.py``.
+``dashscope/aigc/video_synthesis.py`` and ``dashscope/client/base_api.py``. A test sends
+the same requests by that SDK and compares them.
 """
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Mapping
 
@@ -16,6 +18,7 @@ from voicechat.pictures.picture import Picture
 from voicechat.providers.media import (
     ImageGenerator,
     ImageRequest,
+    RemoteJob,
     VideoGenerator,
     VideoJob,
     VideoMade,
@@ -23,11 +26,13 @@ from voicechat.providers.media import (
 )
 from voicechat.providers.openai_http import OpenAIEndpoint, read_whole
 from voicechat.providers.openai_images import MAX_PICTURE_BYTES, broken, read_answer
-from voicechat.providers.remote_jobs import poll_until_ended, within
+from voicechat.providers.remote_jobs import IDEMPOTENCY_KEY, poll_until_ended, within
 
 BASE_URL = "https://dashscope.aliyuncs.com/api/v1"
 IMAGE_PATH = "services/aigc/text2image/image-synthesis"
 VIDEO_PATH = "services/aigc/video-generation/video-synthesis"
+FRAMES_PATH = "services/aigc/image2video/video-synthesis"
+"""For the models ``kf2v``, which make a video between two pictures."""
 MAX_ANSWER_BYTES = 1 << 20
 _HEADERS = {"Content-Type": "application/json", "X-DashScope-Async": "enable"}
 _PROVIDER = "dashscope"
@@ -41,9 +46,19 @@ class DashScopeMediaTasks:
         self._poll_s = poll_s
         self.total_s = total_s
 
-    async def submit(self, path: str, body: Mapping[str, object]) -> str:
-        """Submit a task, and return its id."""
-        async with self.endpoint.post(path, orjson.dumps(body), _HEADERS) as response:
+    async def begin(self, path: str, body: Mapping[str, object], job: RemoteJob | None) -> str:
+        """Submit a task, unless the job has been begun already; return its id."""
+        if job is None:
+            return await self._submit(path, body, {})
+        headers = {IDEMPOTENCY_KEY: job.key}
+        return await job.begin(lambda: self._submit(path, body, headers))
+
+    async def _submit(
+        self, path: str, body: Mapping[str, object], headers: Mapping[str, str]
+    ) -> str:
+        sent = {**_HEADERS, **headers}
+        content = await asyncio.to_thread(orjson.dumps, body)  # it may contain pictures
+        async with self.endpoint.post(path, content, sent) as response:
             output = _output(await read_whole(response.content, MAX_ANSWER_BYTES))[0]
         task_id = output.get("task_id")
         if not isinstance(task_id, str) or not task_id or "/" in task_id:
@@ -73,6 +88,13 @@ class DashScopeMediaTasks:
 
         return await poll_until_ended(look, self._poll_s)
 
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a task; the service does so only before it has begun. Raises
+        `ProviderError`.
+        """
+        async with self.endpoint.post(f"tasks/{task_id}/cancel", b"", {}) as response:
+            await read_whole(response.content, MAX_ANSWER_BYTES)
+
 
 class DashScopeImages(ImageGenerator):
     """An `ImageGenerator` of asynchronous tasks."""
@@ -86,7 +108,13 @@ class DashScopeImages(ImageGenerator):
         """Close all connections."""
         await self._tasks.endpoint.aclose()
 
-    async def make_images(self, request: ImageRequest) -> tuple[Picture, ...]:
+    async def stop_job(self, remote_id: str) -> None:
+        """Cancel a task. Raises `ProviderError`."""
+        await self._tasks.cancel(remote_id)
+
+    async def make_images(
+        self, request: ImageRequest, job: RemoteJob | None = None
+    ) -> tuple[Picture, ...]:
         """Make pictures. Raises `ProviderError`."""
         parameters: dict[str, object] = {"n": request.count}
         if request.width and request.height:
@@ -104,7 +132,8 @@ class DashScopeImages(ImageGenerator):
             "parameters": parameters,
         }
         async with within(_PROVIDER, self._tasks.total_s):
-            output, _ = await self._tasks.finished(await self._tasks.submit(IMAGE_PATH, body))
+            task_id = await self._tasks.begin(IMAGE_PATH, body, job)
+            output, _ = await self._tasks.finished(task_id)
             results = output.get("results")
             addresses = [
                 str(item["url"])
@@ -136,13 +165,16 @@ class DashScopeVideos(VideoGenerator):
         """Close all connections."""
         await self._tasks.endpoint.aclose()
 
+    async def stop_job(self, remote_id: str) -> None:
+        """Cancel a task. Raises `ProviderError`."""
+        await self._tasks.cancel(remote_id)
+
     async def make_video(self, request: VideoRequest, job: VideoJob) -> VideoMade:
         """Make a video. Raises `ProviderError`."""
         async with within(_PROVIDER, self._tasks.total_s):
-            task_id = job.remote_id
-            if not task_id:
-                task_id = await self._tasks.submit(VIDEO_PATH, self._body(request))
-                await job.remember(task_id)
+            body = await asyncio.to_thread(self._body, request)
+            path = FRAMES_PATH if "kf2v" in str(body["model"]) else VIDEO_PATH
+            task_id = await self._tasks.begin(path, body, job)
             output, usage = await self._tasks.finished(task_id)
             address = output.get("video_url")
             if not isinstance(address, str):
@@ -161,15 +193,18 @@ class DashScopeVideos(VideoGenerator):
         given: dict[str, object] = {"prompt": request.prompt}
         if request.negative_prompt:
             given["negative_prompt"] = request.negative_prompt
-        if request.pictures:
-            first = request.pictures[0]
-            encoded = b64encode(first.content).decode()
-            given["img_url"] = f"data:{first.content_type};base64,{encoded}"
+        model = self._model or request.model
+        between = ("first_frame_url", "last_frame_url") if "kf2v" in model else ("img_url",)
+        for name, picture in zip(between, request.pictures, strict=False):
+            encoded = b64encode(picture.content).decode()
+            given[name] = f"data:{picture.content_type};base64,{encoded}"
         parameters: dict[str, object] = {}
         if request.width and request.height:
             parameters["size"] = f"{request.width}*{request.height}"
         if request.resolution:
             parameters["resolution"] = request.resolution.upper()
+        if request.ratio:
+            parameters["ratio"] = request.ratio
         for name, value in (
             ("duration", request.seconds),
             ("seed", request.seed),
@@ -177,7 +212,7 @@ class DashScopeVideos(VideoGenerator):
         ):
             if value is not None:
                 parameters[name] = value
-        return {"model": self._model or request.model, "input": given, "parameters": parameters}
+        return {"model": model, "input": given, "parameters": parameters}
 
 
 def _output(content: bytes) -> tuple[Mapping[str, object], Mapping[str, object]]:

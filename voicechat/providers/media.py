@@ -7,7 +7,7 @@ releases everything it holds. A provider raises ``ProviderError`` and nothing el
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -43,6 +43,25 @@ class ImageRequest:
     """
 
 
+class RemoteJob(Protocol):
+    """The server's side of a job that a service performs by itself. It survives the
+    process.
+    """
+
+    @property
+    def key(self) -> str:
+        """Names the job, and is the same in each attempt: an idempotency key."""
+
+    async def begin(self, submit: Callable[[], Awaitable[str]]) -> str:
+        """Return the service's own name of the job.
+
+        ``submit`` begins the job at the service and returns its name, which is stored:
+        an attempt after a crash continues that job, and ``submit`` is not called again.
+        Cancelling waits, for some seconds at most, until a job that is being submitted
+        has its name, so that it can be stopped.
+        """
+
+
 class ImageGenerator(Provider, ABC):
     """Makes pictures from a text, or changes pictures according to a text."""
 
@@ -52,8 +71,17 @@ class ImageGenerator(Provider, ABC):
         return False
 
     @abstractmethod
-    async def make_images(self, request: ImageRequest) -> tuple[Picture, ...]:
-        """Make ``count`` pictures, or as many as the service makes for one request."""
+    async def make_images(
+        self, request: ImageRequest, job: RemoteJob | None = None
+    ) -> tuple[Picture, ...]:
+        """Make ``count`` pictures, or as many as the service makes for one request.
+
+        ``job`` is for services that make them by jobs of their own; None: a client
+        waits, and nothing survives the process.
+        """
+
+    async def stop_job(self, remote_id: str) -> None:
+        """Stop a job that nobody wants any more, if the service can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,19 +109,8 @@ class VideoRequest:
     """The service's own name of the video to change; empty to make a new one."""
 
 
-class VideoJob(Protocol):
-    """The server's side of a video in progress. The job survives the process."""
-
-    @property
-    def remote_id(self) -> str:
-        """The name stored by ``remember`` in an earlier attempt; empty in the first
-        one.
-        """
-
-    async def remember(self, remote_id: str) -> None:
-        """Store the service's own name of the job, so that an attempt after a crash
-        continues it instead of beginning a second one.
-        """
+class VideoJob(RemoteJob, Protocol):
+    """The server's side of a video in progress."""
 
     def report(self, done: float) -> None:
         """Report progress from 0 to 1."""
@@ -128,6 +145,9 @@ class VideoGenerator(Provider, ABC):
     @abstractmethod
     async def make_video(self, request: VideoRequest, job: VideoJob) -> VideoMade:
         """Make a video and write it to the job. It may take many minutes."""
+
+    async def stop_job(self, remote_id: str) -> None:
+        """Stop a job that nobody wants any more, if the service can."""
 
 
 class ImageDescriber(Provider, ABC):

@@ -144,6 +144,17 @@ class OpenAIEndpoint:
                     raise await _refusal(response)
                 yield response
 
+    @asynccontextmanager
+    async def delete(self, path: str) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Send a DELETE request to a path; otherwise as `post`."""
+        with _failures_mapped(self._host):
+            async with self._opened().delete(
+                self._url(path), headers=self._headers, allow_redirects=False, proxy=self._proxy
+            ) as response:
+                if response.status not in (*ANSWERED, 204):
+                    raise await _refusal(response)
+                yield response
+
     async def download(self, address: str, most_bytes: int) -> bytes:
         """Fetch a result from an address in the service's answer, without the key,
         because it may be on another host. Raises `ProviderError` as `post`, and BROKEN

@@ -14,9 +14,10 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.pictures.inspection import read_size
 from voicechat.pictures.picture import SUFFIXES, Picture
 from voicechat.providers.lenient_json import read_json
-from voicechat.providers.media import ImageGenerator, ImageRequest
+from voicechat.providers.media import ImageGenerator, ImageRequest, RemoteJob
 from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, read_whole
+from voicechat.providers.remote_jobs import IDEMPOTENCY_KEY
 
 MAX_ANSWER_BYTES = 128 << 20
 MAX_PICTURE_BYTES = 32 << 20
@@ -45,15 +46,19 @@ class OpenAIImages(ImageGenerator):
         """Close all connections; requests in progress fail."""
         await self._endpoint.aclose()
 
-    async def make_images(self, request: ImageRequest) -> tuple[Picture, ...]:
+    async def make_images(
+        self, request: ImageRequest, job: RemoteJob | None = None
+    ) -> tuple[Picture, ...]:
         """Make or change pictures. Raises `ProviderError` as `OpenAIEndpoint.post`, and
         BROKEN for an answer without pictures.
         """
         fields = self._fields(request)
+        headers = {IDEMPOTENCY_KEY: job.key} if job is not None else {}
         if request.pictures:
-            answer = await self._ask("images/edits", _form(fields, request), {})
+            answer = await self._ask("images/edits", _form(fields, request), headers)
         else:
-            answer = await self._ask("images/generations", orjson.dumps(fields), _JSON)
+            sent = {**_JSON, **headers}
+            answer = await self._ask("images/generations", orjson.dumps(fields), sent)
         items = answer.get("data")
         found = (
             [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
@@ -71,9 +76,9 @@ class OpenAIImages(ImageGenerator):
         encoded, address = item.get("b64_json"), item.get("url")
         try:
             if isinstance(encoded, str) and encoded:
-                content = b64decode(encoded.rpartition(",")[2])
+                content = await asyncio.to_thread(_decoded, encoded)
             elif isinstance(address, str) and address.startswith("data:"):
-                content = b64decode(address.partition(",")[2])
+                content = await asyncio.to_thread(_decoded, address)
             elif isinstance(address, str):
                 content = await self._endpoint.download(address, MAX_PICTURE_BYTES)
             else:
@@ -121,6 +126,11 @@ def add_picture(data: aiohttp.FormData, name: str, picture: Picture) -> None:
         filename=f"picture.{SUFFIXES[picture.content_type]}",
         content_type=picture.content_type,
     )
+
+
+def _decoded(encoded: str) -> bytes:
+    """Decode base64, or a data URL."""
+    return b64decode(encoded.rpartition(",")[2])
 
 
 def _form(fields: Mapping[str, object], request: ImageRequest) -> object:

@@ -8,9 +8,9 @@ import orjson
 from voicechat.errors import RequestRefusedError
 from voicechat.providers.lenient_json import read_json
 from voicechat.providers.media import VideoGenerator, VideoJob, VideoMade, VideoRequest
-from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, read_whole
+from voicechat.providers.openai_http import PROVIDER, Body, OpenAIEndpoint, read_whole
 from voicechat.providers.openai_images import add_picture, broken, read_answer
-from voicechat.providers.remote_jobs import poll_until_ended, within
+from voicechat.providers.remote_jobs import IDEMPOTENCY_KEY, poll_until_ended, within
 
 MAX_ANSWER_BYTES = 1 << 20
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -50,10 +50,7 @@ class OpenAIVideos(VideoGenerator):
         ``total_s``, and the service's error for a failed job.
         """
         async with within(PROVIDER, self._total_s):
-            video_id = job.remote_id
-            if not video_id:
-                video_id = _id_of(await self._submit(request))
-                await job.remember(video_id)
+            video_id = await job.begin(lambda: self._submit(request, job.key))
             made = await self._finished(video_id, job)
             async with self._endpoint.get(f"videos/{video_id}/content") as response:
                 content_type = response.content_type
@@ -66,12 +63,18 @@ class OpenAIVideos(VideoGenerator):
             source=video_id,
         )
 
-    async def _submit(self, request: VideoRequest) -> Mapping[str, object]:
+    async def stop_job(self, remote_id: str) -> None:
+        """Delete a video. Raises `ProviderError`."""
+        async with self._endpoint.delete(f"videos/{remote_id}") as response:
+            await read_whole(response.content, MAX_ANSWER_BYTES)
+
+    async def _submit(self, request: VideoRequest, key: str) -> str:
+        """Begin a video, and return its id. A service that knows ``key`` already begins
+        no second one.
+        """
         if request.source:
-            body = orjson.dumps({"prompt": request.prompt})
-            path, headers = f"videos/{request.source}/remix", _JSON
-            async with self._endpoint.post(path, body, headers) as response:
-                return read_answer(await read_whole(response.content, MAX_ANSWER_BYTES))
+            remix = orjson.dumps({"prompt": request.prompt})
+            return await self._post(f"videos/{request.source}/remix", remix, _JSON, key)
 
         def form() -> aiohttp.FormData:
             data = aiohttp.FormData(self._fields(request))
@@ -79,10 +82,14 @@ class OpenAIVideos(VideoGenerator):
                 add_picture(data, "input_reference", picture)
             return data
 
-        body = form if request.pictures else orjson.dumps(self._fields(request))  # type: ignore[assignment]
-        headers = {} if request.pictures else _JSON
-        async with self._endpoint.post("videos", body, headers) as response:
-            return read_answer(await read_whole(response.content, MAX_ANSWER_BYTES))
+        if request.pictures:
+            return await self._post("videos", form, {}, key)
+        return await self._post("videos", orjson.dumps(self._fields(request)), _JSON, key)
+
+    async def _post(self, path: str, body: Body, headers: Mapping[str, str], key: str) -> str:
+        sent = {**headers, IDEMPOTENCY_KEY: key}
+        async with self._endpoint.post(path, body, sent) as response:
+            return _id_of(read_answer(await read_whole(response.content, MAX_ANSWER_BYTES)))
 
     async def _finished(self, video_id: str, job: VideoJob) -> Mapping[str, object]:
         async def look() -> Mapping[str, object] | None:

@@ -9,6 +9,10 @@ from voicechat.errors import FailureKind, ProviderError
 
 MAX_POLLS_LOST = 5
 """Consecutive polls that may fail before the job counts as lost."""
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""The header (draft-ietf-httpapi-idempotency-key-header) by which a service recognises
+a request that it has had before. Services that do not know it ignore it.
+"""
 
 T = TypeVar("T")
 

@@ -195,8 +195,8 @@ async def serving(
                 finally:
                     await mount.drain(0)
     finally:
-        await parts.transcriber.aclose()
         await parts.media.aclose()
+        await parts.transcriber.aclose()
         backend.close()
         if parts.decoding is not None:
             await parts.decoding.aclose()

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.pictures.picture import SUFFIXES
+from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.origins import Origins
 from voicechat.server.rest.uploads import DiskLimits, RecordingFolder, Upload
 
@@ -122,10 +123,26 @@ class MediaFiles:
         except FileNotFoundError:
             return ""
 
-    async def forget_job(self, task_id: str) -> None:
-        """Remove the stored name once the task has ended."""
-        with suppress(FileNotFoundError):
+    async def forget_job(self, task_id: str) -> bool:
+        """Remove the stored name once the task has ended. Returns whether there was
+        one: of several callers only one gets True.
+        """
+        try:
             await asyncio.to_thread(self._job_path(task_id).unlink)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def sweep_jobs(self) -> None:
+        """Remove names of jobs of tasks that must have expired."""
+        await asyncio.to_thread(_remove_older, self.settings.folder / JOBS_FOLDER, self._oldest_s)
+
+    @property
+    def _oldest_s(self) -> float:
+        """The Unix time before which nothing of a task can be left: tasks are kept for
+        ``keep_s`` after their end, and are given the same time to end.
+        """
+        return unix_s() - 2 * self.settings.keep_s
 
     def _job_path(self, task_id: str) -> Path:
         return self.settings.folder / JOBS_FOLDER / task_id
@@ -134,6 +151,15 @@ class MediaFiles:
 def no_such_file() -> RemoteProtocolError:
     """Return the error for a result that does not exist or has been deleted."""
     return RemoteProtocolError(Status.NOT_FOUND, "there is no such file, or not any more")
+
+
+def _remove_older(folder: Path, before_s: float) -> None:
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before_s:
+                path.unlink()
 
 
 def _write_durably(path: Path, text: str) -> None:

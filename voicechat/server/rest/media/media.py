@@ -62,7 +62,10 @@ class Media:
         self._deadline_s = settings.image_deadline_s
 
     async def aclose(self) -> None:
-        """Stop the processes that decode pictures."""
+        """Stop the processes that decode pictures, and tell services which jobs nobody
+        wants any more.
+        """
+        await self.tasks.aclose()
         await self.inspector.aclose()
 
     @asynccontextmanager

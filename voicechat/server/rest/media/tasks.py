@@ -8,13 +8,27 @@ swept.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-from voicechat.errors import ProviderError, RemoteProtocolError, Status
+from voicechat.errors import (
+    AdmissionError,
+    FailureKind,
+    ProviderError,
+    RemoteProtocolError,
+    Status,
+)
 from voicechat.pictures.inspection import read_size
 from voicechat.pictures.picture import Picture
-from voicechat.providers.media import ImageRequest, VideoMade, VideoRequest
+from voicechat.providers.media import (
+    ImageGenerator,
+    ImageRequest,
+    VideoGenerator,
+    VideoMade,
+    VideoRequest,
+)
 from voicechat.runtime.media_services import MediaServices
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.json_text import write_json
@@ -34,6 +48,10 @@ from voicechat.store.tasks.interface import (
 
 WORK = "media"
 LISTED_TASKS = 100
+STOP_S = 5.0
+"""How long a service may take to name a job that is being cancelled, and to stop it."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +101,8 @@ class MediaTasks:
         self._services = services
         self._transcriber = transcriber
         self._files = files
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
         transcriber.works[WORK] = self.perform
         transcriber.sweeps.append(self.sweep)
 
@@ -164,21 +184,62 @@ class MediaTasks:
             raise RemoteProtocolError(Status.NOT_FOUND, f"{path}: there is no such task")
         self._transcriber.discount_task(principal.key_id, task.id)
         media = _as_media(task)
-        await self._files.forget_job(task.id)
+        await self._abandon_job(task)
         await self._files.remove([*_inputs(task), *(file.name for file in media.files)])
         return media
 
     async def perform(self, task: StoredTask, report: ReportProgress) -> str:
-        """Perform a task; see ``Work``. If cancelled, the name of a remote job stays
-        stored, so that the next attempt continues it.
+        """Perform a task; see ``Work``.
+
+        If cancelled because the server stops, the name of a remote job stays stored, so
+        that the next attempt continues it; because the task was deleted, the service is
+        asked to stop the job.
         """
         try:
             result = await self._perform(task, report)
         except TaskFailedError:
             await self._files.forget_job(task.id)
             raise
+        except asyncio.CancelledError:
+            if not self._closed:
+                ending = asyncio.get_running_loop().create_task(self._end_cancelled(task))
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
+            raise
         await self._files.forget_job(task.id)
         return result
+
+    async def aclose(self) -> None:
+        """Take the end of tasks from now on for the server's end: they are performed
+        again after the next start. Waits until services have been asked to stop jobs of
+        deleted tasks, for ``STOP_S`` at most.
+        """
+        self._closed = True
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=STOP_S)
+
+    async def _end_cancelled(self, task: StoredTask) -> None:
+        with suppress(AdmissionError):  # then the sweep forgets the job
+            if await self._transcriber.tasks.find_task(task.owner, task.id) is None:
+                await self._abandon_job(task)
+
+    async def _abandon_job(self, task: StoredTask) -> None:
+        """Ask the service to stop the job of a deleted task, if it has one."""
+        remote_id = await self._files.remembered_job(task.id)
+        if not await self._files.forget_job(task.id) or task.status.finished:
+            return
+        service = str(task.payload["service"])
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._generator(task.payload["kind"], service).stop_job(remote_id)
+        except (ProviderError, RemoteProtocolError, TimeoutError) as error:
+            # The service may have finished the job, or be down: nothing depends on it.
+            logger.info("%s did not stop a job: %s", service, type(error).__name__)
+
+    def _generator(self, kind: object, service: str) -> ImageGenerator | VideoGenerator:
+        if kind == "video":
+            return self._services.videos.find("model", service)
+        return self._services.images.find("model", service)
 
     async def _perform(self, task: StoredTask, report: ReportProgress) -> str:
         service = str(task.payload["service"])
@@ -204,12 +265,20 @@ class MediaTasks:
         summary = await self._transcriber.tasks.count_tasks("inputs", unix_s() - CLOCKS_S)
         needed = {name for value in summary.values for name in json.loads(value)}
         await self._files.folder.sweep(needed, self._files.settings.keep_s)
+        await self._files.sweep_jobs()
 
     async def _images(
         self, task: StoredTask, service: str, request: ImageRequest
     ) -> dict[str, object]:
         key_id = owner_key_id(task.owner)
-        pictures = await self._services.images.find("model", service).make_images(request)
+        job = await self._job(task)
+        generator = self._services.images.find("model", service)
+        try:
+            async with asyncio.timeout(self._files.settings.image_deadline_s):
+                pictures = await generator.make_images(request, job)
+        except TimeoutError as error:
+            message = f"it did not answer within {self._files.settings.image_deadline_s:g} s"
+            raise ProviderError(service, FailureKind.TIMEOUT, message) from error
         stored: list[str] = []
         try:
             for picture in pictures:
@@ -231,14 +300,17 @@ class MediaTasks:
     async def _video(
         self, task: StoredTask, service: str, request: VideoRequest, report: ReportProgress
     ) -> dict[str, object]:
-        remote_id = await self._files.remembered_job(task.id)
+        remote = await self._job(task)
         async with self._files.receiving(owner_key_id(task.owner)) as upload:
-            job = _Job(task.id, remote_id, self._files, upload, report)
+            job = _VideoJob(remote, upload, report)
             made = await self._services.videos.find("model", service).make_video(request, job)
             await upload.finish_upload()
             upload.kept = True
         file = MadeFile(name=upload.name, content_type="video/mp4")
         return {"files": [asdict(file)], "video": asdict(made)}
+
+    async def _job(self, task: StoredTask) -> "_Job":
+        return _Job(task.id, await self._files.remembered_job(task.id), self._files)
 
     async def _request(self, task: StoredTask) -> ImageRequest | VideoRequest:
         fields = json.loads(str(task.payload["request"]))
@@ -253,25 +325,39 @@ class MediaTasks:
 
 
 class _Job:
+    """The `RemoteJob` of a task."""
+
+    def __init__(self, task_id: str, remote_id: str, files: MediaFiles) -> None:
+        self.key = task_id
+        self._remote_id = remote_id
+        self._files = files
+
+    async def begin(self, submit: Callable[[], Awaitable[str]]) -> str:
+        if not self._remote_id:
+            submitting = asyncio.get_running_loop().create_task(self._submit(submit))
+            try:
+                await asyncio.shield(submitting)
+            except asyncio.CancelledError:
+                await asyncio.wait({submitting}, timeout=STOP_S)
+                if not submitting.cancel() and not submitting.cancelled():
+                    submitting.exception()  # the job was not begun
+                raise
+        return self._remote_id
+
+    async def _submit(self, submit: Callable[[], Awaitable[str]]) -> None:
+        remote_id = await submit()
+        await self._files.remember_job(self.key, remote_id)
+        self._remote_id = remote_id
+
+
+class _VideoJob:
     """The `VideoJob` of a task."""
 
-    def __init__(
-        self,
-        task_id: str,
-        remote_id: str,
-        files: MediaFiles,
-        upload: Upload,
-        report: ReportProgress,
-    ) -> None:
-        self._task_id = task_id
-        self._files = files
+    def __init__(self, job: _Job, upload: Upload, report: ReportProgress) -> None:
+        self.key = job.key
+        self.begin = job.begin
         self._upload = upload
         self._report = report
-        self.remote_id = remote_id
-
-    async def remember(self, remote_id: str) -> None:
-        await self._files.remember_job(self._task_id, remote_id)
-        self.remote_id = remote_id
 
     def report(self, done: float) -> None:
         self._report(done)
