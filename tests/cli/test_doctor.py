@@ -7,7 +7,7 @@ import pytest
 from tests.providers.openai_service import saying, serving, unused_url
 from tests.voice.test_turn_model import tiny_model
 from voicechat.cli import checks, main
-from voicechat.cli.doctor import Finding, examine
+from voicechat.cli.doctor import Diagnosis, examine
 from voicechat.config import ServiceConfig, load_config
 
 pytestmark = pytest.mark.real_time
@@ -211,7 +211,7 @@ base_url = "{url}"
 """
 
 
-async def findings_of_openai(directory: Path, url: str) -> list[Finding]:
+async def findings_of_openai(directory: Path, url: str) -> list[Diagnosis]:
     """Of services that are tried with real speech: a scripted voice is none for voice
     detection.
     """

@@ -32,7 +32,7 @@ DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """The outcome of one check. ``detail`` describes what works, or the problem and its
     remedy.
     """
@@ -58,10 +58,10 @@ async def _examine(path: Path | None) -> int:
     try:
         config = load_config(path)
     except VoiceChatError as error:
-        _show(Finding("configuration", False, str(error)))
+        _show(Diagnosis("configuration", False, str(error)))
         return EXIT_FAILED
     _show(
-        Finding(
+        Diagnosis(
             "configuration",
             True,
             str(config.file or "no file: pulled models, embedded services, the environment"),
@@ -75,7 +75,7 @@ async def _examine(path: Path | None) -> int:
     return EXIT_FAILED if failed else EXIT_OK
 
 
-async def examine(config: Config) -> AsyncIterator[Finding]:
+async def examine(config: Config) -> AsyncIterator[Diagnosis]:
     """Run all checks one after the other, each within 60 s, and yield the findings."""
     yield await _find("data directory", partial(check_data_directory, config))
     yield await _find("keys", partial(check_keys, config))
@@ -85,7 +85,7 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
     yield await _find("hands_free", partial(check_voice_detection, config))
     for kind in _KINDS:
         services: Mapping[str, ServiceConfig] = getattr(config, kind)
-        found: dict[str, Finding] = {}
+        found: dict[str, Diagnosis] = {}
         for name, service in services.items():
             finding = await _find(
                 f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name)
@@ -108,40 +108,42 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
             yield await _find(f"agents.{name}", partial(check_agent, config, name))
 
 
-def _chain(kind: ServiceKind, order: Sequence[str], found: Mapping[str, Finding]) -> Finding:
+def _chain(kind: ServiceKind, order: Sequence[str], found: Mapping[str, Diagnosis]) -> Diagnosis:
     """Report which service of a fallback chain answers."""
     health = ", ".join(f"{name} {_health(found[name])}" for name in order)
     answering = next((name for name in order if found[name].works), None)
     verdict = f"{kind}.{answering} answers" if answering else "nobody answers"
     if answering and not found[order[0]].starts:
         verdict += f", the server starts without {kind}.{order[0]}"
-    return Finding(f"{kind}: {' -> '.join(order)}", answering is not None, f"{verdict} ({health})")
+    return Diagnosis(
+        f"{kind}: {' -> '.join(order)}", answering is not None, f"{verdict} ({health})"
+    )
 
 
-def _health(finding: Finding) -> str:
+def _health(finding: Diagnosis) -> str:
     if finding.works or not finding.tried:
         return "works" if finding.works else "was not tried"
     return "does not work" if finding.starts else "does not start"
 
 
-async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
+async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Diagnosis:
     try:
         async with asyncio.timeout(DEADLINE_S):
-            return Finding(name, True, await check())
+            return Diagnosis(name, True, await check())
     except TimeoutError:
-        return Finding(name, False, f"no answer within {DEADLINE_S:g} s")
+        return Diagnosis(name, False, f"no answer within {DEADLINE_S:g} s")
     except NotTriedError as error:
-        return Finding(name, False, str(error), tried=False)
+        return Diagnosis(name, False, str(error), tried=False)
     except VoiceChatError as error:
         starts = not isinstance(error, NotStartedError)
-        return Finding(name, False, str(error).removeprefix(f"{name.split()[0]}: "), starts)
+        return Diagnosis(name, False, str(error).removeprefix(f"{name.split()[0]}: "), starts)
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: report it
-        return Finding(
+        return Diagnosis(
             name, False, f"it failed in an unexpected way: {type(error).__name__}: {error}"
         )
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: Diagnosis) -> None:
     mark = "ok  " if finding.works else "FAIL" if finding.tried else "--  "
     print(f"{mark} {finding.name}: {finding.detail}", flush=True)
 

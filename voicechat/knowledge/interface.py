@@ -104,10 +104,14 @@ class Finding:
     """Which passage of the file, from 0."""
     scope: KnowledgeScope
     title: str
-    """The title of the file with the passage's headings, or the question."""
+    """The title of the file, or the question."""
+    headings: tuple[str, ...] = ()
+    """The headings above the passage, the outermost first."""
     content: str
     """The text of the passage, or the answer."""
     page: int | None = None
+    created_s: float = 0.0
+    """When the file or the record was made; Unix time."""
     score: float
     """Higher is better. Comparable only within one list."""
 

@@ -1,0 +1,146 @@
+"""Finds what a question asks for, by words and by vectors together.
+
+The two rankings are joined by reciprocal rank fusion (Cormack, Clarke and Büttcher,
+2009). It needs ranks only, because a BM25 score and a cosine cannot be compared.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from voicechat.errors import AdmissionError, ProviderError
+from voicechat.knowledge.embedding import embed_question
+from voicechat.knowledge.interface import Finding, Findings, KnowledgeStore, QaRecord, SourceKind
+from voicechat.knowledge.words import LONGEST_TEXT, question_words
+from voicechat.providers.interfaces import TextEmbedder
+
+FUSION_RANK = 60
+"""k of reciprocal rank fusion: how little the first ranks differ from the next."""
+CANDIDATES = 30
+"""Results of each search that are fused."""
+QA_SHARE = 3
+"""At most one of so many results is a Q&A record, but one may always be: the nearest
+question is near only if somebody has answered such a question.
+"""
+DEADLINE_S = 2.0
+
+SearchHalf: TypeAlias = Literal["words", "vectors"]
+OmissionReason: TypeAlias = Literal["failed", "late"]
+
+
+class Retriever:
+    """Searches knowledge bases; used by all conversations at once."""
+
+    def __init__(
+        self,
+        store: KnowledgeStore,
+        embedder: TextEmbedder | None = None,
+        on_omission: Callable[[SearchHalf, OmissionReason], None] = lambda half, reason: None,
+    ) -> None:
+        """``embedder`` None: only words are searched. ``on_omission`` is called for
+        each half of a search that is left out.
+        """
+        self.store = store
+        self.embedder = embedder
+        self._on_omission = on_omission
+
+    async def search(
+        self,
+        project: str,
+        bases: Sequence[str],
+        text: str,
+        limit: int = 6,
+        deadline_s: float = DEADLINE_S,
+    ) -> Findings:
+        """Return what answers ``text`` best in these knowledge bases of the project, at
+        most ``limit`` items.
+
+        It never fails: a half of the search that fails, or is not done after
+        ``deadline_s``, is left out. Cancelling stops waiting for it.
+        """
+        text = text.strip()[:LONGEST_TEXT]
+        if not text or not bases:
+            return Findings()
+        halves = await asyncio.gather(
+            self._half("words", self._by_words(project, bases, text), deadline_s),
+            self._half("vectors", self._by_vectors(project, bases, text), deadline_s),
+        )
+        files = fuse([half["file"] for half in halves if half])
+        records = fuse([half["qa"] for half in halves if half])
+        answer = next((found for found in records if _same_question(text, found)), None)
+        if answer is not None:
+            return Findings((answer,), _as_record(answer))
+        few = records[: max(1, limit // QA_SHARE)]
+        best = sorted([*files, *few], key=lambda found: -found.score)
+        return Findings(tuple(best[:limit]))
+
+    async def _half(
+        self,
+        half: SearchHalf,
+        searching: Awaitable[dict[SourceKind, list[Finding]]],
+        deadline_s: float,
+    ) -> dict[SourceKind, list[Finding]] | None:
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await searching
+        except TimeoutError:
+            self._on_omission(half, "late")
+        except (AdmissionError, ProviderError):
+            self._on_omission(half, "failed")
+        return None
+
+    async def _by_words(
+        self, project: str, bases: Sequence[str], text: str
+    ) -> dict[SourceKind, list[Finding]]:
+        store = self.store
+        return {
+            "file": await store.by_words("file", project, bases, text, CANDIDATES),
+            "qa": await store.by_words("qa", project, bases, text, CANDIDATES),
+        }
+
+    async def _by_vectors(
+        self, project: str, bases: Sequence[str], text: str
+    ) -> dict[SourceKind, list[Finding]]:
+        if self.embedder is None:
+            return {"file": [], "qa": []}
+        vector, name = await embed_question(self.embedder, text)
+
+        async def nearest(kind: SourceKind) -> list[Finding]:
+            return await self.store.by_vector(
+                kind, project, bases, vector, CANDIDATES, embedder=name
+            )
+
+        return {"file": await nearest("file"), "qa": await nearest("qa")}
+
+
+def fuse(rankings: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """Join rankings, each the best first, by reciprocal rank fusion."""
+    scores: defaultdict[tuple[str, int], float] = defaultdict(float)
+    found: dict[tuple[str, int], Finding] = {}
+    for ranking in rankings:
+        for rank, finding in enumerate(ranking, start=1):
+            place = (finding.source_id, finding.position)
+            scores[place] += 1 / (FUSION_RANK + rank)
+            found[place] = finding
+    best = sorted(found, key=lambda place: -scores[place])
+    return [replace(found[place], score=scores[place]) for place in best]
+
+
+def _same_question(text: str, found: Finding) -> bool:
+    """Return whether a text asks a record's question, in the same words but for those
+    of politeness.
+    """
+    asked = question_words(text)
+    return bool(asked) and asked == question_words(found.title)
+
+
+def _as_record(found: Finding) -> QaRecord:
+    return QaRecord(
+        id=found.source_id,
+        scope=found.scope,
+        question=found.title,
+        answer=found.content,
+        created_s=found.created_s,
+    )

@@ -1,0 +1,126 @@
+"""A knowledge store in a SQLite file, for one machine. It needs no server and no
+extension of SQLite.
+
+Vectors are searched in memory (`VectorCache`). `docs/knowledge.md` compares this with
+the extension sqlite-vec.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from voicechat.knowledge import statements
+from voicechat.knowledge.interface import Vector
+from voicechat.knowledge.ranking import Ranked
+from voicechat.knowledge.sql_store import SqlKnowledgeStore
+from voicechat.knowledge.vector_cache import VectorCache
+from voicechat.store.private_database import PrivateDatabase
+
+LOCK_TIMEOUT_S = 30.0
+"""How long a writer waits for another process. The longest transaction, the passages of
+a file of 100 MB, takes some seconds.
+"""
+PAGE_CACHE_KIB = 16 * 1024
+"""Memory of each connection for pages of the file."""
+_TYPES = {
+    "key": "INTEGER PRIMARY KEY AUTOINCREMENT",  # never the number of a deleted row
+    "real": "REAL",
+    "blob": "BLOB",
+    "vector": "BLOB",
+    "clustered": "WITHOUT ROWID",
+}
+_MIGRATIONS = [[statement.format(**_TYPES) for statement in statements.SCHEMA]]
+
+
+class SqliteKnowledgeStore(SqlKnowledgeStore):
+    """A `KnowledgeStore` in one file, which several processes may use."""
+
+    def __init__(self, path: Path, vector_cache_bytes: int) -> None:
+        """``vector_cache_bytes``: memory of this process for the vectors of the
+        knowledge bases that were searched last.
+        """
+        super().__init__((sqlite3.Error, OSError))
+        self._file = PrivateDatabase(path, "knowledge", _MIGRATIONS)
+        self._cache = VectorCache(vector_cache_bytes)
+        self._of_thread = threading.local()
+        self._all: list[SqliteConnection] = []
+
+    def open(self) -> None:
+        """Create or migrate the file. Raises ``ConfigError``."""
+        with self._file.transaction():
+            pass
+
+    @contextmanager
+    def transaction(self, *, writes: bool) -> Iterator["SqliteConnection"]:
+        """See ``SqlKnowledgeStore.transaction``."""
+        connection: SqliteConnection | None = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = SqliteConnection(self._file.path, self._cache)
+            self._of_thread.connection = connection
+            self._all.append(connection)
+        with connection.transaction(writes=writes):
+            yield connection
+
+    def close(self) -> None:
+        """See ``SqlKnowledgeStore.close``."""
+        for connection in self._all:
+            connection.close()
+        self._all.clear()
+
+
+class SqliteConnection:
+    """A `SqlConnection`."""
+
+    def __init__(self, path: Path, cache: VectorCache) -> None:
+        self._cache = cache
+        # Another thread closes it, after this one has ended.
+        self._database = sqlite3.connect(
+            path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        # Readers do not wait for writers; a power failure may lose the last seconds,
+        # and never damages the file.
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+
+    @contextmanager
+    def transaction(self, *, writes: bool) -> Iterator[None]:
+        """Run the body in a transaction. One that ``writes`` first waits for others,
+        because SQLite refuses to write after another has written since the first read.
+        """
+        self._database.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """See ``SqlConnection.execute``."""
+        return self._database.execute(statement, values)
+
+    def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """See ``SqlConnection.executemany``."""
+        self._database.executemany(statement, rows)
+
+    def stored_vector(self, vector: Vector) -> bytes:
+        """See ``SqlConnection.stored_vector``."""
+        return vector.astype("<f4").tobytes()
+
+    def nearest(
+        self, shelves: Sequence[int], vector: Vector, limit: int, embedder: str
+    ) -> list[Ranked]:
+        """See ``SqlConnection.nearest``."""
+        best = [
+            ranked
+            for shelf in shelves
+            for ranked in self._cache.read(self._database, shelf, embedder).nearest(vector, limit)
+        ]
+        return sorted(best, key=lambda ranked: -ranked.score)[:limit]

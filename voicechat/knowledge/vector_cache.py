@@ -1,0 +1,132 @@
+"""The vectors of a SQLite store, in this process' memory.
+
+A matrix product with all vectors of a knowledge base, 20,000 of 384 numbers, takes
+3 ms and needs no index that changes what is found.
+"""
+
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from voicechat.knowledge.interface import Vector, Vectors
+from voicechat.knowledge.ranking import Ranked
+
+PIECE_ROWS = 256
+"""Vectors joined at once, so that the interpreter lock is not held for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The rows of one source, which has this revision."""
+
+    revision: int
+    rows: slice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShelfVectors:
+    """All vectors of one shelf, in the order of its sources and their passages."""
+
+    revision: int
+    places: dict[int, _Place]
+    sources: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    vectors: Vectors
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.vectors.nbytes + self.sources.nbytes + self.positions.nbytes
+
+    def nearest(self, vector: Vector, limit: int) -> list[Ranked]:
+        """Return the passages with the highest cosine, the best first."""
+        if not len(self.sources):
+            return []
+        scores = self.vectors @ vector
+        best = np.argsort(-scores, kind="stable")[:limit]
+        return [
+            Ranked(int(self.sources[i]), int(self.positions[i]), float(scores[i])) for i in best
+        ]
+
+
+_EMPTY = ShelfVectors(
+    -1, {}, np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0), np.float32)
+)
+
+
+class VectorCache:
+    """The vectors of the shelves that were searched last."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """``most_bytes``: more are kept only while one shelf alone has more."""
+        self._most_bytes = most_bytes
+        self._shelves: OrderedDict[tuple[int, str], ShelfVectors] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, database: sqlite3.Connection, shelf: int, embedder: str) -> ShelfVectors:
+        """Return the vectors that ``embedder`` has made, as they are in this
+        transaction. Only sources that have changed are read again.
+        """
+        key = (shelf, embedder)
+        with self._lock:
+            known = self._shelves.get(key, _EMPTY)
+        row = database.execute("SELECT revision FROM shelf WHERE number = ?", (shelf,)).fetchone()
+        if row is None:
+            return _EMPTY
+        if known.revision != row[0]:
+            known = _reread(database, known, row[0], shelf, embedder)
+        with self._lock:
+            self._shelves[key] = known
+            self._shelves.move_to_end(key)
+            while len(self._shelves) > 1 and self._bytes > self._most_bytes:
+                self._shelves.popitem(last=False)
+        return known
+
+    @property
+    def _bytes(self) -> int:
+        return sum(shelf.size for shelf in self._shelves.values())
+
+
+def _reread(
+    database: sqlite3.Connection, known: ShelfVectors, revision: int, shelf: int, embedder: str
+) -> ShelfVectors:
+    places: dict[int, _Place] = {}
+    positions, vectors, end = [], [], 0
+    for source, of_source in database.execute(
+        "SELECT number, revision FROM source"
+        " WHERE shelf = ? AND status = 'ENABLED' AND embedder = ? ORDER BY number",
+        (shelf, embedder),
+    ).fetchall():
+        begin, place = end, known.places.get(source)
+        if place is not None and place.revision == of_source:
+            pieces = [(known.positions[place.rows], known.vectors[place.rows])]
+        else:
+            pieces = list(_stored(database, source))
+        for numbers, piece in pieces:
+            positions.append(numbers)
+            vectors.append(piece)
+            end += len(numbers)
+        places[source] = _Place(of_source, slice(begin, end))
+    if not vectors:
+        return replace(_EMPTY, revision=revision)
+    counts = [place.rows.stop - place.rows.start for place in places.values()]
+    sources = np.repeat(np.fromiter(places, np.int64), counts)
+    return ShelfVectors(
+        revision, places, sources, np.concatenate(positions), np.concatenate(vectors)
+    )
+
+
+def _stored(
+    database: sqlite3.Connection, source: int
+) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+    cursor = database.execute(
+        "SELECT position, vector FROM passage WHERE source = ? ORDER BY position", (source,)
+    )
+    while rows := cursor.fetchmany(PIECE_ROWS):
+        joined = np.frombuffer(b"".join(row[1] for row in rows), "<f4")
+        yield np.array([row[0] for row in rows], np.int64), joined.reshape(len(rows), -1)
