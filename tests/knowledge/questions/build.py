@@ -8,7 +8,6 @@ txt and pptx. No Python package writes doc, so those files are kept in `word/`.
     python -m tests.knowledge.questions.build FOLDER
 """
 
-import json
 import re
 import shutil
 import sys
@@ -17,52 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-HERE = Path(__file__).parent
+import docx
+import pylopdf_fonts_zh_cn
+from fontTools import subset
+from fpdf import FPDF
+from fpdf.enums import XPos, YPos
+from openpyxl import Workbook
+from openpyxl.styles import Font
+from openpyxl.worksheet.worksheet import Worksheet
+from pptx import Presentation
+from pptx.util import Inches
 
+from tests.knowledge.questions.material import SourceDocument, read_documents
 
-@dataclass(frozen=True, slots=True)
-class SourceDocument:
-    """A document of the set."""
-
-    id: str
-    """The folder and the name of its source, such as `en/ref-git`."""
-    format: str
-    """The ending of its file: pdf, docx, doc, xlsx, txt or pptx."""
-    title: str
-    """The name of its file without the ending, as a user would upload it."""
-    package: str
-    """The Debian package from which the text comes."""
-    encoding: str = "utf-8"
-    """How a txt file is encoded."""
-
-    @property
-    def language(self) -> str:
-        """`en` or `zh`."""
-        return self.id.partition("/")[0]
-
-    @property
-    def source(self) -> str:
-        """Its text, as Markdown."""
-        return (HERE / "sources" / f"{self.id}.md").read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question that one passage of the set answers."""
-
-    question: str
-    language: str
-    """The language of the question: `en` or `zh`."""
-    document: str
-    """The id of the document that answers it."""
-    quote: str
-    """Words of the answering passage, which stand nowhere else in the set. A passage
-    answers when its `letters` contain those of the quote.
-    """
-    kind: str
-    """`paraphrase`, `keyword`, `detail` or `cross-lingual` (the document is in the other
-    language).
-    """
+LINES_OF_SLIDE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +58,6 @@ class Table:
 
 
 Block: TypeAlias = Heading | Line | Code | Table
-
-
-def read_documents() -> list[SourceDocument]:
-    """All documents of the set."""
-    lines = (HERE / "documents.jsonl").read_text(encoding="utf-8").splitlines()
-    return [SourceDocument(**json.loads(line)) for line in lines]
-
-
-def read_questions() -> list[Question]:
-    """All questions of the set."""
-    lines = (HERE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Question(**json.loads(line)) for line in lines]
-
-
-def letters(text: str) -> str:
-    """The letters and digits of a text in lower case.
-
-    Readers of documents break lines, escape marks and divide cells in their own ways. A
-    quote is looked up without all these.
-    """
-    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def parse(markdown: str) -> Iterator[Block]:
@@ -170,8 +116,7 @@ def build(folder: Path, documents: Sequence[SourceDocument] | None = None) -> di
                 assert font is not None
                 _write_pdf(file, blocks, font)
             case "doc":
-                name = document.id.replace("/", "-")
-                shutil.copyfile(HERE / "word" / f"{name}.doc", file)
+                shutil.copyfile(document.word_file, file)
             case other:
                 raise ValueError(f"{document.id}: no format is named {other!r}")
     if font is not None:
@@ -195,15 +140,12 @@ def _plain_text(blocks: list[Block]) -> str:
 
 
 def _write_docx(file: Path, blocks: list[Block]) -> None:
-    import docx
-
     document = docx.Document()
     for number, block in enumerate(blocks):
         match block:
             case Heading(level, text):
-                if level == 2 and number > 1:
-                    document.add_page_break()
-                document.add_heading(text, level - 1)
+                paragraph = document.add_heading(text, level - 1)
+                paragraph.paragraph_format.page_break_before = level == 2 and number > 1
             case Line(text, item):
                 document.add_paragraph(text, style="List Bullet" if item else None)
             case Code(text):
@@ -217,9 +159,6 @@ def _write_docx(file: Path, blocks: list[Block]) -> None:
 
 
 def _write_pptx(file: Path, blocks: list[Block]) -> None:
-    from pptx import Presentation
-    from pptx.util import Inches
-
     show = Presentation()
     width = show.slide_width or Inches(10)
     title, body, lines = "", None, 0
@@ -252,13 +191,7 @@ def _write_pptx(file: Path, blocks: list[Block]) -> None:
     show.save(str(file))
 
 
-LINES_OF_SLIDE = 8
-
-
 def _write_xlsx(file: Path, blocks: list[Block]) -> None:
-    from openpyxl import Workbook
-    from openpyxl.styles import Font
-
     book = Workbook()
     book.remove(book.active)
     sheet, heading = None, ""
@@ -280,9 +213,6 @@ def _write_xlsx(file: Path, blocks: list[Block]) -> None:
 
 
 def _write_pdf(file: Path, blocks: list[Block], font: Path) -> None:
-    from fpdf import FPDF
-    from fpdf.enums import XPos, YPos
-
     pdf = FPDF(format="A4")
     pdf.add_font("Noto", fname=font)
     pdf.set_font("Noto", size=10)
@@ -312,7 +242,7 @@ def _write_pdf(file: Path, blocks: list[Block], font: Path) -> None:
     pdf.output(str(file))
 
 
-def _add_sheet(book: "Workbook", heading: str) -> "Worksheet":
+def _add_sheet(book: Workbook, heading: str) -> Worksheet:
     # Names of sheets have at most 31 characters, and some characters are forbidden.
     name = re.sub(r"[\\/*?:\[\]]", " ", heading)[:27].strip()
     sheet = book.create_sheet(name)
@@ -325,9 +255,6 @@ def _shared_font(folder: Path, documents: Sequence[SourceDocument]) -> Path:
 
     The whole font takes seconds to read for each document.
     """
-    import pylopdf_fonts_zh_cn
-    from fontTools import subset
-
     whole = Path(pylopdf_fonts_zh_cn.__file__).with_name("NotoSansSC-Regular.otf")
     options = subset.Options()
     options.drop_tables += ["GSUB", "GPOS"]
