@@ -19,6 +19,7 @@ from voicechat.session.events import AudioReceived
 from voicechat.session.latency_breakdown import Stage, break_down_latency
 from voicechat.session.types import (
     Item,
+    Source,
     ToolAnswer,
     ToolCall,
     ToolExchange,
@@ -68,6 +69,9 @@ _SAMPLES: dict[type, list[nt.Notice]] = {
                 (ToolAnswer("yes", ToolOutcome.ANSWERED, 20, "f"),),
             ),
         )
+    ],
+    nt.ReplySources: [
+        nt.ReplySources(1, (Source(index=1, kind="file", title="t", content="c", url="/u"),))
     ],
     nt.ReplyTextFinished: [nt.ReplyTextFinished(1, "stop")],
     nt.SentenceBegun: [nt.SentenceBegun(1, 0, "Hi.")],

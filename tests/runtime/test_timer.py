@@ -18,6 +18,8 @@ class DueMachine:
 
     held_ms = 0
 
+    words_so_far = ""
+
     def __init__(self) -> None:
         self.seen: list[Event] = []
         self.ticked = asyncio.Event()

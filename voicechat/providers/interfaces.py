@@ -21,7 +21,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from voicechat.session.types import Message, ToolCall, ToolExchange, Transcript
+from voicechat.session.types import Message, SourcesCited, ToolCall, ToolExchange, Transcript
 
 PCM_RATE_HZ = 16000
 """Sample rate of the audio that a recogniser receives: s16le mono."""
@@ -209,11 +209,19 @@ class ToolsStarted:
 
 
 ReplyPart: TypeAlias = (
-    TextDelta | ThoughtDelta | Extras | ToolCall | ToolsStarted | ToolExchange | ReplyFinished
+    TextDelta
+    | ThoughtDelta
+    | Extras
+    | ToolCall
+    | ToolsStarted
+    | ToolExchange
+    | SourcesCited
+    | ReplyFinished
 )
 """``ToolCall`` is for the client. Tools that the model runs itself are
 ``ToolsStarted``, then ``ToolExchange``, which is remembered; most models yield neither.
-``Extras`` on its own: an event of the server without anything else.
+``Extras`` on its own: an event of the server without anything else. ``SourcesCited``
+belongs to the text before it.
 """
 
 

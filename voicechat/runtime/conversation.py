@@ -17,6 +17,7 @@ from voicechat.errors import Fault
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.audio_input import AudioInput, Detector
+from voicechat.runtime.consulting.search_ahead import SearchAhead
 from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.error_location import location_of
@@ -54,6 +55,7 @@ from voicechat.session.events import (
     Opened,
     ReplyEvent,
     Ticked,
+    Transcribed,
 )
 from voicechat.session.limits import SessionLimits, earliest_ms
 from voicechat.session.machine import Machine
@@ -115,6 +117,10 @@ class SessionProviders:
     """Opens tool servers that the client names."""
     drawings: SessionDrawings | None = None
     """Draws the pictures that the chat model asks for; None: there is no such tool."""
+    knowledge: SearchAhead | None = None
+    """Searches what the agent knows while the user speaks. None: there is nothing to
+    search.
+    """
 
 
 class Conversation:
@@ -175,6 +181,7 @@ class Conversation:
             self._outbox.answer_ping,
             services.reads,
         )
+        self._knowledge = services.knowledge
         self._tools = SessionTools(services.tool_servers, self._tasks.spawn, self._hear_tools)
         if services.drawings is not None:
             services.drawings.attach(self._tasks.spawn, self._show, shows=dialect.shows_drawings)
@@ -242,7 +249,8 @@ class Conversation:
                 self._timer.cancel()
             self._audio.close()
             self._reads.forget(self._socket)
-            await asyncio.gather(self._tasks.close(RELEASE_S), self._tools.aclose())
+            searches = () if self._knowledge is None else (self._knowledge.aclose(),)
+            await asyncio.gather(self._tasks.close(RELEASE_S), self._tools.aclose(), *searches)
             self._socket.abort()
             self._release()
 
@@ -269,6 +277,8 @@ class Conversation:
         try:
             for effect in self._machine.receive(event, self._clock_ms()):
                 self._perform(effect)
+            if self._knowledge is not None and isinstance(event, Transcribed):
+                self._knowledge.note_words(self._machine.words_so_far)
         except Exception as error:  # noqa: BLE001 - the one place around a session
             # A bug in the server. It ends only this session, with a last message of the
             # dialect.

@@ -35,6 +35,7 @@ from voicechat.runtime.prosody import ProsodySynthesizer
 from voicechat.runtime.provider_deadlines import closing, next_item, provider_errors
 from voicechat.session.effects import AdoptReply, ContinueReply, FinishSpeech, Speak, StartReply
 from voicechat.session.events import (
+    ReplyCited,
     ReplyFailed,
     ReplyTextArrived,
     ReplyTextEnded,
@@ -45,7 +46,7 @@ from voicechat.session.events import (
     ToolsUsed,
 )
 from voicechat.session.reply import ReplyMade
-from voicechat.session.types import ToolCall, ToolExchange, Usage
+from voicechat.session.types import SourcesCited, ToolCall, ToolExchange, Usage
 
 SENTENCES_AHEAD = 2
 """How many sentences are in synthesis or waiting to be sent: the current one and the
@@ -317,6 +318,8 @@ class ReplyTask:
                     case ToolExchange():
                         self._answered = True
                         self._post(ToolsUsed(reply, part))
+                    case SourcesCited():
+                        self._post(ReplyCited(reply, part.sources))
                     case ReplyFinished():
                         finish_reason, usage = part.finish_reason, _usage(part)
                     case ThoughtDelta():

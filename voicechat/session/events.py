@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from voicechat.errors import Fault, ProviderError
 from voicechat.session.commands import AnyCommand
-from voicechat.session.types import ToolCall, ToolExchange, Transcript, Usage
+from voicechat.session.types import Source, ToolCall, ToolExchange, Transcript, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,13 @@ class ToolsUsed(ReplyEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyCited(ReplyEvent):
+    """The reply cites sources, directly behind its text so far."""
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyTextEnded(ReplyEvent):
     """The chat model has finished."""
 
@@ -294,6 +301,7 @@ Event: TypeAlias = (
     | ReplyTextArrived
     | ToolCalled
     | ToolsUsed
+    | ReplyCited
     | ReplyTextEnded
     | SpeechSynthesized
     | SentenceSynthesized

@@ -24,6 +24,12 @@ class Machine(Protocol):
         """
 
     @property
+    def words_so_far(self) -> str:
+        """The words of the user's turn in progress, as recognised so far; empty: none,
+        or the machine does not answer them.
+        """
+
+    @property
     def held_ms(self) -> int:
         """Return how many milliseconds of synthesised audio wait for their time to be
         sent.

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from voicechat.errors import Fault
 from voicechat.session.latency_breakdown import LatencyBreakdown
-from voicechat.session.types import Item, ToolCall, ToolExchange, Transcript, Usage
+from voicechat.session.types import Item, Source, ToolCall, ToolExchange, Transcript, Usage
 
 
 class Why(Enum):
@@ -174,6 +174,15 @@ class ReplyToolsUsed(ReplyNotice):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplySources(ReplyNotice):
+    """The reply cites ``sources``, directly behind its text so far. A source that is
+    cited again comes again, with the same ``index``.
+    """
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyTextFinished(ReplyNotice):
     """An answer of the model is complete. If the model waits for tools, another answer
     follows.
@@ -290,6 +299,7 @@ Notice: TypeAlias = (
     | ReplyText
     | ReplyToolCall
     | ReplyToolsUsed
+    | ReplySources
     | ReplyTextFinished
     | SentenceBegun
     | ReplyAudio

@@ -12,6 +12,7 @@ from voicechat.session.latency_breakdown import LatencyBreakdown
 from voicechat.session.notices import (
     ReplyAudio,
     ReplyAudioFinished,
+    ReplySources,
     ReplyText,
     ReplyTextFinished,
     ReplyToolCall,
@@ -29,6 +30,7 @@ ReplyMade: TypeAlias = (
     ev.ReplyTextArrived
     | ev.ToolCalled
     | ev.ToolsUsed
+    | ev.ReplyCited
     | ev.ReplyTextEnded
     | ev.SpeechSynthesized
     | ev.SentenceSynthesized
@@ -134,6 +136,8 @@ class Reply:
                 return self.call_tool(event.call, now_ms)
             case ev.ToolsUsed():
                 return self.use_tools(event.exchange, now_ms)
+            case ev.ReplyCited():
+                return [Send(ReplySources(self.number, event.sources))]
             case _:
                 assert_never(event)
 

@@ -74,6 +74,12 @@ class Session:
         return self._core.settings
 
     @property
+    def words_so_far(self) -> str:
+        """The words of the user's turn in progress, as recognised so far."""
+        transcription = self._core.transcription
+        return (transcription.awaited or transcription.gathering).text
+
+    @property
     def messages(self) -> tuple[Message, ...]:
         """The items of the history."""
         return self._core.replies.history.messages
@@ -136,6 +142,7 @@ class Session:
                 | ev.SentenceSynthesized()
                 | ev.ToolCalled()
                 | ev.ToolsUsed()
+                | ev.ReplyCited()
                 | ev.ReplyTextEnded()
                 | ev.SpeechEnded()
             ):

@@ -47,6 +47,11 @@ class TranscriptionSession:
         self._routed = (Route.AWAIT, self._settings, 0)
 
     @property
+    def words_so_far(self) -> str:
+        """See ``Machine.words_so_far``: always empty, because nothing is answered."""
+        return ""
+
+    @property
     def held_ms(self) -> int:
         """See ``Machine.held_ms``: always 0, because nothing is spoken."""
         return 0

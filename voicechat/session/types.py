@@ -112,6 +112,32 @@ class ToolExchange:
     answers: tuple[ToolAnswer, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Something that a reply cites."""
+
+    index: int
+    """Its place, from 1, among the sources of the reply in the order in which they are
+    first cited.
+    """
+    kind: str
+    """``file``: a passage of a document; ``qa``: a question that has a fixed answer."""
+    title: str
+    content: str
+    """The cited text: the passage, or the answer."""
+    url: str
+    """Where the source can be read, with the key of the conversation; empty:
+    nowhere.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesCited:
+    """A reply cites these sources directly behind its text so far."""
+
+    sources: tuple[Source, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a chat model reported to have used."""

@@ -27,6 +27,8 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
 )
 from voicechat.runtime.audio_input import Detector
+from voicechat.runtime.consulting.informed_model import InformedModel
+from voicechat.runtime.consulting.search_ahead import Search, SearchAhead
 from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
@@ -131,6 +133,8 @@ class ConversationHarness:
     """Opens tool servers that the client names."""
     drawings: SessionDrawings | None = None
     """Draws the pictures that the model asks for."""
+    search: Search | None = None
+    """Searches what the agent knows; None: it knows nothing."""
     settings: Settings = field(default_factory=Settings)
     limits: SessionLimits = field(default_factory=SessionLimits)
     agent: Agent = field(default_factory=Agent)
@@ -190,9 +194,15 @@ class ConversationHarness:
         """Return who serves the conversation. Override it to put something around the
         providers, such as a chain of fallbacks.
         """
+        model, knowledge = self.model, None
+        if self.search is not None:
+            knowledge = SearchAhead(self.search, may_search=lambda: not self.reads.late)
+            model = InformedModel(
+                model, knowledge, url_of=lambda found: found.source_id, keeps_marks=False
+            )
         return SessionProviders(
             recognizer=self.recognizer,
-            models=lambda _: self.model,
+            models=lambda _: model,
             synthesizer=self.synthesizer,
             threads=self.encoding_threads,
             decoding=self.decoding,
@@ -200,6 +210,7 @@ class ConversationHarness:
             reads=self.reads,
             tool_servers=self.tool_servers,
             drawings=self.drawings,
+            knowledge=knowledge,
         )
 
     @property

@@ -7,14 +7,16 @@ from typing import NamedTuple
 from voicechat.text.scanning import Scanner
 
 _WORDS = tuple(
-    "citations cited cites references refs sources materials passages documents docs citation cite "
-    "reference ref source material passage document doc 参考资料 来源 参考 引用 资料 材料 文档".split()
+    "citations cited cites references refs sources materials passages documents docs citation "
+    "cite reference ref source material passage document doc "
+    "参考资料 来源 参考 引用 资料 材料 文档".split()
 )
 """Words that may stand before the numbers of a mark, longer ones first."""
 _LIST = r"\d{1,4}(?:\s?[,，、;；\-–]\s?\^?\d{1,4}){0,15}"
 _INSIDE = rf"\s?(?:(?:{'|'.join(_WORDS)})\s?[:：#]?\s?)?\^?({_LIST})\s?"
 _MARK = re.compile(
-    rf"([ \t]*)(?:\[\[{_INSIDE}\]\]|\[{_INSIDE}\]|［{_INSIDE}］|【{_INSIDE}(?:†[^【】\n]{{0,120}})?】)",
+    rf"([ \t]*)(?:\[\[{_INSIDE}\]\]|\[{_INSIDE}\]|［{_INSIDE}］"
+    rf"|【{_INSIDE}(?:†[^【】\n]{{0,120}})?】)",
     re.IGNORECASE,
 )
 _MARK_BEGUN = re.compile(
@@ -39,9 +41,9 @@ class CitationMarks(Scanner):
     """Separates the text of one reply from its marks, however it is split.
 
     Marks are ``[1]``, ``[1, 2]``, ``[1-3]``, ``[[1]]``, ``[^1]``, ``[source 1]``,
-    ``【1】``, ``［1］``, ``【1†source】`` and the like. A mark counts only if at least one
-    of its numbers is known and it stands outside of code; any other text in brackets
-    stays as it is.
+    ``【1】``, ``［1］``, ``【1†source】`` and the like. A mark counts only if at least
+    one of its numbers is known and it stands outside of code; any other text in
+    brackets stays as it is.
     """
 
     triggers = re.compile(r"[ \t](?=[ \t]*(?:[\[【［]|\Z))|[\[【［]")

@@ -592,13 +592,14 @@ class Driver(RuleBasedStateMachine):
         self.reach("server tools", live)
 
     @precondition(lambda self: len(self.replies) > 1)
-    @rule(kind=st.integers(0, 5))
+    @rule(kind=st.integers(0, 6))
     def something_of_an_old_reply(self, kind: int) -> None:
         old = next((number for number, made in self.replies.items() if not made.live), None)
         if old is None:
             return
         late: list[ev.Event] = [
             ev.ReplyTextArrived(old, "stale"),
+            ev.ReplyCited(old, ()),
             ev.ReplyTextEnded(old),
             ev.SpeechSynthesized(old, 0, (b"stale",), 100),
             ev.SentenceSynthesized(old, 0),

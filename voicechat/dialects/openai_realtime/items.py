@@ -87,7 +87,10 @@ def hold_heard(item: RealtimeItem, heard: str) -> None:
     assert isinstance(parts, list)
     part = parts[0]
     name = "transcript" if part["type"] == "output_audio" else "text"
-    item.content["content"] = [{**part, name: heard}]
+    left: dict[str, object] = {**part, name: heard}
+    if "refs" in part:
+        left["refs"] = [ref for ref in part["refs"] if ref["offset"] <= len(heard)]
+    item.content["content"] = [left]
     item.messages = ({"role": "assistant", "content": heard},)
 
 

@@ -6,7 +6,7 @@ order. ``end`` (response.done) comes last and once. Events that open or close so
 are sent even if the reply is stopped while they wait; deltas are not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voicechat.dialects.base import Reaction, Tell
@@ -19,9 +19,10 @@ from voicechat.dialects.openai_realtime.items import (
 from voicechat.dialects.openai_realtime.mcp_servers import McpCall, McpServers, call_item
 from voicechat.dialects.openai_realtime.tools import McpTarget
 from voicechat.errors import Status
+from voicechat.schema.sources import source_fields
 from voicechat.session.notices import Outcome, ReplyAudio, ReplyEnded
 from voicechat.session.tool_calls import is_json_object
-from voicechat.session.types import ToolCall, Usage
+from voicechat.session.types import Source, ToolCall, Usage
 
 _CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """The protocol's reason for a model that stopped early, by the model's own word."""
@@ -72,6 +73,10 @@ class Response:
     none.
     """
     text: str = ""
+    refs: list[dict[str, object]] = field(default_factory=list)
+    """The sources that its text cites, each with the place: the characters of text
+    before it.
+    """
     sent_ms: int = 0
     """How much of its audio was sent."""
     heard: str | None = None
@@ -100,6 +105,18 @@ class Response:
         self.text += text
         name = "output_audio_transcript" if self.form.spoken else "output_text"
         delta = self.writer.write(f"response.{name}.delta", **self._part_place(), delta=text)
+        return [*opened, Tell(delta)]
+
+    def add_sources(self, sources: Sequence[Source]) -> list[Tell]:
+        """Add sources that the text so far cites. They come with an empty delta, in a
+        field that the protocol's clients pass over.
+        """
+        opened = self._open_message()
+        added = [{**source_fields(source), "offset": len(self.text)} for source in sources]
+        self.refs += added
+        name = "output_audio_transcript" if self.form.spoken else "output_text"
+        place = self._part_place()
+        delta = self.writer.write(f"response.{name}.delta", **place, delta="", refs=added)
         return [*opened, Tell(delta)]
 
     def add_audio(self, audio: ReplyAudio) -> list[Tell]:
@@ -258,13 +275,15 @@ class Response:
         assert self._message is not None
         kind = "output_audio" if self.form.spoken else "output_text"
         name = "transcript" if self.form.spoken else "text"
-        self._message.content["content"] = [{"type": kind, name: self.text}]
+        cited = {"refs": self.refs} if self.refs else {}
+        self._message.content["content"] = [{"type": kind, name: self.text, **cited}]
         self._message.messages = ({"role": "assistant", "content": self.text},)
 
     def _part(self) -> dict[str, object]:
+        cited = {"refs": self.refs} if self.refs else {}
         if self.form.spoken:
-            return {"type": "audio", "transcript": self.text}
-        return {"type": "text", "text": self.text}
+            return {"type": "audio", "transcript": self.text, **cited}
+        return {"type": "text", "text": self.text, **cited}
 
     # --- items ------------------------------------------------------------------------
 

@@ -219,6 +219,8 @@ class Responses:
         match notice:
             case nt.ReplyText():
                 return response.add_text(notice.text)
+            case nt.ReplySources():
+                return response.add_sources(notice.sources)
             case nt.ReplyAudio():
                 return self._sound(response, notice, now_ms)
             case nt.ReplyToolCall():

@@ -19,6 +19,7 @@ from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.rtvi.frames import RawAudio, read_frame, write_audio, write_message
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object, shown, write_json
+from voicechat.schema.sources import source_fields
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
@@ -243,6 +244,9 @@ class RTVI(Dialect):
                 return [self._kept("bot-llm-started")]
             case nt.ReplyText():
                 return [self._tell("bot-llm-text", {"text": notice.text})]
+            case nt.ReplySources():
+                refs = [source_fields(source) for source in notice.sources]
+                return [self._tell("server-message", {"type": "refs", "refs": refs})]
             case nt.ReplyToolCall():
                 self._add_call(notice.reply, notice.call)
                 return []

@@ -15,12 +15,14 @@ from voicechat.dialects.base import Frame
 from voicechat.dialects.drawings import Drawing
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object, shown, write_json
+from voicechat.schema.sources import source_fields
 from voicechat.session.notices import (
     LatencyMeasured,
     ReplyAudio,
     ReplyAudioFinished,
     ReplyBegun,
     ReplyNotice,
+    ReplySources,
     ReplyText,
     ReplyTextFinished,
     ReplyToolCall,
@@ -43,6 +45,7 @@ MAX_CALL_ID_CHARACTERS = 256
 """The longest id of a tool call that may be answered."""
 MAX_TOOL_ANSWER_BYTES = 64 * 1024
 """The longest answer to a tool call: the model reads it in every later turn."""
+_NO_REFS: Mapping[int, dict[str, object]] = {}
 _REPLY_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -185,13 +188,15 @@ class ReplyWriter:
         """The reply's id, and the same as JSON: each piece of audio carries it."""
         self._created = int(epoch_s)
         self._role_told = False
+        self._refs: dict[int, dict[str, object]] = {}
+        """The sources that the reply has cited, by their index."""
         self._sequence = 0
         self._position_ms = 0
 
     def write(self, notice: ReplyNotice) -> Frame | None:
         """Return the message of one notice; None where the protocol has none."""
         if notice.reply != self._reply:
-            self._reply, self._role_told = notice.reply, False
+            self._reply, self._role_told, self._refs = notice.reply, False, {}
             self._id = reply_id(self._session_id, notice.reply)
             self._id_text = write_json(self._id)
             self._sequence, self._position_ms = 0, 0
@@ -203,8 +208,12 @@ class ReplyWriter:
             case ReplyToolCall():
                 calls = [_tool_call(notice.call)]
                 return self._chunk_text({"content": None, "tool_calls": calls})
+            case ReplySources():
+                refs = {source.index: source_fields(source) for source in notice.sources}
+                self._refs |= refs
+                return self._chunk_text({"content": ""}, refs=refs)
             case ReplyTextFinished():
-                text = self._chunk_text({"content": ""}, notice.finish_reason)
+                text = self._chunk_text({"content": ""}, notice.finish_reason, self._refs)
                 self._role_told = False  # another answer of the model begins with its role
                 return text
             case ReplyAudioFinished():
@@ -215,7 +224,12 @@ class ReplyWriter:
             case _:
                 return None
 
-    def _chunk_text(self, delta: dict[str, object], finish_reason: str = "") -> str:
+    def _chunk_text(
+        self,
+        delta: dict[str, object],
+        finish_reason: str = "",
+        refs: Mapping[int, dict[str, object]] = _NO_REFS,
+    ) -> str:
         if not self._role_told:
             delta["role"] = "assistant"
             self._role_told = True
@@ -223,6 +237,8 @@ class ReplyWriter:
         if finish_reason:
             choice["finish_reason"] = finish_reason
         choice["index"] = 0
+        if refs:
+            choice["refs"] = list(refs.values())
         return write_json(
             {
                 "choices": [choice],

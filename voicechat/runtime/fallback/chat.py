@@ -19,7 +19,7 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.fallback.policy import StageTimeouts
 from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemVerdict, relay
-from voicechat.session.types import ToolCall, ToolExchange
+from voicechat.session.types import SourcesCited, ToolCall, ToolExchange
 
 UNFINISHED = ("length", "content_filter")
 """Finish reasons that explain an empty answer: the tokens went into thoughts, or the
@@ -82,7 +82,7 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
                 return self._aside if item.text or item.extras is not None else IGNORED
             case ThoughtDelta():
                 return ItemVerdict(passes=True, answers=False, within_s=self._for_thinking_s())
-            case Extras():
+            case Extras() | SourcesCited():
                 return self._aside
             case ToolCall():
                 self._said = True

@@ -41,7 +41,7 @@ from voicechat.server.rest.schemas import (
     ModelList,
 )
 from voicechat.session.limits import SessionLimits
-from voicechat.session.types import ToolCall, ToolExchange
+from voicechat.session.types import SourcesCited, ToolCall, ToolExchange
 from voicechat.store.access import ApiEndpoint
 
 COMPLETION_PATHS = (
@@ -251,7 +251,13 @@ async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerato
                         thought += len(part.text)
                     case ToolCall():
                         characters += len(part.arguments)
-                    case Extras() | ReplyFinished() | ToolsStarted() | ToolExchange():
+                    case (
+                        Extras()
+                        | ReplyFinished()
+                        | ToolsStarted()
+                        | ToolExchange()
+                        | SourcesCited()
+                    ):
                         pass  # no text of the model
                 yield part
                 if characters > REPLY_CHARACTERS or thought > THOUGHT_CHARACTERS:

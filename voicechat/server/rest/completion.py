@@ -7,6 +7,7 @@ its own) appear where that server put them.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from voicechat.providers.interfaces import (
@@ -17,13 +18,15 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
+from voicechat.schema.sources import source_fields
 from voicechat.session.tool_calls import ToolCallAccumulator
-from voicechat.session.types import ToolCall, ToolExchange
+from voicechat.session.types import SourcesCited, ToolCall, ToolExchange
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object under construction."""
 
 THOUGHTS = "reasoning_content"
+REFS = "refs"
 _NOTHING = Extras()
 
 
@@ -49,6 +52,8 @@ class Completion:
         """Fields beside ``choices`` for the next chunk."""
         self._begun = False
         self._finished = ReplyFinished("")
+        self._cited: dict[int, Json] = {}
+        """All sources of the reply, by their index."""
 
     def add_part(self, part: ReplyPart) -> Iterator[Json]:
         """Add the next part of the reply; yields its chunks."""
@@ -71,6 +76,12 @@ class Completion:
                 if piece is not None:
                     self._add_call(piece)
                     yield self._chunk({"tool_calls": [_call_piece(piece)]})
+            case SourcesCited():
+                refs = [source_fields(source) for source in part.sources]
+                self._cited |= {
+                    source.index: ref for source, ref in zip(part.sources, refs, strict=True)
+                }
+                yield self._chunk(self._said(""), Extras(choice={REFS: refs}))
             case ReplyFinished():
                 self._finished = part
             case ToolsStarted() | ToolExchange():
@@ -78,7 +89,10 @@ class Completion:
 
     def last_chunk(self) -> Json:
         """Return the chunk that ends the streamed reply, with the finish reason."""
-        return self._chunk(self._said(None), self._finished.extras, self._reason())
+        extras = self._finished.extras or _NOTHING
+        if self._cited:
+            extras = replace(extras, choice={**extras.choice, REFS: [*self._cited.values()]})
+        return self._chunk(self._said(None), extras, self._reason())
 
     def usage_chunk(self) -> Json | None:
         """Return the usage as a chunk without a choice; None when the model does not
@@ -95,6 +109,8 @@ class Completion:
         if self._calls:
             message["tool_calls"] = [call for _, call in sorted(self._calls.items())]
         choice: Json = {"index": 0, "message": message, "finish_reason": self._reason()}
+        if self._cited:
+            choice[REFS] = [*self._cited.values()]
         answer = self._head("chat.completion") | {"choices": [choice]}
         if usage := self._usage():
             answer["usage"] = usage

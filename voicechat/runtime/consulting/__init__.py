@@ -1,0 +1,1 @@
+"""How a reply is answered from knowledge: searched early, quoted, cited."""
