@@ -1,10 +1,9 @@
 """How each protocol's clients are told the sources of a reply."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-from voicechat.dialects.base import Connection, Dialect, Reaction, Tell
+from voicechat.dialects.base import Connection, Dialect, Tell
 from voicechat.dialects.openai_realtime.endpoint import OpenAIRealtimeEndpoint
 from voicechat.dialects.rtvi.endpoint import RTVIEndpoint
 from voicechat.dialects.speech_chat.codec import ReplyWriter
@@ -29,7 +28,7 @@ FOOD_REF = {
     "type": "qa",
     "url": "https://v/2",
 }
-REPLY: Sequence[nt.ReplyNotice] = (
+REPLY = (
     nt.ReplyText(1, "They may"),
     nt.ReplySources(1, (PETS,)),
     nt.ReplyText(1, ", at seven"),
@@ -84,9 +83,7 @@ def test_a_completion_without_sources_has_no_refs() -> None:
 
 
 def _frames(dialect: Dialect, *notices: nt.Notice) -> list[dict[str, Any]]:
-    told: list[Reaction] = [
-        reaction for notice in notices for reaction in dialect.notify(notice, 9)
-    ]
+    told = [reaction for notice in notices for reaction in dialect.notify(notice, 9)]
     return [json.loads(each.frame) for each in told if isinstance(each, Tell)]
 
 

@@ -185,6 +185,6 @@ async def test_a_request_searches_when_it_is_made(search: DirectedSearch) -> Non
     search.takes_s = 0.5
     now = SearchNow(search, deadline_s=1.0)
     both = await asyncio.gather(now.find("When is breakfast?"), now.find("May my dog stay?"))
-    assert both == [search.findings] * 2
+    assert list(both) == [search.findings] * 2
     assert await SearchNow(search, deadline_s=0.2).find("When is breakfast?") == Findings()
     assert not search.running, "a search that nobody waits for is cancelled"
