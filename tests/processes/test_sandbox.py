@@ -99,3 +99,21 @@ sandbox.close_everything()
 open("/dev/null").close()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_threads_may_be_allowed_and_processes_are_not() -> None:
+    code = """
+import os, threading
+from voicechat.processes import sandbox
+sandbox.close_everything(threads=True)
+ran = []
+thread = threading.Thread(target=ran.append, args=[1])
+thread.start()
+thread.join()
+assert ran
+try:
+    os.fork()
+except PermissionError:
+    os._exit(7)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7

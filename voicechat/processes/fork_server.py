@@ -49,6 +49,8 @@ class JobLimits:
     memory_bytes: int = 256 << 20
     """Address space beyond what the process has when the limit is set."""
     open_files: int = 16
+    threads: bool = False
+    """Whether the process may start threads, for libraries that need them."""
 
 
 class ForkedJob(Protocol):
@@ -164,7 +166,7 @@ def confine(limits: JobLimits) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (allowed, allowed))
-    sandbox.close_everything()
+    sandbox.close_everything(threads=limits.threads)
 
 
 def _address_space_bytes() -> int:

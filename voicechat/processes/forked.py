@@ -26,8 +26,9 @@ READY_MS = 10_000
 EXIT_MS = 1_000
 """Time for the fork server to exit on request; then it is killed."""
 ANSWER_MS = 5_000
-"""Time for a job to answer a frame. ``JobLimits.step_cpu_ms`` bounds its CPU time more
-tightly; this limit covers time spent blocked.
+"""Time for a job to answer a frame, unless its server has another.
+``JobLimits.step_cpu_ms`` bounds its CPU time more tightly; this limit covers time spent
+blocked.
 """
 
 
@@ -41,9 +42,12 @@ class ForkServer:
     it if it dies.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """``command`` must end up in `voicechat.processes.fork_server.serve`."""
+    def __init__(self, command: Sequence[str], *, answer_ms: int = ANSWER_MS) -> None:
+        """``command`` must end up in `voicechat.processes.fork_server.serve`.
+        ``answer_ms``: time for a job to answer a frame.
+        """
         self._command = tuple(command)
+        self._answer_ms = answer_ms
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._starting = asyncio.Lock()
@@ -73,7 +77,7 @@ class ForkServer:
                 ours.close()
                 raise
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        return ForkedStream(reader, writer, options)
+        return ForkedStream(reader, writer, options, self._answer_ms)
 
     async def _hand_over(self, job: socket.socket) -> None:
         """Pass the socket ``job`` to the server. If the server has died, restart it and
@@ -147,10 +151,15 @@ class ForkedStream:
     """
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: bytes
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        options: bytes,
+        answer_ms: int = ANSWER_MS,
     ) -> None:
         self._reader = reader
         self._writer = writer
+        self._answer_ms = answer_ms
         self._write(FrameKind.OPEN, options)
 
     def send(self, payload: bytes) -> None:
@@ -167,16 +176,16 @@ class ForkedStream:
         """Return the next answer. Call it only while the job owes one.
 
         Raises `WorkerLostError` if the process has died or sends nothing for
-        ``ANSWER_MS``. After cancellation only `close` may be called.
+        ``answer_ms``. After cancellation only `close` may be called.
         """
         try:
-            async with asyncio.timeout(ANSWER_MS / 1000):
+            async with asyncio.timeout(self._answer_ms / 1000):
                 return await read_frame(self._reader)
         except (asyncio.IncompleteReadError, ConnectionError, LocalProtocolError):
             raise WorkerLostError("the process of the job is gone") from None
         except TimeoutError:
             raise WorkerLostError(
-                f"the process of the job said nothing for {ANSWER_MS} ms"
+                f"the process of the job said nothing for {self._answer_ms} ms"
             ) from None
 
     def close(self) -> None:

@@ -2,10 +2,10 @@
 
 With seccomp, on x86-64 and ARM64 Linux, only system calls that work on open descriptors
 remain, besides memory and time. The process cannot open, change or remove a file,
-create a socket, run a program, start a process or thread, or send a signal. With
-Landlock, access to the file system and TCP is denied as well. Either layer is enough; a
-layer that the kernel lacks is skipped, and `missing` reports it. The limits of
-`voicechat.processes.fork_server` apply everywhere.
+create a socket, run a program, start a process, start a thread (unless that is asked
+for), or send a signal. With Landlock, access to the file system and TCP is denied as
+well. Either layer is enough; a layer that the kernel lacks is skipped, and `missing`
+reports it. The limits of `voicechat.processes.fork_server` apply everywhere.
 """
 
 import ctypes
@@ -44,19 +44,25 @@ _CALLS_ARM64 = {
 }  # fmt: skip
 _MAPPING_X86_64, _MAPPING_ARM64 = (9, 10), (222, 226)
 """mmap and mprotect: allowed except for executable memory."""
+_THREADS_X86_64, _THREADS_ARM64 = (56, 435), (220, 435)
+"""clone, which may be allowed for threads only, and clone3, whose flags a filter cannot
+read: it fails with ENOSYS, so that the C library uses clone.
+"""
 _MACHINES = {
-    "x86_64": (0xC000003E, _CALLS_X86_64, _MAPPING_X86_64),
-    "aarch64": (0xC00000B7, _CALLS_ARM64, _MAPPING_ARM64),
+    "x86_64": (0xC000003E, _CALLS_X86_64, _MAPPING_X86_64, _THREADS_X86_64),
+    "aarch64": (0xC00000B7, _CALLS_ARM64, _MAPPING_ARM64, _THREADS_ARM64),
 }
 """For each machine: its AUDIT_ARCH value and its system call numbers."""
 
 # Instructions of classic BPF (linux/bpf_common.h) and the filter's return values.
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
-_AT_CALL, _AT_MACHINE, _AT_THIRD_ARGUMENT = 0, 4, 32
+_NO_SUCH_CALL = 0x00050000 | errno.ENOSYS
+_AT_CALL, _AT_MACHINE, _AT_FIRST_ARGUMENT, _AT_THIRD_ARGUMENT = 0, 4, 16, 32
 _OTHER_CALLS = 0x40000000
 """On x86-64, numbers from here on are x32 system calls."""
 _PROT_EXEC = 4
+_CLONE_THREAD = 0x10000
 
 
 class _Program(ctypes.Structure):
@@ -71,15 +77,18 @@ def missing() -> tuple[str, ...]:
     return tuple(name for name, there in layers.items() if not there)
 
 
-def close_everything() -> None:
-    """Enter the sandbox with all supported layers. Raises ``OSError`` if one fails."""
+def close_everything(*, threads: bool = False) -> None:
+    """Enter the sandbox with all supported layers. Raises ``OSError`` if one fails.
+
+    ``threads``: new threads may be started; they are in the sandbox, too.
+    """
     if sys.platform != "linux":
         return
     _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     if version := _landlock_version():
         _close_by_landlock(version)
     if _has_seccomp():
-        _close_by_seccomp()
+        _close_by_seccomp(threads=threads)
 
 
 def _libc() -> ctypes.CDLL:
@@ -129,23 +138,33 @@ def _has_seccomp() -> bool:
     return bool(refused < 0 and ctypes.get_errno() == errno.EFAULT)
 
 
-def _close_by_seccomp() -> None:
-    instructions = _filter()
+def _close_by_seccomp(*, threads: bool) -> None:
+    instructions = _filter(threads=threads)
     program = _Program(len(instructions) // 8, instructions)
     _check(_libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
 
 
-def _filter() -> bytes:
+def _filter(*, threads: bool) -> bytes:
     """Build the BPF program that runs at each system call. Unlisted calls fail with
     EPERM.
     """
-    machine, calls, mapping = _MACHINES[platform.machine()]
+    machine, calls, mapping, (clone, clone3) = _MACHINES[platform.machine()]
     numbers = sorted(calls.values())
+    starting_threads = [
+        (_IF_EQUAL, 0, 1, clone3),
+        (_RETURN, 0, 0, _NO_SUCH_CALL),
+        (_IF_EQUAL, 0, 4, clone),
+        (_LOAD, 0, 0, _AT_FIRST_ARGUMENT),
+        (_IF_BITS, 0, 1, _CLONE_THREAD),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _FAIL),
+    ]
     code = [
         (_LOAD, 0, 0, _AT_MACHINE),
         (_IF_EQUAL, 1, 0, machine),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _AT_CALL),
+        *(starting_threads if threads else ()),
         (_IF_AT_LEAST, len(numbers) + len(mapping), 0, _OTHER_CALLS),
         *(
             (_IF_EQUAL, len(numbers) - at + len(mapping), 0, number)
