@@ -123,6 +123,34 @@ async def test_instructions_are_computed_before_the_first_conversation(tmp_path:
 
 @pytest.mark.long
 @pytest.mark.real_time
+async def test_a_prompt_is_prepared_while_the_user_speaks(tmp_path: Path) -> None:
+    said = "Once upon a time there was a girl. " * 4
+    async with opened(write_tiny_gguf(tmp_path / "tiny.gguf")) as model:
+        await model.prepare(asked(said))
+        _, finished = await answer(model, asked(said + "What was her name?"))
+        assert finished.prompt_tokens is not None
+        unheard = finished.prompt_tokens - cached(finished)
+        assert unheard < finished.prompt_tokens // 4
+
+
+@pytest.mark.long
+@pytest.mark.real_time
+async def test_nothing_is_prepared_while_the_model_answers(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "endless.gguf", endless=True)
+    async with (
+        opened(path, max_tokens=50_000) as model,
+        aclosing(model.reply(asked("Go on.", dry_multiplier=0))) as parts,
+    ):
+        await anext(parts)
+        said = "Somebody else is speaking now. " * 8
+        await model.prepare(asked(said))
+        assert model.process.open_jobs == 1
+        _, finished = await answer(model, asked(said))
+        assert cached(finished) < 8, "nothing was computed beforehand"
+
+
+@pytest.mark.long
+@pytest.mark.real_time
 async def test_a_cancelled_reply_stops_and_a_long_one_is_bounded(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "endless.gguf", endless=True)
     async with opened(path, replies=1, max_tokens=50) as model:

@@ -396,6 +396,23 @@ async def test_the_words_are_shown_as_soon_as_the_speaker_may_have_finished() ->
     assert partial_s < 0.8 + 0.2 + 0.1 + 0.3 < final_s
 
 
+async def test_what_each_pass_recognised_can_be_had_before_it_is_agreed_on() -> None:
+    decode = Decoder(takes_ms=100)
+    audio = microphone(voice(3000) + silence(3000))
+    results = [result async for result in recognize_utterances(audio, decode, hypotheses=True)]
+    *partials, final = results
+    assert final.final
+    assert not final.hypothesis
+    assert all(result.hypothesis.startswith(result.text) for result in partials)
+    assert partials[0].text == "", "only one pass has heard anything"
+    assert len(partials[0].hypothesis) > 0
+    during = [result for result in partials if not result.settled]
+    (early,) = [result for result in partials if result.settled]
+    assert len(during) == len(decode.partial_ms)
+    assert early is partials[-1]
+    assert early.hypothesis == early.text == final.text
+
+
 async def test_first_words_may_be_wanted_soon() -> None:
     decode = Decoder()
     await transcribe(microphone(voice(5000)), decode, first_partial_ms=400)

@@ -29,9 +29,12 @@ class Talk:
     limits: SessionLimits = field(default_factory=SessionLimits)
     chat: ChatSettings = field(default_factory=ChatSettings)
     by_voice: bool = True
+    prepares: bool = False
 
     def __post_init__(self) -> None:
-        self.session = Session(limits=self.limits, interrupt_by_voice=self.by_voice)
+        self.session = Session(
+            limits=self.limits, interrupt_by_voice=self.by_voice, prepares_replies=self.prepares
+        )
         self.effects: list[ef.Effect] = []
         self.stream = 0
         self.post(cmd.Configure(Settings(turn_detection=self.detection, chat=self.chat)))
@@ -65,6 +68,11 @@ class Talk:
 
     def hears(self, text: str, *, final: bool = False) -> None:
         self.post(ev.Transcribed(self.stream, Transcript(text, 0, self.now_ms if final else None)))
+
+    def guesses(self, hypothesis: str, *, settled: bool, shown: str = "") -> list[ef.Effect]:
+        """A recogniser of whole utterances: less is shown than it has recognised."""
+        transcript = Transcript(shown, 0, hypothesis=hypothesis, settled=settled)
+        return self.post(ev.Transcribed(self.stream, transcript))
 
     def says(self, text: str, length_ms: int = 800) -> None:
         """Speak, be understood, fall silent."""
@@ -393,6 +401,91 @@ def test_clearing_what_was_said_stops_the_reply_that_was_begun_early_to_it() -> 
     assert ef.StopReply(1) in talk.post(cmd.ClearInput())
 
 
+def outcomes_of_early_replies(talk: Talk) -> list[bool]:
+    """Whether each reply that was begun early was used."""
+    return [
+        effect.metric.used
+        for effect in talk.effects
+        if isinstance(effect, ef.RecordMetric)
+        and isinstance(effect.metric, ef.PreemptiveReplyEnded)
+    ]
+
+
+def test_no_reply_is_begun_on_words_that_were_recognised_during_speech() -> None:
+    talk = Talk()
+    talk.starts()
+    talk.wait(800)
+    talk.guesses("What is the capital of?", settled=False, shown="What is the capital")
+    talk.stops()
+    talk.wait(160)
+    assert talk.asked == []
+    talk.guesses("What is the capital of France?", settled=True, shown="What is the capital")
+    assert [asked[-1]["content"] for asked in talk.asked] == ["What is the capital of France?"]
+    talk.wait(800)
+    talk.finishes("what is the capital of france")
+    assert len(talk.asked) == 1
+    assert outcomes_of_early_replies(talk) == [True]
+
+
+def test_the_client_is_not_told_what_only_the_session_needs() -> None:
+    talk = Talk()
+    talk.starts()
+    talk.guesses("What is?", settled=False)
+    talk.guesses("What is the", settled=False, shown="What is")
+    talk.guesses("What is the capital?", settled=True, shown="What is")
+    told = [notice.transcript.text for notice in talk.told if isinstance(notice, nt.Recognised)]
+    assert told == ["What is"]
+
+
+def test_a_reply_that_was_begun_to_other_words_is_dropped_at_once_and_begun_again() -> None:
+    talk = Talk()
+    talk.says("turn on the light")
+    talk.wait(260)
+    assert len(talk.asked) == 1
+    talk.hears("turn on the lights")
+    assert outcomes_of_early_replies(talk) == [False]
+    assert [asked[-1]["content"] for asked in talk.asked] == [
+        "turn on the light",
+        "turn on the lights",
+    ]
+    talk.post(ev.ReplyTextArrived(2, "They are on. "))
+    talk.wait(800)
+    talk.finishes("Turn on the lights.")
+    assert outcomes_of_early_replies(talk) == [False, True]
+    assert len(talk.asked) == 2
+
+
+def prepared(effects: list[ef.Effect]) -> list[object]:
+    """The last words of each prompt that the model is to process."""
+    return [e.messages[-1]["content"] for e in effects if isinstance(e, ef.PrepareReply)]
+
+
+def test_while_the_user_speaks_the_model_processes_what_is_known_of_the_prompt() -> None:
+    talk = Talk(prepares=True)
+    talk.starts()
+    assert prepared(talk.guesses("What is?", settled=False)) == ["What is?"]
+    assert prepared(talk.guesses("What is?", settled=False)) == [], "known already"
+    assert prepared(talk.guesses("What is the", settled=False, shown="What is")) == ["What is the"]
+    talk.post(ev.PressureChanged(True))
+    assert prepared(talk.guesses("What is the capital", settled=False)) == []
+    talk.post(ev.PressureChanged(False))
+    talk.wait(800)
+    talk.stops()
+    talk.wait(100)
+    begun = talk.guesses("What is the capital?", settled=True)
+    assert [type(effect) for effect in begun] == [ef.StartReply], "the reply itself has begun"
+    talk.wait(800)
+    talk.finishes("What is the capital?")
+    assert prepared(talk.effects) == ["What is?", "What is the"]
+
+
+def test_a_prompt_is_prepared_when_the_client_ends_the_turns_too() -> None:
+    session = Session(prepares_replies=True)
+    (opened,) = [e for e in session.receive(AUDIO, 0) if isinstance(e, ef.OpenRecognition)]
+    effects = session.receive(ev.Transcribed(opened.stream, Transcript("what is it", 0)), 600)
+    assert prepared(effects) == ["what is it"]
+
+
 def test_early_replies_stop_when_too_many_are_wasted() -> None:
     talk = Talk()
     for number in range(20):
@@ -423,13 +516,7 @@ def test_whether_replies_are_begun_early_at_all_is_a_matter_of_configuration(
 
 
 def test_a_server_short_of_time_begins_no_reply_early_and_goes_on_with_those_begun() -> None:
-    def early(talk: Talk) -> list[bool]:
-        return [
-            e.metric.used
-            for e in talk.effects
-            if isinstance(e, ef.RecordMetric) and isinstance(e.metric, ef.PreemptiveReplyEnded)
-        ]
-
+    early = outcomes_of_early_replies
     talk = Talk()
     talk.says("tell me a story please")
     talk.wait(200)

@@ -149,7 +149,9 @@ class FasterWhisperRecognizer(RecognizerProvider):
             return Recognized(words, answer.language)
 
         async with aclosing(
-            recognize_utterances(audio, recognise_pass, self._schedule)
+            recognize_utterances(
+                audio, recognise_pass, self._schedule, hypotheses=options.hypotheses
+            )
         ) as transcripts:
             async for transcript in transcripts:
                 yield transcript

@@ -57,6 +57,20 @@ class Provider:
         """Whether ``probe`` is implemented."""
         return type(self).probe is not Provider.probe
 
+    async def prepare(self, request: "ChatRequest") -> None:
+        """Of a chat model: process a prompt, so that ``reply`` to one with the same
+        beginning gives its first token sooner.
+
+        It is called while the user speaks, with the words so far, and never while the
+        same conversation awaits a reply. It may return at once if the model is busy.
+        Raises ``ProviderError``, which is ignored. Cancelling ends it.
+        """
+
+    @property
+    def can_prepare(self) -> bool:
+        """Whether ``prepare`` is implemented."""
+        return type(self).prepare is not Provider.prepare
+
     @property
     def waiting_streams(self) -> int:
         """How many uses wait inside the provider. Admission control refuses new
@@ -104,6 +118,8 @@ class RecognitionOptions:
     """The id of the caller's key. Streams are allocated fairly among callers. Empty if
     unknown.
     """
+    hypotheses: bool = False
+    """Whether partial results are wanted that change only ``Transcript.hypothesis``."""
     earlier_failures: int = 0
     """Number of streams that have failed on this audio. A chain then begins with
     another link.
@@ -120,9 +136,10 @@ class SpeechRecognizer(Protocol):
     ) -> AsyncIterator[Transcript]:
         """Recognise s16le mono 16 kHz audio, in pieces of any even size.
 
-        Yields transcripts: partial ones only when the text has changed, and a final one
-        for each sentence. When the audio ends, the last sentence becomes final and the
-        iterator ends. Silence yields nothing.
+        Yields transcripts: partial ones only when the text has changed (or, if they
+        are wanted, the hypothesis), and a final one for each sentence. When the audio
+        ends, the last sentence becomes final and the iterator ends. Silence yields
+        nothing.
         """
 
 

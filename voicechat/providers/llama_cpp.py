@@ -120,13 +120,21 @@ class LlamaCppChatModel(Provider):
                 {"role": "system", "content": instructions},
                 {"role": "user", "content": "1"},
             )
-            request = ChatRequest(messages=messages, options={"max_tokens": 1})
             # Instructions that do not fit are refused when a conversation begins with
             # them.
             with suppress(RequestRefusedError):
-                async with aclosing(self.reply(request)) as parts:
-                    async for _ in parts:
-                        pass
+                await self.prepare(ChatRequest(messages=messages))
+
+    async def prepare(self, request: ChatRequest) -> None:
+        """Process the prompt, unless the model is in use: others wait for that. Raises
+        as `reply`. Cancelling stops the model after the current batch of tokens.
+        """
+        if self._process.open_jobs:
+            return
+        least = replace(request, options={**request.options, "max_tokens": 1})
+        async with aclosing(self.reply(least)) as parts:
+            async for _ in parts:
+                pass
 
     async def aclose(self) -> None:
         """End the child process; replies in progress fail."""

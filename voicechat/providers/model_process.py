@@ -102,6 +102,11 @@ class ModelProcess:
         return self._pool.pids
 
     @property
+    def open_jobs(self) -> int:
+        """How many jobs run in the child."""
+        return self._pool.open_channels
+
+    @property
     def waiting_jobs(self) -> int:
         """How many jobs wait for a place in the child."""
         return self._pool.waiting

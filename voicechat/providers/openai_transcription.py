@@ -54,7 +54,9 @@ class OpenAIRecognizer(RecognizerProvider):
         Raises `ProviderError`, besides what `OpenAIEndpoint.post` raises: BROKEN for an
         invalid transcription. Exceptions of ``audio`` are passed on.
         """
-        return recognize_utterances(audio, self._decode, self._schedule)
+        return recognize_utterances(
+            audio, self._decode, self._schedule, hypotheses=options.hypotheses
+        )
 
     async def _decode(self, pcm: bytes, final: bool) -> Recognized:
         if self._knows_times:

@@ -75,7 +75,9 @@ class SherpaWholeRecognizer(RecognizerProvider):
         async with self._seats.taken():
             await self.start()
             async with aclosing(
-                recognize_utterances(audio, self._words, self._schedule)
+                recognize_utterances(
+                    audio, self._words, self._schedule, hypotheses=options.hypotheses
+                )
             ) as transcripts:
                 async for transcript in transcripts:
                     yield transcript

@@ -89,9 +89,16 @@ class Schedule:
 
 
 async def recognize_utterances(
-    audio: AsyncIterator[bytes], decode: Decode, schedule: Schedule | None = None
+    audio: AsyncIterator[bytes],
+    decode: Decode,
+    schedule: Schedule | None = None,
+    *,
+    hypotheses: bool = False,
 ) -> AsyncGenerator[Transcript, None]:
     """Recognise a stream of s16le mono 16 kHz audio, as ``SpeechRecognizer.recognize``.
+
+    With ``hypotheses`` each pass that changes what is likely gives a result, which
+    carries that as ``Transcript.hypothesis``; a pass after a short silence is settled.
 
     A partial text is always a prefix of the next one; the final one may differ. Raises
     what ``decode`` and ``audio`` raise, except that a partial pass that is refused
@@ -105,7 +112,7 @@ async def recognize_utterances(
     listening = asyncio.get_running_loop().create_task(stream.listen(audio))
     try:
         while (utterance := await stream.utterance()) is not None:
-            passes = _Passes(stream, utterance, decode, schedule)
+            passes = _Passes(stream, utterance, decode, schedule, hypotheses=hypotheses)
             while await passes.make_next():
                 if (partial := passes.news()) is not None:
                     yield partial
@@ -124,7 +131,13 @@ class _Passes:
     """The passes over one utterance."""
 
     def __init__(
-        self, stream: "_AudioSegments", utterance: SpeechSegment, decode: Decode, schedule: Schedule
+        self,
+        stream: "_AudioSegments",
+        utterance: SpeechSegment,
+        decode: Decode,
+        schedule: Schedule,
+        *,
+        hypotheses: bool,
     ) -> None:
         self._stream = stream
         self._utterance = utterance
@@ -137,6 +150,11 @@ class _Passes:
         """How much audio the last early pass received."""
         self._early: Recognized | None = None
         self._language = ""
+        self._hypotheses = hypotheses
+        self._likely = ("", False)
+        """The text of the last pass, and whether it is settled."""
+        self._told = ("", False)
+        """The same of the last result that was returned."""
         self._agreement = LocalAgreement()
         self._agreed: Sequence[Word] = ()
         self._shown = 0
@@ -168,6 +186,8 @@ class _Passes:
         if found is not None:
             self._agreed = self._agreement.push_pass(found.words)
             self._language = found.language
+            if self._hypotheses:
+                self._likely = (text_of(found.words), early)
             if early:
                 self._early = found
                 # The speaker has stopped, so the last words are not guesses. They are
@@ -176,11 +196,20 @@ class _Passes:
         return True
 
     def news(self) -> Transcript | None:
-        """Return the partial transcript if it has grown and is not final."""
-        if len(self._agreed) == self._shown or (self._utterance.closed and self._early_holds):
+        """Return the partial transcript if it, or the hypothesis, has changed and is
+        not final.
+        """
+        if self._utterance.closed and self._early_holds:
             return None
-        self._shown = len(self._agreed)
-        return _transcript(self._utterance, Recognized(self._agreed, self._language))
+        likely, settled = self._likely
+        is_news = bool(likely) and self._likely != self._told
+        if len(self._agreed) == self._shown and not is_news:
+            return None
+        self._shown, self._told = len(self._agreed), self._likely
+        shown = _transcript(self._utterance, Recognized(self._agreed, self._language))
+        if shown is None:
+            shown = Transcript("", self._utterance.begin_ms, language=self._language)
+        return replace(shown, hypothesis=likely, settled=settled) if likely else shown
 
     async def final(self) -> Transcript | None:
         """Return the result of the closed utterance; None if nothing was understood.

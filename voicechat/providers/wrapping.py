@@ -88,6 +88,15 @@ class WrappingModel(Wrapping[ChatModel]):
         """Delegate to the inner model."""
         return self._inner.reply(request)
 
+    async def prepare(self, request: ChatRequest) -> None:
+        """Delegate to the inner model."""
+        await self._life.prepare(request)
+
+    @property
+    def can_prepare(self) -> bool:
+        """Whether the inner model can prepare."""
+        return self._life.can_prepare
+
 
 class WrappingRecognizer(Wrapping[RecognizerProvider], RecognizerProvider):
     """A `SpeechRecognizer` around another one."""
@@ -158,6 +167,13 @@ class _Foreign(Provider):
     @property
     def has_probe(self) -> bool:
         return hasattr(self._service, "probe")
+
+    async def prepare(self, request: ChatRequest) -> None:
+        await self._service.prepare(request)
+
+    @property
+    def can_prepare(self) -> bool:
+        return bool(getattr(self._service, "can_prepare", hasattr(self._service, "prepare")))
 
     @property
     def waiting_streams(self) -> int:

@@ -82,7 +82,7 @@ class WyomingRecognizer(RecognizerProvider):
         none.
         """
         async with aclosing(
-            recognize_utterances(audio, self._decode, self._schedule)
+            recognize_utterances(audio, self._decode, self._schedule, hypotheses=options.hypotheses)
         ) as transcripts:
             async for transcript in transcripts:
                 yield transcript

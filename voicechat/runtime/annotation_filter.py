@@ -20,17 +20,22 @@ class AnnotationFilter:
         """The last partial transcript returned for the sentence that is still open."""
 
     def filter_transcript(self, transcript: Transcript) -> Transcript | None:
-        """Return the transcript with words only, or None if it has no words.
+        """Return the transcript with words only, or None if neither it nor its
+        hypothesis has any.
 
         If a partial result of a sentence was returned and its final transcript has no
         words left, the partial result is returned again as final, so that the sentence
         is closed.
         """
+        if transcript.hypothesis:
+            transcript = replace(transcript, hypothesis=_likely_words(transcript))
         said = _said(transcript)
         if transcript.final:
             shown, self._shown = self._shown, None
             return said or _closed(shown, transcript)
         self._shown = said or self._shown
+        if said is None and transcript.hypothesis:
+            return replace(transcript, text="", words=())
         return said
 
 
@@ -39,6 +44,13 @@ def _closed(shown: Transcript | None, final: Transcript) -> Transcript | None:
         return None
     words = tuple(replace(word, fixed=True) for word in shown.words)
     return replace(shown, words=words, end_ms=words[-1].end_ms if words else final.end_ms)
+
+
+def _likely_words(transcript: Transcript) -> str:
+    """Return the hypothesis without annotations; the shown text if it has no words."""
+    text = transcript.hypothesis
+    text = without(text, find_annotations(text, complete=transcript.settled))
+    return text if has_words(text) else transcript.text
 
 
 def _said(transcript: Transcript) -> Transcript | None:

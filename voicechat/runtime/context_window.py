@@ -111,6 +111,12 @@ class ContextWindow(WrappingModel):
                     raise
                 self._refused_characters = history.characters(self._left_out)
 
+    async def prepare(self, request: ChatRequest) -> None:
+        """Have the model process the prompt that ``reply`` would send first."""
+        history = _History(acceptable(request.messages))
+        self._fit(history)
+        await super().prepare(replace(request, messages=history.without(self._left_out)))
+
     def _fit(self, history: "_History") -> None:
         """Keep the number of dropped turns if the history fits. Otherwise drop as few
         turns as possible so that at most half of the refused length is left.

@@ -15,7 +15,13 @@ from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.tool_servers import ToolNews, ToolRequest
 from voicechat.errors import Fault
 from voicechat.processes.forked import ForkServer
-from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.providers.interfaces import (
+    ChatModel,
+    ChatRequest,
+    SpeechRecognizer,
+    SpeechSynthesizer,
+)
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.audio_input import AudioInput, Detector
 from voicechat.runtime.consulting.search_ahead import SearchAhead
 from voicechat.runtime.drawing import SessionDrawings
@@ -23,6 +29,7 @@ from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.error_location import location_of
 from voicechat.runtime.loop_lateness import Lateness
 from voicechat.runtime.outbox import Outbox
+from voicechat.runtime.prompt_preparation import PromptPreparation
 from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.session_tools import OpenToolServer, SessionTools, no_tool_servers
@@ -38,6 +45,7 @@ from voicechat.session.effects import (
     FinishRecognition,
     FinishSpeech,
     OpenRecognition,
+    PrepareReply,
     RecordMetric,
     RouteAudio,
     Send,
@@ -160,6 +168,7 @@ class Conversation:
         the past, uvloop returns a handle without a time.
         """
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
+        self._preparation = PromptPreparation(self._tasks.spawn)
         self._outbox = Outbox(socket, limits, self._post_of_outbox)
         self._audio = AudioInput(
             services.recognizer,
@@ -266,6 +275,7 @@ class Conversation:
         if self._cast.drawings is not None:
             self._cast.drawings.detach()
         del self._reader, self._outbox, self._audio, self._tasks, self._tools
+        del self._preparation
 
     def abort(self) -> None:
         """Drop the connection; ``run`` returns within ``RELEASE_S``."""
@@ -307,6 +317,8 @@ class Conversation:
                 self._audio.finish(effect.stream)
             case DropRecognition():
                 self._audio.streams.drop(effect.stream)
+            case PrepareReply():
+                self._prepare(effect)
             case StartReply():
                 self._start(effect)
             case AdoptReply() | ContinueReply() | Speak() | FinishSpeech():
@@ -325,6 +337,12 @@ class Conversation:
             case _:
                 assert_never(effect)
 
+    def _prepare(self, effect: PrepareReply) -> None:
+        model = as_provider(self._cast.models(effect.chat.model))
+        if model.can_prepare:
+            request = ChatRequest(messages=effect.messages, options=effect.chat.options)
+            self._preparation.prepare(model, request)
+
     def _start(self, effect: StartReply) -> None:
         reply = ReplyTask(
             effect,
@@ -338,7 +356,8 @@ class Conversation:
         )
         if self._audio.echo is not None:
             reply.on_speech = self._audio.echo.reply_made
-        task = self._tasks.spawn(reply.run(), f"reply-{effect.reply}")
+        work = reply.run() if effect.scripted else self._preparation.then(reply.run)
+        task = self._tasks.spawn(work, f"reply-{effect.reply}")
         self._replies[effect.reply] = (reply, task)
         # A finished reply's encoder takes half a megabyte.
         task.add_done_callback(lambda _: self._replies.pop(effect.reply, None))

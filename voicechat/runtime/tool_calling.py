@@ -90,6 +90,11 @@ class ToolCallingModel(WrappingModel):
             messages = (*messages, *_messages(said, exchange))
             options = options_after_calls(options, may_call=rounds_left > 1)
 
+    async def prepare(self, request: ChatRequest) -> None:
+        """Have the model process the prompt, with the definitions of the tools."""
+        _, _, options = self._offer(request.options)
+        await super().prepare(ChatRequest(messages=request.messages, options=options))
+
     def _offer(
         self, options: Mapping[str, object]
     ) -> tuple[Set[str], Mapping[str, ServerTool], dict[str, object]]:

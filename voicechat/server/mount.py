@@ -32,6 +32,7 @@ from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, S
 from voicechat.names import DEFAULT, combined_notes
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
@@ -475,6 +476,7 @@ class Mount:
             fallback_message=conditions.apology,
             agent=agent,
             interrupt_by_voice=conditions.interrupt_by_voice,
+            prepares_replies=as_provider(model).can_prepare,
         )
         opener, draw = conditions.tool_servers, conditions.draw
         drawings = None

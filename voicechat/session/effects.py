@@ -92,6 +92,16 @@ class DropRecognition:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareReply:
+    """Have the chat model process this prompt, so that it answers one with the same
+    beginning sooner. It replaces an earlier one that has not been processed yet.
+    """
+
+    messages: tuple[Message, ...]
+    chat: ChatSettings
+
+
+@dataclass(frozen=True, slots=True)
 class StartReply:
     """Ask the chat model for reply number ``reply``.
 
@@ -240,6 +250,7 @@ Effect: TypeAlias = (
     | RouteAudio
     | FinishRecognition
     | DropRecognition
+    | PrepareReply
     | StartReply
     | AdoptReply
     | ContinueReply

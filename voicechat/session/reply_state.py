@@ -15,6 +15,7 @@ from voicechat.session.effects import (
     AdoptReply,
     Effect,
     PreemptiveReplyEnded,
+    PrepareReply,
     RecordMetric,
     Send,
     StopReply,
@@ -70,6 +71,7 @@ class ReplyState:
         """The item that the turn answers. Clearing the history keeps it until the turn
         ends.
         """
+        self._prepared: PrepareReply | None = None
         self._wasted = 0
 
     @property
@@ -138,7 +140,7 @@ class ReplyState:
         """Store the user's words and answer them. A preemptive reply to the same words
         becomes the answer.
         """
-        adopts = asked.overrides == ReplyOverrides() and self._begun_for(text)
+        adopts = asked.overrides == ReplyOverrides() and self.begun_for(text)
         dropped = [] if adopts else self.drop_preemptive()
         heard = self.add_user_message(text, item_id)
         if adopts:
@@ -185,7 +187,7 @@ class ReplyState:
         """Start a reply to ``text``, in case the user has finished. A reply to other
         words is dropped.
         """
-        if self._begun_for(text):
+        if self.begun_for(text):
             return []
         effects = self.drop_preemptive()
         question: Message = {"role": "user", "content": text}
@@ -195,6 +197,23 @@ class ReplyState:
         self._registry.current = reply
         self._registry.uncommitted = Uncommitted(text, now_ms)
         return [*effects, replace(started, preemptive=True)]
+
+    def prepare(self, text: str, settings: Settings) -> list[Effect]:
+        """Have the model process the prompt of a reply to ``text``, which the user has
+        said so far; no effects if it was asked for that already.
+        """
+        request = build_request(settings, ReplyOverrides())
+        question: Message = {"role": "user", "content": text}
+        asked = PrepareReply(request.messages((*self.history.messages, question)), request.chat)
+        if asked == self._prepared:
+            return []
+        self._prepared = asked
+        return [asked]
+
+    def begun_for(self, text: str) -> bool:
+        """Whether a preemptive reply to these words is in progress."""
+        uncommitted = self._registry.uncommitted
+        return uncommitted is not None and uncommitted.answers(text)
 
     def drop_preemptive(self) -> list[Effect]:
         """Drop the preemptive reply, if there is one."""
@@ -381,10 +400,6 @@ class ReplyState:
         return self.current is not None and self._registry.uncommitted is None
 
     # --- internals --------------------------------------------------------------------
-
-    def _begun_for(self, text: str) -> bool:
-        uncommitted = self._registry.uncommitted
-        return uncommitted is not None and uncommitted.answers(text)
 
     def _adopt(self, now_ms: int) -> list[Effect]:
         reply, uncommitted = self.current, self._registry.uncommitted

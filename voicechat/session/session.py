@@ -44,6 +44,7 @@ class Session:
         fallback_message: FallbackMessage | None = None,
         agent: Agent | None = None,
         interrupt_by_voice: bool = True,
+        prepares_replies: bool = False,
     ) -> None:
         """``settings`` are the connection's first settings.
 
@@ -51,6 +52,8 @@ class Session:
         ``fallback_message`` is spoken when the chat model fails before any of its reply
         was spoken. ``interrupt_by_voice``: hands-free, if no words are required, any
         speech interrupts a reply at once; False: a cough or "mm-hm" does not.
+        ``prepares_replies``: while the user speaks, ``PrepareReply`` asks the chat
+        model to process what is known of the prompt.
         """
         self._core = SessionCore(
             settings or Settings(),
@@ -60,6 +63,7 @@ class Session:
             interrupt_by_voice=interrupt_by_voice,
         )
         self._audio_shows_life = audio_shows_life
+        self._prepares_replies = prepares_replies
         self._turns = EndableTurns(self._core)
         self._routing = AudioRouting(self._core)
 
@@ -103,6 +107,8 @@ class Session:
         # audio.
         if core.state is not before or not isinstance(event, ev.ReplyEvent):
             self._settle_turn_taking()
+            if self._prepares_replies and isinstance(event, ev.Transcribed):
+                core.effects += core.turn_detector.prepare_reply(core.settings, core.state)
             self._settle_keypad()
             self._settle_agent()
             self._routing.settle()
@@ -350,7 +356,7 @@ class Session:
             case Decision.DISMISS:
                 self._core.effects += self._core.turn_detector.dismiss_sound()
             case Decision.BEGIN_PREEMPTIVELY:
-                text = self._core.transcription.gathering.text
+                text = self._core.transcription.gathering.likely_text
                 self._core.effects += self._core.replies.start_preemptive(
                     text, self._core.settings, self._core.now_ms
                 )

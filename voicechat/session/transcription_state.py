@@ -40,6 +40,10 @@ class Utterance:
     """The recogniser stream that works on it now."""
     finals: list[str] = field(default_factory=list)
     partial: str = ""
+    hypothesis: str = ""
+    """The newest ``Transcript.hypothesis``; empty: ``partial`` is everything."""
+    settled: bool = True
+    """``Transcript.settled`` of the newest result."""
     replacements: int = 0
     """How often its stream failed and was replaced while its last result was
     awaited.
@@ -54,14 +58,23 @@ class Utterance:
         """The whole text so far."""
         return join([*self.finals, self.partial])
 
-    def add_result(self, transcript: Transcript) -> None:
-        """Add one result of the recogniser."""
+    @property
+    def likely_text(self) -> str:
+        """The whole text so far, including words that may still change."""
+        return join([*self.finals, self.hypothesis or self.partial])
+
+    def add_result(self, transcript: Transcript) -> bool:
+        """Add one result of the recogniser. Returns whether the client may see it: not
+        if only the hypothesis differs.
+        """
+        self.hypothesis, self.settled = transcript.hypothesis, transcript.settled
         if transcript.final:
             if transcript.text.strip():
                 self.finals.append(transcript.text)
-            self.partial = ""
-        else:
-            self.partial = transcript.text
+            self.partial = self.hypothesis = ""
+            return True
+        before, self.partial = self.partial, transcript.text
+        return transcript.text != before or not transcript.hypothesis
 
 
 class TranscriptionState:
@@ -137,13 +150,14 @@ class TranscriptionState:
 
     def add_result(self, stream: int, transcript: Transcript, *, hold: bool) -> list[Effect]:
         """Add a result. With ``hold``, results of the next turn are kept until the turn
-        in progress is over.
+        in progress is over. A result that changes only the hypothesis is not sent.
         """
         self._failures = 0
         if self.awaited is not None and self.is_awaited(stream):
-            self.awaited.add_result(transcript)
-            return [Send(Recognised(transcript))]
-        self.gathering.add_result(transcript)
+            news = self.awaited.add_result(transcript)
+            return [Send(Recognised(transcript))] if news else []
+        if not self.gathering.add_result(transcript):
+            return []
         if not hold:
             return [Send(Recognised(transcript))]
         if self._held and not self._held[-1].final:
@@ -214,7 +228,7 @@ class TranscriptionState:
         """
         self._failures += 1
         self.gathering.stream = None
-        self.gathering.partial = ""
+        self.gathering.partial = self.gathering.hypothesis = ""
         if failure.fault is Fault.ASR_FAILED and self._failures < FAILURES_IN_A_ROW:
             return [self._open(self.gathering, settings, failure.stream)]
         self._retry_at_ms = now_ms + RETRY_AFTER_MS

@@ -17,7 +17,7 @@ from voicechat.session.reply_state import ReplyState
 from voicechat.session.states import TURN, State
 from voicechat.session.transcription_state import TranscriptionState
 from voicechat.session.turn_taking import Decision, TurnTaking
-from voicechat.session.types import InputSettings, TurnDetection
+from voicechat.session.types import InputSettings, Settings, TurnDetection
 
 FROM_NOW_MS = 2**62
 """A time later than all of the connection's audio: recognition begins with the next
@@ -121,10 +121,28 @@ class TurnDetector:
         dropped = [] if contested else self._replies.drop_preemptive()
         return [noticed, *dropped, *self._transcription.open_stream_from(settings, event.at_ms)]
 
-    def note_transcript(self, now_ms: int) -> None:
-        """The text of the next turn has changed."""
-        if self._turn_taking is not None:
-            self._turn_taking.note_transcript(self._transcription.gathering.text, now_ms)
+    def note_transcript(self, now_ms: int) -> Sequence[Effect]:
+        """The text of the next turn has changed. A preemptive reply to other words is
+        dropped.
+        """
+        if self._turn_taking is None:
+            return ()
+        gathering = self._transcription.gathering
+        likely, settled = gathering.likely_text, gathering.settled
+        self._turn_taking.note_transcript(
+            likely if settled else gathering.text, now_ms, settled=settled
+        )
+        return () if self._replies.begun_for(likely) else self._replies.drop_preemptive()
+
+    def prepare_reply(self, settings: Settings, state: State) -> Sequence[Effect]:
+        """Have the chat model process the prompt that the user's words so far make
+        likely, unless a reply to them has begun or the process is overloaded.
+        """
+        text = self._transcription.gathering.likely_text
+        idle = state is State.LISTENING and not self.contested and not self._replies.preemptive
+        if not text or not idle or not self.answers or self.overloaded:
+            return ()
+        return self._replies.prepare(text, settings)
 
     def note_reply_audible(self) -> None:
         """The listener hears the reply now."""

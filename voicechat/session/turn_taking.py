@@ -56,6 +56,7 @@ class TurnTaking:
         self._sound_began_ms = 0
         self._sound_ended_ms: int | None = None
         self._text = ""
+        self._settled_text = ""
         self._stopped_ms: int | None = None
 
     @property
@@ -106,9 +107,11 @@ class TurnTaking:
         if self._sound is None:
             self._turn_end.note_completion(probability)
 
-    def note_transcript(self, text: str, now_ms: int) -> None:
-        """``text`` is everything recognised of what the user is saying."""
-        self._text = text
+    def note_transcript(self, text: str, now_ms: int, *, settled: bool = True) -> None:
+        """``text`` is everything recognised of what the user is saying. ``settled``:
+        no word of it is missing.
+        """
+        self._text, self._settled_text = text, text if settled else ""
         if self._sound is not None:
             self._sound.note_transcript(text, now_ms)
         else:
@@ -134,7 +137,7 @@ class TurnTaking:
     def end_turn(self) -> None:
         """The user's turn is over, by a decision or a command of the client."""
         self._turn_end.end_turn()
-        self._text = ""
+        self._text = self._settled_text = ""
         self._stopped_ms = None
 
     @property
@@ -162,7 +165,7 @@ class TurnTaking:
             at_ms,
             None,
         )
-        self._text = ""
+        self._text = self._settled_text = ""
 
     def deadline_ms(self, *, may_end: bool) -> int | None:
         """Return when to call ``decide`` if no event comes before; None: not at all.
@@ -174,12 +177,12 @@ class TurnTaking:
 
     def preemptive_at_ms(self) -> int | None:
         """Return when a preemptive reply may start: within a silence after words that
-        do not suggest more; None: not now.
+        are all known and do not suggest more; None: not now.
         """
-        end_ms = self._turn_end.deadline_ms()
-        if self._sound is not None or end_ms is None or self._stopped_ms is None or not self._text:
+        end_ms, text = self._turn_end.deadline_ms(), self._settled_text
+        if self._sound is not None or end_ms is None or self._stopped_ms is None or not text:
             return None
-        if ending_of(self._text) in (TextEnding.UNFINISHED, TextEnding.DICTATING):
+        if ending_of(text) in (TextEnding.UNFINISHED, TextEnding.DICTATING):
             return None
         return self._stopped_ms + int((end_ms - self._stopped_ms) * PREEMPTIVE_PART)
 

@@ -241,7 +241,9 @@ class Turns:
                     event.stream, event.transcript, hold=hold
                 )
                 if not awaited:
-                    self._core.turn_detector.note_transcript(self._core.now_ms)
+                    self._core.effects += self._core.turn_detector.note_transcript(
+                        self._core.now_ms
+                    )
             case ev.RecognitionEnded():
                 self._core.transcription.end_stream(event.stream)
                 if awaited:

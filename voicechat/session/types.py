@@ -60,6 +60,15 @@ class Transcript:
     """The language that the recogniser detected, as ISO 639-1 (``zh``, ``en``); empty:
     it reports none.
     """
+    hypothesis: str = ""
+    """Of a partial result: everything recognised of the sentence so far, including
+    words that may still change. It is not shown to anybody; a reply may be prepared or
+    begun on it. Empty: ``text`` is everything.
+    """
+    settled: bool = True
+    """False: the result was made while the user spoke, so that the last words are
+    missing or are guesses; no reply is begun on it.
+    """
 
     @property
     def final(self) -> bool:

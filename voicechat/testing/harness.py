@@ -26,6 +26,7 @@ from voicechat.providers.interfaces import (
     SpeechRecognizer,
     SpeechSynthesizer,
 )
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.audio_input import Detector
 from voicechat.runtime.consulting.informed_model import InformedModel
 from voicechat.runtime.consulting.search_ahead import Search, SearchAhead
@@ -188,6 +189,7 @@ class ConversationHarness:
             fallback_message=self.apology,
             agent=self.agent,
             interrupt_by_voice=self.interrupt_by_voice,
+            prepares_replies=as_provider(self.model).can_prepare,
         )
 
     def providers(self) -> SessionProviders:

@@ -86,7 +86,9 @@ class RecognitionStreams:
         far as it is kept.
         """
         options = RecognitionOptions(
-            source_rate_hz=effect.settings.sample_rate_hz, language=self._language
+            source_rate_hz=effect.settings.sample_rate_hz,
+            language=self._language,
+            hypotheses=True,
         )
         stream = RecognitionStream(effect.stream, options, self._count_unread)
         old = self._streams.get(effect.replay_of) if effect.replay_of is not None else None
@@ -261,4 +263,12 @@ def shifted(heard: Transcript, by_ms: int) -> Transcript:
         ]
     )
     end_ms = None if heard.end_ms is None else heard.end_ms + by_ms
-    return Transcript(heard.text, heard.begin_ms + by_ms, end_ms, words, heard.language)
+    return Transcript(
+        heard.text,
+        heard.begin_ms + by_ms,
+        end_ms,
+        words,
+        heard.language,
+        heard.hypothesis,
+        heard.settled,
+    )

@@ -15,6 +15,7 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.fallback.policy import StageTimeouts
@@ -44,6 +45,20 @@ class ChatChain(Chain[ChatModel]):
         until_s = asyncio.get_running_loop().time() + self._timeouts.first_s
         plan = AttemptPlan(self.links, until_s)
         return relay(self, plan, _ChatChainRequest(request, self._timeouts))
+
+    async def prepare(self, request: ChatRequest) -> None:
+        """Have the service itself process the prompt, unless it is suspended. Raises
+        its ``ProviderError``, which does not count as a failure of the service: the
+        reply shows whether it works.
+        """
+        link = self.links[0]
+        if link.breaker.allows(asyncio.get_running_loop().time()):
+            await as_provider(link.provider).prepare(request)
+
+    @property
+    def can_prepare(self) -> bool:
+        """Whether the service itself can prepare."""
+        return as_provider(self.links[0].provider).can_prepare
 
 
 class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
