@@ -20,6 +20,7 @@ from tests.knowledge.questions.material import (
 
 DOCUMENTS = {document.id: document for document in read_documents()}
 QUESTIONS = read_questions()
+FORMATS = {"pdf", "docx", "doc", "xlsx", "txt", "pptx"}
 
 
 def test_each_quote_stands_once_in_the_set_and_in_its_document() -> None:
@@ -31,6 +32,16 @@ def test_each_quote_stands_once_in_the_set_and_in_its_document() -> None:
         if found != {question.document: 1}:
             wrong.append((question.quote, found))
     assert wrong == []
+
+
+def test_the_set_is_as_large_and_as_mixed_as_the_evaluation_needs() -> None:
+    assert len(DOCUMENTS) >= 60
+    assert {document.format for document in DOCUMENTS.values()} == FORMATS
+    assert len(QUESTIONS) >= 500
+    languages = Counter(question.language for question in QUESTIONS)
+    assert min(languages["en"], languages["zh"]) >= 200
+    asked = Counter(DOCUMENTS[question.document].format for question in QUESTIONS)
+    assert min(asked[format_] for format_ in FORMATS) >= 50
 
 
 def test_a_quote_is_neither_a_word_nor_a_page() -> None:
@@ -105,8 +116,6 @@ def test_the_doc_files_hold_the_text_of_their_sources() -> None:
 @pytest.mark.long
 def test_every_built_file_holds_the_quotes_of_its_questions(tmp_path: Path) -> None:
     files = build(tmp_path)
-    formats = Counter(document.format for document in DOCUMENTS.values())
-    assert set(formats) == {"pdf", "docx", "doc", "xlsx", "txt", "pptx"}
     for id_, document in DOCUMENTS.items():
         if document.format == "pdf":
             assert files[id_].read_bytes().startswith(b"%PDF-")
