@@ -24,30 +24,30 @@ def _detected(name: str) -> Any:
 
 
 class TurnDetectionConfig(ConfigSection):
-    """``[agents.NAME.turn_detection]``: the server ends the user's turns; an empty
-    table is enough.
+    """``[agents.NAME.turn_detection]``: the server detects the ends of the user's
+    turns. The table may be empty.
     """
 
     threshold: Annotated[float, _detected("threshold")] = _DETECTION.threshold
-    """Probability from which a sound counts as speech."""
+    """The probability above which a sound counts as speech."""
     prefix_padding_ms: Annotated[int, _detected("prefix_padding_ms")] = _DETECTION.prefix_padding_ms
-    """Audio before the detected start that belongs to the speech."""
+    """How much audio before the detected start counts as speech."""
     silence_duration_ms: Annotated[int, _detected("silence_duration_ms")] = (
         _DETECTION.silence_duration_ms
     )
-    """Silence that ends a turn."""
+    """How much silence ends a turn."""
     create_response: bool = _DETECTION.create_response
-    """False: the end of a turn is reported, and no reply is begun."""
+    """False: the end of a turn is reported without a reply."""
     interrupt_response: bool = _DETECTION.interrupt_response
-    """False: a reply is not interrupted, whatever the user says."""
+    """False: speech does not interrupt a reply."""
     min_interruption_ms: Annotated[int, _detected("min_interruption_ms")] = (
         _DETECTION.min_interruption_ms
     )
-    """Speech needed to interrupt a reply."""
+    """How much speech interrupts a reply."""
     min_interruption_words: Annotated[int, _detected("min_interruption_words")] = (
         _DETECTION.min_interruption_words
     )
-    """Words needed to interrupt a reply; 0: any speech does."""
+    """How many words interrupt a reply; 0: see `[hands_free] interrupt_by`."""
 
     @property
     def detection(self) -> TurnDetection:
@@ -56,19 +56,19 @@ class TurnDetectionConfig(ConfigSection):
 
 
 class IdlePromptsConfig(ConfigSection):
-    """``[agents.NAME.idle_prompts]``: what is said to a user who stays silent; after
-    the last one comes the goodbye.
+    """``[agents.NAME.idle_prompts]``: what the agent says to a silent user. The goodbye
+    follows the last prompt.
     """
 
     prompts: Annotated[Texts, Field(min_length=1)]
-    """In order; the last one is repeated."""
+    """The prompts in order; the last one is repeated."""
     after_s: Annotated[float, Field(ge=1, le=3600)] = _IDLE.after_ms / 1000
-    """Silence before each prompt, and before the goodbye, from the end of what was last
-    heard.
+    """The silence before each prompt and before the goodbye, counted from the end of
+    the last speech of either side.
     """
     times: Annotated[int, Field(ge=1, le=100)] | None = None
-    """How many prompts before the goodbye; unset: each of them once. Speech of the user
-    restarts the count.
+    """The number of prompts before the goodbye; unset: each prompt once. The count
+    restarts when the user speaks.
     """
 
     @property
@@ -79,19 +79,19 @@ class IdlePromptsConfig(ConfigSection):
 
 
 class KeypadConfig(ConfigSection):
-    """``[agents.NAME.keypad]``: how keys that a caller presses become an entry, which
+    """``[agents.NAME.keypad]``: how the keys that a caller presses form an entry, which
     the model reads as `DTMF: 1234`.
     """
 
     terminator: Annotated[str, Field(pattern=r"^[0-9*#A-D]?$")] = _KEYPAD.terminator
-    """The key that completes an entry; empty: none does."""
+    """The key that completes an entry; empty: none."""
     timeout_s: Annotated[float, Field(ge=0.5, le=60)] = _KEYPAD.timeout_ms / 1000
-    """After this long without a further key an entry is complete."""
+    """An entry is complete when no further key is pressed for this long."""
     most: Annotated[int, Field(ge=1, le=256)] = _KEYPAD.most
-    """An entry of this many keys is complete."""
+    """An entry is complete when it has this many keys."""
     tool: str = ""
-    """The `[tools.NAME]` that the model is made to call with an entry; empty: the model
-    reads it and does as it sees fit.
+    """The `[tools.NAME]` that the model must call with each entry; empty: the model
+    decides what to do with it.
     """
 
     @property
@@ -104,8 +104,8 @@ class KeypadConfig(ConfigSection):
 
 
 class AgentConfig(ConfigSection):
-    """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts
-    may hold `{variables}`.
+    """``[agents.NAME]``: an agent that answers, with the settings that a telephone or
+    small device cannot send. All texts may contain `{variables}`.
     """
 
     llm: Text = DEFAULT
@@ -117,68 +117,69 @@ class AgentConfig(ConfigSection):
     voice: str = ""
     """One of the synthesiser's voices; empty: its default."""
     instructions: str = ""
-    """The system message, before all others."""
+    """The system message, which precedes all others."""
     instructions_by_language: dict[Literal["zh", "ja", "ko", "en"], str] = {}
-    """In place of `instructions`, by the language of the user's last words, as their
-    script shows it: small models answer in the language of their instructions.
+    """Used instead of `instructions` if the user's last words were in this language, as
+    their script shows. Small models answer in the language of their instructions.
     """
     greeting: str = ""
-    """Said first; it can be interrupted. Empty: the user speaks first."""
+    """What the agent says first; it can be interrupted. Empty: the user speaks
+    first.
+    """
     greeting_prompt: str = ""
-    """Instead of `greeting`: a prompt for the chat model, which then greets in its own
-    words.
+    """A prompt with which the chat model writes the greeting, instead of
+    `greeting`.
     """
     language: Annotated[str, Field(pattern=_LANGUAGE)] = ""
-    """Such as `en` or `zh-CN`: the language until the user has spoken. Empty:
+    """The language until the user has spoken, such as `en` or `zh-CN`. Empty:
     unknown.
     """
     tools: Texts | None = None
     """The `[tools.NAME]` that the model may call; unset: all."""
     turn_detection: TurnDetectionConfig | None = None
-    """How the ends of the user's turns are detected, the table below; unset: as the
-    client requests.
+    """How the ends of the user's turns are detected (see the table below). Unset: as
+    the client requests.
     """
     idle_prompts: IdlePromptsConfig | None = None
-    """What is said when the user stays silent, the table below; unset: nothing."""
+    """What the agent says to a silent user (see the table below). Unset: nothing."""
     goodbye: str = ""
-    """Said before the server ends the conversation."""
+    """What the agent says before the server ends the conversation."""
     max_duration_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
-    """The conversation ends after this time, with the goodbye; unset: never."""
+    """The conversation ends after this time, with the goodbye. Unset: no limit."""
     memory: Literal["none", "device"] = "none"
-    """``device``: the agent remembers earlier conversations of the same device, as a
-    summary that its chat model makes and the last turns. Only devices that were paired
-    are remembered.
+    """``device``: the agent remembers earlier conversations of the same paired device:
+    a summary, which its chat model writes, and the last turns.
     """
     end_conversation: bool = False
-    """True: the model has a tool `end_conversation`, with which it ends the
-    conversation after its last words.
+    """True: the model has a tool `end_conversation`, which ends the conversation after
+    the model's last words.
     """
     filler: Annotated[FillerConfig, BeforeValidator(in_both_languages)] | None = None
-    """What is said while a client, such as a device, carries out a tool and nothing of
-    the reply has been said: a text, or the table below; unset: `One moment, please.` or
-    `请稍等。` on devices, nothing elsewhere.
+    """What the agent says while a client, such as a device, carries out a tool, if
+    nothing of the reply has been spoken: a text, or the table below. Unset:
+    `One moment, please.` or `请稍等。` on devices, nothing elsewhere.
     """
     filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = AFTER_MS
-    """How long that may take before."""
+    """How long a tool may take before the filler is spoken."""
     keypad: KeypadConfig | None = None
-    """How keys that a caller presses become an entry, the table below; unset: with its
-    defaults.
+    """How the keys that a caller presses form an entry (see the table below). Unset:
+    with the defaults.
     """
     client_tools: dict[
         Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")], ClientToolConfig
     ] = {}
-    """`[agents.NAME.client_tools.NAME]`: functions that clients of RTVI carry out."""
+    """`[agents.NAME.client_tools.NAME]`: functions that RTVI clients carry out."""
     transfers: dict[Text, Text] = {}
-    """With whom the model may connect the user, by its tool `transfer`: a number or
+    """To whom the model may transfer the call with its tool `transfer`: a number or
     address for each name, such as `{ desk = "+493012345" }`.
     """
     variables: dict[str, str] = {}
-    """Variables that connections may set besides `{called}`, `{caller}`, `{device}`,
-    `{date}`, `{time}` and `{language}`, with their defaults.
+    """Further variables that connections may set, with their defaults. `{called}`,
+    `{caller}`, `{device}`, `{date}`, `{time}` and `{language}` always exist.
     """
     also: Texts = ()
-    """Other names: a `model` that stock clients have compiled in, a number called, a
-    device's id, a key's id; `*`: any that nothing else has.
+    """Other names of the agent: a `model` that stock clients have compiled in, a called
+    number, a device's id, a key's id. `*`: any name that nothing else has.
     """
 
     @model_validator(mode="after")

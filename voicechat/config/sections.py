@@ -51,37 +51,35 @@ class HandsFreeConfig(ConfigSection):
     """``[hands_free]``: how the server finds the end of a turn by itself."""
 
     voice_model: str = ""
-    """The file of a Silero voice model (ONNX, version 5 or later) that tells speech
-    from other sounds; none: that of the installed package.
+    """A Silero voice model (an ONNX file, version 5 or later), which tells speech from
+    other sounds. Empty: the one in the installed package.
     """
     turn_model: str = ""
-    """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is
-    finished; none: its words say.
+    """A Smart Turn model (an ONNX file, version 3), which judges by the sound whether a
+    turn is finished. Empty: only the words are judged.
     """
     interrupt_by: Literal["words", "voice"] = "words"
-    """What interrupts a reply where a client asks for no words
-    (``min_interruption_words`` 0). ``words``: what is said must be more than a sign of
-    listening, or go on for a second without a recognised word; a cough or "mm-hm" lets
-    the reply go on. ``voice``: any sound of ``min_interruption_ms``, at once.
+    """What interrupts a reply if the client requires no words
+    (``min_interruption_words`` 0). ``words``: words other than "mm-hm" and the like, or
+    a second of speech without a recognised word; after a cough the reply continues.
+    ``voice``: any sound of ``min_interruption_ms``, at once.
     """
     background_db: Annotated[float, Field(ge=0, le=60)] = 12.0
-    """A voice that is fainter than the user's by so many dB is in the background, a
-    television or people in the room, and neither interrupts nor keeps a turn open. Who
-    moves away from the microphone is heard again after 12 s of speech. 0: every voice
-    counts, for several people around one microphone.
+    """A voice that is this many dB fainter than the user's is in the background, such
+    as a television; it neither interrupts nor keeps a turn open. A user who moves away
+    from the microphone is heard again after 12 s of speech. 0: every voice counts, for
+    several people around one microphone.
     """
 
 
 class RepliesConfig(ConfigSection):
-    """``[replies]``: what of a chat model's text is the reply."""
+    """``[replies]``: which part of a chat model's text is the reply."""
 
     hidden_tags: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[^\W\d][\w.\-]{0,47}$")], ...],
         BeforeValidator(as_tuple),
     ] = ()
-    """Names of tags, besides the known ones, that enclose what is neither shown, spoken
-    nor remembered.
-    """
+    """Names of further tags whose content is neither shown, spoken nor remembered."""
 
 
 class ApologyConfig(ConfigSection):
@@ -92,9 +90,9 @@ class ApologyConfig(ConfigSection):
     enabled: bool = True
     """False: nothing is said."""
     zh: Annotated[str, Field(max_length=200)] = _APOLOGY.zh
-    """To a user who spoke Chinese."""
+    """For a user who spoke Chinese."""
     en: Annotated[str, Field(max_length=200)] = _APOLOGY.en
-    """To any other."""
+    """For any other user."""
 
     @property
     def spoken(self) -> FallbackMessage | None:
@@ -109,76 +107,78 @@ def _database_url(url: str) -> str:
 
 
 class TranscriptionConfig(ConfigSection):
-    """``[transcription]``: tasks and the recordings that they are about."""
+    """``[transcription]``: transcription tasks and their recordings."""
 
     folder: str = ""
-    """For recordings, and for the tasks unless there is a ``database_url``. Empty:
-    ``tasks`` in the data directory.
+    """The folder of the recordings, and of the tasks unless ``database_url`` is set.
+    Empty: ``tasks`` in the data directory.
     """
     database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
-    """``postgresql://...`` for several machines, which then share ``folder`` too;
-    empty: SQLite.
+    """``postgresql://...``, for several machines, which must then share ``folder`` too.
+    Empty: SQLite.
     """
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """Tasks that this server does at once; each of its processes does one at least."""
+    """How many tasks this server performs at once; each of its processes performs at
+    least one.
+    """
     requests: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Recordings of clients that wait for the result, recognised at once by this
-    server; the others wait for a place. Unset: twice as many as the machine has cores.
+    """How many recordings, of clients that wait for the result, this server recognises
+    at once; further ones queue. Unset: twice the number of cores.
     """
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Attempts that may die with their process before a task fails."""
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
-    """How long a finished task is kept, and its recording with it."""
+    """How long a finished task and its recording are kept."""
     max_recording_bytes: Annotated[int, Field(ge=1)] = _GIB
-    """Size of one recording."""
+    """The largest recording."""
     max_key_bytes: Annotated[int, Field(ge=1)] = 20 * _GIB
-    """Recordings of one key on disk."""
+    """The most that the recordings of one key may occupy on disk."""
     max_key_tasks: Annotated[int, Field(ge=1)] = 10_000
-    """Tasks of one key, those that are finished and kept included."""
+    """The most tasks of one key, including finished ones that are kept."""
     max_disk_bytes: Annotated[int, Field(ge=1)] = 100 * _GIB
-    """Recordings of all keys on disk."""
+    """The most that all recordings may occupy on disk."""
     max_task_minutes: Annotated[int, Field(ge=1, le=1440)] = 300
-    """Length of a task's recording."""
+    """The longest recording of a task."""
     max_request_minutes: Annotated[int, Field(ge=1, le=1440)] = 30
-    """Length of a recording whose client waits for the result."""
+    """The longest recording of a client that waits for the result."""
     allowed_networks: Annotated[
         tuple[Annotated[Network, BeforeValidator(network)], ...], BeforeValidator(as_tuple)
     ] = ()
-    """Networks that ``audio_url``, and MCP servers that clients name, may lead to
-    besides the public ones.
+    """Non-public networks that ``audio_url`` and the addresses of clients' MCP servers
+    may lead to.
     """
     allowed_ports: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65535)], ...],
         Field(min_length=1),
         BeforeValidator(as_tuple),
     ] = (80, 443)
-    """Ports that they may name."""
+    """The ports that these addresses may name."""
 
 
 class MediaConfig(ConfigSection):
-    """``[media]``: pictures and videos of clients, and those made for them. Tasks are
-    kept as ``[transcription]`` says.
+    """``[media]``: pictures and videos of clients, and those made for them. The tasks
+    are stored as ``[transcription]`` configures.
     """
 
     public_url: Annotated[str, Field(pattern=r"^(https?://[^?#\s]+)?$")] = ""
-    """How clients reach this server, for the addresses of results, such as
-    `https://voice.example`; empty: as the request says.
+    """The address at which clients reach this server, such as `https://voice.example`;
+    the addresses of results begin with it. Empty: the address of the request.
     """
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
-    """How long a result can be fetched."""
+    """How long a result can be downloaded."""
     max_key_bytes: Annotated[int, Field(ge=1)] = 5 * _GIB
-    """Files of one key on disk."""
+    """The most that the files of one key may occupy on disk."""
     max_disk_bytes: Annotated[int, Field(ge=1)] = 50 * _GIB
-    """Files of all keys on disk."""
+    """The most that all files may occupy on disk."""
     image_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """How long a picture may take."""
 
 
 class LanguageVoiceConfig(ConfigSection):
-    """A voice of ``[tts.NAME.by_language]``; a text is one of this service."""
+    """A voice of ``[tts.NAME.by_language]``; a string names a voice of this service."""
 
     service: str = ""
-    """A ``[tts.*]`` service; empty: this one."""
+    """The name of a ``[tts.*]`` service. Empty: this one."""
     voice: str = ""
     """One of its voices; empty: its default."""
 
@@ -191,9 +191,9 @@ _LanguageVoice = Annotated[LanguageVoiceConfig, BeforeValidator(_language_voice)
 
 
 class LanguageVoicesConfig(ConfigSection):
-    """``[tts.NAME.by_language]``: which voice speaks the sentences of a language,
-    unless the client names one: a voice of this service, or one of another,
-    ``{ service = "NAME", voice = "NAME" }``.
+    """``[tts.NAME.by_language]``: the voice that speaks the sentences of a language,
+    unless the client chooses one. A string names a voice of this service;
+    ``{ service = "NAME", voice = "NAME" }`` a voice of another.
     """
 
     zh: _LanguageVoice | None = None
@@ -213,24 +213,26 @@ class LanguageVoicesConfig(ConfigSection):
 
 
 class ServiceConfig(BaseModel):
-    """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword
-    arguments as the other keys.
+    """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider. The other keys are
+    its keyword arguments.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
 
     provider: Annotated[str, Field(min_length=1)]
-    """A provider's name, or ``package.module:factory`` of your own."""
+    """The name of a provider, or ``package.module:factory`` for your own."""
     fallback: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
     """Names of fallback services of the same kind, tried in order when this one
     fails.
     """
     also: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple)] = ()
-    """Other names that clients may use for this service, as stock clients have their
-    vendor's compiled in; `*`: any name that no other service has.
+    """Other names that clients may use for this service: the names that stock clients
+    have compiled in. `*`: any name that no other service has.
     """
     by_language: LanguageVoicesConfig = LanguageVoicesConfig()
-    """``tts`` only. Voices for languages that this one's does not speak."""
+    """``tts`` only: voices for the languages that this service's voice does not
+    speak.
+    """
     max_streams: Annotated[int, Field(ge=1)] | None = None
     queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
     attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None
@@ -276,14 +278,14 @@ LimitsSection = create_model("LimitsSection", __base__=ConfigSection, **_LIMIT_F
 
 
 class DialectConfig(BaseModel):
-    """``[dialects.NAME]``: a protocol of your own, and its factory's keyword arguments
-    as the other keys.
+    """``[dialects.NAME]``: a protocol of your own. The other keys are the keyword
+    arguments of its factory.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
 
     dialect: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    """``package.module:factory``: what it returns is a
+    """``package.module:factory``, which returns a
     ``voicechat.dialects.base.Endpoint``.
     """
 

@@ -12,14 +12,14 @@ from voicechat.session.filler import AFTER_MS, Filler
 
 
 class FillerConfig(ConfigSection):
-    """``[tools.NAME.filler]``, ``[agents.NAME.filler]``: what is said while a tool
-    takes long, by the user's language; one alone serves both.
+    """``[tools.NAME.filler]``, ``[agents.NAME.filler]``: what the agent says while a
+    slow tool runs. If only one language is set, its text serves both.
     """
 
     en: str = ""
-    """To a user who spoke English."""
+    """For a user who spoke English."""
     zh: str = ""
-    """To a user who spoke Chinese."""
+    """For a user who spoke Chinese."""
 
     @property
     def filler(self) -> Filler:
@@ -35,38 +35,38 @@ def in_both_languages(filler: object) -> object:
 
 
 class ToolConfig(ConfigSection):
-    """``[tools.NAME]``: a Python function that the models may call in conversations, an
-    MCP server with tools of its own, or a service that draws pictures.
+    """``[tools.NAME]``: a tool that the models may call in conversations: a Python
+    function, the tools of an MCP server, or a service that draws pictures.
     """
 
     function: str = ""
     """``package.module:function``, asynchronous or not."""
     mcp_url: str = ""
-    """Instead: the address of an MCP server (streamable HTTP), whose tools are
-    offered.
-    """
+    """The address of an MCP server (streamable HTTP), instead of ``function``."""
     mcp_command: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
-    """Instead: what starts an MCP server as a child process (stdio)."""
+    """The command that starts an MCP server as a child process (stdio), instead of
+    ``function``.
+    """
     mcp_headers: dict[str, str] = {}
-    """For ``mcp_url``, such as ``Authorization``."""
+    """Headers of the requests to ``mcp_url``, such as ``Authorization``."""
     mcp_tools: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
-    """The tools of the MCP server that are offered; unset: all."""
+    """Which tools of the MCP server the models may call. Unset: all."""
     images: str = ""
-    """Instead: the name of a service ``[images.NAME]``; the model has it draw pictures,
-    and the client gets their addresses.
+    """The name of a service ``[images.NAME]``, instead of ``function``. It draws what
+    the model describes, and the client receives the addresses of the pictures.
     """
     description: str = ""
-    """For the model; empty: the function's docstring."""
+    """What the tool does, for the model. Empty: the function's docstring."""
     parameters: dict[str, Any] | None = None
-    """JSON Schema of the arguments; none: from the function's annotations."""
+    """JSON Schema of the arguments. Unset: derived from the function's annotations."""
     deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
     """After this time the model is told that the tool has not answered, or that the
     picture is still being drawn.
     """
     filler: Annotated[FillerConfig, BeforeValidator(in_both_languages)] = FillerConfig()
-    """What is said while the tool runs: a text, or the table below."""
+    """What the agent says while the tool runs: a text, or the table below."""
     filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = AFTER_MS
-    """How long the tool may run before the filler is said."""
+    """How long the tool may run before the filler is spoken."""
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> "ToolConfig":
@@ -96,12 +96,12 @@ class ToolConfig(ConfigSection):
 
 
 class ClientToolConfig(ConfigSection):
-    """``[agents.NAME.client_tools.NAME]``: a function that a client of RTVI carries
+    """``[agents.NAME.client_tools.NAME]``: a function that an RTVI client carries
     out.
     """
 
     description: Text
-    """What it does, for the model."""
+    """What the function does, for the model."""
     parameters: dict[str, Any] = {"type": "object", "properties": {}}
     """JSON Schema of its arguments."""
 
