@@ -1,6 +1,5 @@
 """The parent's side of `voicechat.documents.child`: one process for each document."""
 
-import asyncio
 import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +18,9 @@ from voicechat.processes.forked import ForkedStream, ForkServer, can_fork
 from voicechat.processes.frames import FrameKind
 
 AT_ONCE = 2
-"""Documents read at once by one process of the server: each may take 1 GiB."""
+"""How many documents one process of the server should read at once: each may take
+1 GiB.
+"""
 ANSWER_MS = 120_000
 """Time for one page, or for a whole office file. The child's CPU time is bounded more
 tightly.
@@ -56,7 +57,6 @@ class DocumentReader:
 
     def __init__(self) -> None:
         self._server = ForkServer(python.command("voicechat.documents.child"), answer_ms=ANSWER_MS)
-        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def read(
         self,
@@ -79,7 +79,7 @@ class DocumentReader:
         if missing := missing_packages():
             raise RemoteProtocolError(Fault.UNSUPPORTED_FORMAT, f"{field_name}: {missing}")
         try:
-            async with self._places, self._opened(path, title) as job:
+            async with self._opened(path, title) as job:
                 return await _read(job, read_picture, report)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(error.status, f"{field_name}: {error.message}") from None

@@ -19,13 +19,20 @@ class ApiEndpoint(Enum):
     """Speech to text of recordings."""
     MEDIA = "media"
     """Pictures and videos: generation, editing, description and text recognition."""
+    KNOWLEDGE = "knowledge"
+    """Documents and Q&A records, parsing of documents, embeddings."""
     TOKENS = "tokens"
     """The creation of short-lived tokens."""
 
     @property
     def uses_audio(self) -> bool:
         """Whether its requests draw on a quota of audio."""
-        return self not in (ApiEndpoint.CHAT, ApiEndpoint.MEDIA, ApiEndpoint.TOKENS)
+        return self not in (
+            ApiEndpoint.CHAT,
+            ApiEndpoint.MEDIA,
+            ApiEndpoint.KNOWLEDGE,
+            ApiEndpoint.TOKENS,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,8 @@ class Form:
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     has_file: bool = False
+    file_name: str = ""
+    """The name of the file as the client wrote it, without folders."""
 
     def first(self, name: str) -> str:
         """Return a field's first value; "" without one."""
@@ -74,11 +76,11 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
     async with _reading(request, upload) as pace:
         reader = MultipartReader(request.headers.get(hdrs.CONTENT_TYPE, ""), pace.read_piece)
         fields: dict[str, list[str]] = {}
-        has_file = False
+        has_file, file_name = False, ""
         for _ in range(MAX_FIELDS + 1):
             part = await reader.next_part()
             if part is None:
-                return Form(fields, has_file)
+                return Form(fields, has_file, file_name)
             if part.name not in FILE_NAMES:
                 fields.setdefault(part.name, []).append(await _receive_text(part))
                 continue
@@ -86,7 +88,7 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
                 raise RemoteProtocolError(
                     Status.INVALID_PARAMETER, f"{part.name}: there is more than one file"
                 )
-            has_file = True
+            has_file, file_name = True, part.file_name
             while piece := await part.read_piece():
                 await upload.write_piece(piece)
             await upload.finish_upload()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from aiohttp.helpers import parse_mimetype
-from aiohttp.multipart import parse_content_disposition
+from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 
 from voicechat.errors import RemoteProtocolError, Status
 
@@ -21,6 +21,7 @@ any content.
 MAX_HEAD_BYTES = 8192
 """Bound of the head of one part."""
 MAX_BOUNDARY_CHARACTERS = 70
+MAX_FILE_NAME_CHARACTERS = 255
 _MAX_PADDING_BYTES = 64
 _HEAD_END = re.compile(rb"\A\r?\n|\r?\n\r?\n")
 
@@ -31,8 +32,12 @@ Read: TypeAlias = Callable[[], Awaitable[bytes]]
 class FormPart:
     """One field of a form. Read its content to the end before the next part is read."""
 
-    def __init__(self, form: "MultipartReader", name: str) -> None:
+    def __init__(self, form: "MultipartReader", name: str, file_name: str = "") -> None:
         self.name = name
+        self.file_name = file_name
+        """The name of the file as the client wrote it, without folders; empty if it
+        wrote none.
+        """
         self._form = form
 
     async def read_piece(self) -> bytes:
@@ -78,7 +83,7 @@ class MultipartReader:
         if last:
             await self._pass_epilogue()
             return None
-        return FormPart(self, await self._read_name())
+        return FormPart(self, *await self._read_names())
 
     async def read_content(self) -> bytes:
         """Return the next piece before the next delimiter; b"" at the delimiter."""
@@ -94,7 +99,7 @@ class MultipartReader:
                 return b""
             await self._read_more()
 
-    async def _read_name(self) -> str:
+    async def _read_names(self) -> tuple[str, str]:
         # Read until the head is complete, or longer than a head may be.
         while (end := _HEAD_END.search(self._buffer)) is None and len(
             self._buffer
@@ -110,7 +115,8 @@ class MultipartReader:
             elif name.strip().lower() == "content-type" and "multipart/" in value.lower():
                 raise malformed("a form within the form is not allowed")
         _, parameters = parse_content_disposition(disposition)
-        return parameters.get("name", "")
+        file_name = content_disposition_filename(parameters, "filename") or ""
+        return parameters.get("name", ""), _bare(file_name)
 
     async def _pass_epilogue(self) -> None:
         passed_bytes = len(self._buffer)
@@ -129,6 +135,13 @@ class MultipartReader:
         taken = bytes(self._buffer[:size_bytes])
         del self._buffer[:size_bytes]
         return taken
+
+
+def _bare(file_name: str) -> str:
+    """Return the last part of a path of either kind, without control characters."""
+    last = file_name.replace("\\", "/").rpartition("/")[2]
+    printable = "".join(character for character in last if character.isprintable())
+    return printable.strip()[-MAX_FILE_NAME_CHARACTERS:]
 
 
 def malformed(reason: str) -> RemoteProtocolError:

@@ -12,6 +12,7 @@ from voicechat.server.rest.client_secrets import ClientSecrets
 from voicechat.server.rest.compat.documents import DOCUMENTS, PORTAL, document_operations
 from voicechat.server.rest.compat.parts import CompatParts, CompatSettings
 from voicechat.server.rest.docs.page import docs_headers, render_page
+from voicechat.server.rest.knowledge.doc_parse import DocParse
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.media.openai_media import OpenAIMedia
 from voicechat.server.rest.non_stream import NonStream
@@ -53,6 +54,7 @@ def rest_operations(
         Tokens(backend, issue_token),
         ClientSecrets(backend, issue_token),
         OpenAIMedia(media, guests=guests),
+        DocParse(media),
     )
     own = [operation for family in families for operation in family.operations()]
     parts = CompatParts(

@@ -25,6 +25,7 @@ from voicechat.server.auth import Principal
 from voicechat.server.origins import Origins
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.failures import ServiceFailedError, service_failed
+from voicechat.server.rest.knowledge.document_texts import DocumentTexts
 from voicechat.server.rest.media.files import MediaFiles, MediaSettings
 from voicechat.server.rest.media.inputs import PictureInputs
 from voicechat.server.rest.media.tasks import MediaTasks
@@ -59,6 +60,7 @@ class Media:
         self.files = MediaFiles(settings, origins or Origins())
         self.inputs = PictureInputs(transcriber, self.inspector)
         self.tasks = MediaTasks(self.services, transcriber, self.files)
+        self.documents = DocumentTexts(self.services, self.inspector)
         self._deadline_s = settings.image_deadline_s
 
     async def aclose(self) -> None:

@@ -1,0 +1,1 @@
+"""Knowledge: documents that are parsed, stored and searched, and embeddings."""
