@@ -77,7 +77,8 @@ def parse(markdown: str) -> Iterator[Block]:
             yield _as_table(rows)
             rows = []
         if text.startswith("```"):
-            yield Code("\n".join(iter(lambda: next(lines, "```").rstrip(), "```")))
+            code = iter(lambda: next(lines, "```").expandtabs().rstrip(), "```")
+            yield Code("\n".join(code))
         elif heading := re.fullmatch(r"(#+) (.+)", text):
             yield Heading(len(heading[1]), heading[2])
         elif text:
@@ -256,7 +257,7 @@ def _shared_font(folder: Path, documents: Sequence[SourceDocument]) -> Path:
     The whole font takes seconds to read for each document.
     """
     whole = Path(pylopdf_fonts_zh_cn.__file__).with_name("NotoSansSC-Regular.otf")
-    options = subset.Options()
+    options = subset.Options(hinting=False, desubroutinize=True)
     options.drop_tables += ["GSUB", "GPOS"]
     text = "".join(document.source for document in documents if document.format == "pdf")
     file = folder / "characters.otf"

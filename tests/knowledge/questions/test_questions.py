@@ -70,6 +70,25 @@ def test_no_question_is_asked_twice_or_copies_its_quote() -> None:
         assert letters(question.quote) not in letters(question.question), question
 
 
+def test_paraphrases_use_other_words_than_their_passages() -> None:
+    lines = {
+        id_: [letters(line) for line in document.source.splitlines()]
+        for id_, document in DOCUMENTS.items()
+    }
+    copied = []
+    for question in QUESTIONS:
+        if question.kind != "paraphrase":
+            continue
+        quote = letters(question.quote)
+        passage = next((line for line in lines[question.document] if quote in line), quote)
+        asked = letters(question.question)
+        length = 10 if question.language == "zh" else 20
+        runs = {asked[start : start + length] for start in range(len(asked) - length + 1)}
+        if any(run in passage for run in runs):
+            copied.append(question.question)
+    assert copied == []
+
+
 def test_every_document_has_a_source_questions_and_a_licence() -> None:
     sources = {
         path.relative_to(HERE / "sources").with_suffix("").as_posix()
