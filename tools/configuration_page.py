@@ -40,6 +40,7 @@ ORDER = (
     sections.TranscriptionConfig,
     media.MediaServiceConfig,
     sections.MediaConfig,
+    sections.KnowledgeConfig,
     server_sections.PlatformConfig,
     server_sections.AdmissionConfig,
     server_sections.CompatConfig,

@@ -149,6 +149,16 @@ async def test_passages_of_a_deleted_file_are_not_stored(store: KnowledgeStore) 
     assert await words_find(store, MINE, "fox") == []
 
 
+async def test_texts_that_no_database_keeps_are_mended(store: KnowledgeStore) -> None:
+    odd = "half \ud83d of a pair, and\0 nothing"
+    made = await store.add_file(MINE, odd, 1, "blob")
+    await store.put_passages("mine", made.id, odd, [Passage(text=odd, headings=(odd,))])
+    [found] = await store.by_words("file", "mine", ["handbook"], odd, 5)
+    assert found.content == found.title == "half ? of a pair, and nothing"
+    question = await store.add_qa(MINE, odd, odd)
+    assert question.question == question.answer == found.content
+
+
 async def test_vectors_must_be_as_many_as_passages(store: KnowledgeStore) -> None:
     made = await store.add_file(MINE, "a.txt", 1, "blob")
     with pytest.raises(ValueError, match="1 vectors for 2 passages"):

@@ -146,7 +146,7 @@ class Endless:
 async def serving() -> AsyncIterator[Service]:
     service = Service()
     application = web.Application()
-    for path in ("chat/completions", "audio/speech", "audio/transcriptions"):
+    for path in ("chat/completions", "audio/speech", "audio/transcriptions", "embeddings"):
         application.router.add_post(f"/v1/{path}", service.handle)
     application.router.add_get("/v1/models", service.handle_models)
     runner = web.AppRunner(application, shutdown_timeout=0.1)

@@ -123,6 +123,7 @@ def load_config(
         tools=checked.tools,
         media_services={kind: getattr(checked, kind) for kind in MEDIA_KINDS},
         media=checked.media,
+        knowledge=checked.knowledge,
         platforms=checked.platforms,
         agents=agents,
         dialects=checked.dialects,

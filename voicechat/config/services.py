@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from voicechat.config.knowledge import open_knowledge
 from voicechat.config.mcp_server import McpServer, McpSettings
 from voicechat.config.media import open_media
 from voicechat.config.sections import Config, ServiceConfig, ServiceKind
@@ -31,6 +32,7 @@ def build_services(config: Config) -> Services:
 
     Nothing runs before ``Services.start``. Raises ConfigError naming the section.
     """
+    media = open_media(config.media_services)
     return Services(
         recognizers=recognition_chains(
             _links("asr", config.asr), fallback_orders("asr", config.asr), config.limits
@@ -49,7 +51,8 @@ def build_services(config: Config) -> Services:
             models=service_aliases("llm", config.llm),
             synthesizers=service_aliases("tts", config.tts),
         ),
-        media=open_media(config.media_services),
+        media=media,
+        knowledge=open_knowledge(config, media.embedders),
         drawing_tools={
             name: configured_drawing(config, name)
             for name, tool in config.tools.items()

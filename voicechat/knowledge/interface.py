@@ -146,8 +146,16 @@ class KnowledgeStore(Protocol):
     cancellation it has happened or not.
     """
 
+    @property
+    def in_use(self) -> bool:
+        """False while nothing has ever been stored."""
+
     async def start(self) -> None:
-        """Open the database, creating or migrating it."""
+        """Open the database, creating or migrating it, and load the dictionaries. The
+        first use does it if nobody else has; it holds the event loop for 0.1 s.
+
+        Raises ``ConfigError`` if a package or an extension of the database is missing.
+        """
 
     async def aclose(self) -> None:
         """Release everything."""
@@ -254,6 +262,11 @@ class KnowledgeStore(Protocol):
     ) -> list[Finding]:
         """Return what is nearest to ``vector``, ranked by the cosine, as ``by_words``;
         only what the same embedder has embedded.
+        """
+
+    async def holds(self, project: str, bases: Sequence[str]) -> bool:
+        """Return whether a search in these knowledge bases can find anything. It costs
+        nothing while nothing has ever been stored.
         """
 
     async def blobs_in_use(self) -> set[str]:

@@ -5,6 +5,7 @@ The two rankings are joined by reciprocal rank fusion (Cormack, Clarke and Bütt
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ QA_SHARE = 3
 question is near only if somebody has answered such a question.
 """
 DEADLINE_S = 2.0
+logger = logging.getLogger(__name__)
 
 SearchHalf: TypeAlias = Literal["words", "vectors"]
 OmissionReason: TypeAlias = Literal["failed", "late"]
@@ -37,14 +39,36 @@ class Retriever:
         self,
         store: KnowledgeStore,
         embedder: TextEmbedder | None = None,
-        on_omission: Callable[[SearchHalf, OmissionReason], None] = lambda half, reason: None,
+        *,
+        needed: bool = False,
     ) -> None:
-        """``embedder`` None: only words are searched. ``on_omission`` is called for
-        each half of a search that is left out.
+        """``embedder`` None: only words are searched. ``needed``: something will be
+        stored soon, so ``start`` prepares for it.
         """
         self.store = store
         self.embedder = embedder
-        self._on_omission = on_omission
+        self.on_omission: Callable[[SearchHalf, OmissionReason], None] = lambda half, reason: None
+        """Called for each half of a search that is left out."""
+        self._needed = needed
+
+    async def start(self) -> None:
+        """Open the store and load the embedder's model, if they are needed: otherwise
+        the first use does. Raises ``ConfigError`` as the store.
+
+        An embedder that fails is left out of searches until it works.
+        """
+        if not (self._needed or self.store.in_use):
+            return
+        await self.store.start()
+        if self.embedder is not None:
+            try:
+                await embed_question(self.embedder, "warm up")
+            except ProviderError as error:
+                logger.warning("knowledge is searched by words only for now: %s", error)
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        await self.store.aclose()
 
     async def search(
         self,
@@ -58,10 +82,15 @@ class Retriever:
         most ``limit`` items.
 
         It never fails: a half of the search that fails, or is not done after
-        ``deadline_s``, is left out. Cancelling stops waiting for it.
+        ``deadline_s``, is left out and told to ``on_omission``. Cancelling stops
+        waiting for it.
         """
         text = text.strip()[:LONGEST_TEXT]
-        if not text or not bases:
+        try:
+            if not text or not await self.store.holds(project, bases):
+                return Findings()
+        except AdmissionError:
+            self.on_omission("words", "failed")
             return Findings()
         halves = await asyncio.gather(
             self._half("words", self._by_words(project, bases, text), deadline_s),
@@ -86,9 +115,9 @@ class Retriever:
             async with asyncio.timeout(deadline_s):
                 return await searching
         except TimeoutError:
-            self._on_omission(half, "late")
+            self.on_omission(half, "late")
         except (AdmissionError, ProviderError):
-            self._on_omission(half, "failed")
+            self.on_omission(half, "failed")
         return None
 
     async def _by_words(

@@ -40,6 +40,8 @@ class SqlKnowledgeStore(KnowledgeStore):
         self._errors = errors
         self._writers = ThreadPoolExecutor(1, "knowledge-write")
         self._readers = ThreadPoolExecutor(READERS, "knowledge-read")
+        self._starting = asyncio.Lock()
+        self._started = False
 
     @abstractmethod
     def open(self) -> None:
@@ -56,10 +58,12 @@ class SqlKnowledgeStore(KnowledgeStore):
         """Close the connections of all threads, which have ended; blocks."""
 
     async def start(self) -> None:
-        """Load the dictionaries and open the database; see ``KnowledgeStore.start``.
-        Raises ``ConfigError`` if a package or an extension of the database is missing.
-        """
-        await self._in_thread(self._writers, self._start)
+        """See ``KnowledgeStore.start``."""
+        if not self._started:
+            async with self._starting:
+                if not self._started:
+                    await self._in_thread(self._writers, self._start)
+                    self._started = True
 
     def _start(self) -> None:
         words.load()
@@ -180,6 +184,10 @@ class SqlKnowledgeStore(KnowledgeStore):
         """See ``KnowledgeStore.by_vector``."""
         return await self._read(statements.by_vector, kind, project, bases, vector, limit, embedder)
 
+    async def holds(self, project: str, bases: Sequence[str]) -> bool:
+        """See ``KnowledgeStore.holds``."""
+        return self.in_use and await self._read(statements.holds, project, bases)
+
     async def blobs_in_use(self) -> set[str]:
         """See ``KnowledgeStore.blobs_in_use``."""
         return await self._read(statements.blobs_in_use)
@@ -189,9 +197,11 @@ class SqlKnowledgeStore(KnowledgeStore):
         return await self._read(statements.waiting_files)
 
     async def _read(self, statement: Callable[..., T], *values: object) -> T:
+        await self.start()
         return await self._in_thread(self._readers, partial(self._call, False, statement, *values))
 
     async def _write(self, statement: Callable[..., T], *values: object) -> T:
+        await self.start()
         return await self._in_thread(self._writers, partial(self._call, True, statement, *values))
 
     def _call(self, writes: bool, statement: Callable[..., T], *values: object) -> T:

@@ -48,6 +48,11 @@ class SqliteKnowledgeStore(SqlKnowledgeStore):
         self._of_thread = threading.local()
         self._all: list[SqliteConnection] = []
 
+    @property
+    def in_use(self) -> bool:
+        """Whether the file exists."""
+        return self._file.exists
+
     def open(self) -> None:
         """Create or migrate the file. Raises ``ConfigError``."""
         with self._file.transaction():

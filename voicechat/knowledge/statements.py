@@ -10,7 +10,7 @@ row comes last in its transaction, or where other changes of the shelf must wait
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 
 import orjson
 
@@ -30,7 +30,7 @@ from voicechat.knowledge.interface import (
     Vectors,
 )
 from voicechat.knowledge.ranking import Posting, Ranked, postings_of, rank_by_words
-from voicechat.knowledge.words import LONGEST_TEXT, search_words
+from voicechat.knowledge.words import LONGEST_TEXT, search_words, storable
 
 SNIPPET = 200
 """Characters of a file's beginning that lists show."""
@@ -99,7 +99,7 @@ def add_file(
     database.execute(
         "INSERT INTO source (id, shelf, status, title, size, blob, created_s)"
         " VALUES (?, ?, 'UPLOADING', ?, ?, ?, ?)",
-        (file_id, shelf, title, size, blob, _now_s()),
+        (file_id, shelf, storable(title), size, blob, _now_s()),
     )
     return _existing(find_file(database, scope.project, file_id))
 
@@ -127,7 +127,7 @@ def set_status(
         return None
     database.execute(
         "UPDATE source SET status = ?, error = ?, revision = revision + 1 WHERE number = ?",
-        (status.value, error, row[0]),
+        (status.value, storable(error), row[0]),
     )
     _change_shelf_of(database, row[0])
     return find_file(database, project, file_id)
@@ -170,12 +170,12 @@ def put_passages(
         return None
     words = [search_words(passage.searched_text(title)) for passage in passages]
     _replace_passages(database, source, passages, words, vectors)
-    database.execute("INSERT INTO content VALUES (?, ?)", (source, markdown))
+    database.execute("INSERT INTO content VALUES (?, ?)", (source, storable(markdown)))
     database.execute(
         "UPDATE source SET status = 'ENABLED', error = '', snippet = ?, pages = ?, passages = ?,"
         " words = ?, embedder = ? WHERE number = ?",
         (
-            " ".join(markdown[: 2 * SNIPPET].split())[:SNIPPET],
+            " ".join(storable(markdown[: 2 * SNIPPET]).split())[:SNIPPET],
             pages,
             len(passages),
             sum(map(len, words)),
@@ -258,8 +258,8 @@ def by_words(
 ) -> list[Finding]:
     """Do ``KnowledgeStore.by_words``."""
     shelves = _shelves(database, kind, project, bases)
-    sought = sorted(set(search_words(text[:LONGEST_TEXT])))
-    if not shelves or not sought:
+    sought = sorted(set(search_words(text[:LONGEST_TEXT]))) if shelves else []
+    if not sought:
         return []
     passages, words = database.execute(
         "SELECT coalesce(sum(passages), 0), coalesce(sum(words), 0) FROM source"
@@ -291,6 +291,17 @@ def by_vector(
     if not shelves:
         return []
     return _findings(database, kind, database.nearest(shelves, vector, limit, embedder))
+
+
+def holds(database: SqlConnection, project: str, bases: Sequence[str]) -> bool:
+    """Do ``KnowledgeStore.holds``."""
+    kinds: tuple[SourceKind, ...] = get_args(SourceKind)
+    shelves = [shelf for kind in kinds for shelf in _shelves(database, kind, project, bases)]
+    found = database.execute(
+        f"SELECT 1 FROM source WHERE shelf IN {_places(shelves)} AND status = 'ENABLED' LIMIT 1",
+        shelves,
+    )
+    return found.fetchone() is not None
 
 
 def blobs_in_use(database: SqlConnection) -> set[str]:
@@ -357,7 +368,13 @@ def _write_qa(
     database.execute(
         "UPDATE source SET title = ?, answer = ?, passages = 1, words = ?, embedder = ?"
         " WHERE number = ?",
-        (question, answer, len(words), embedder if vectors is not None else "", source),
+        (
+            storable(question),
+            storable(answer),
+            len(words),
+            embedder if vectors is not None else "",
+            source,
+        ),
     )
 
 
@@ -376,9 +393,9 @@ def _replace_passages(
             (
                 source,
                 position,
-                orjson.dumps(passage.headings).decode(),
+                orjson.dumps([storable(heading) for heading in passage.headings]).decode(),
                 passage.page,
-                passage.text,
+                storable(passage.text),
                 None if vectors is None else database.stored_vector(vectors[position]),
             )
             for position, passage in enumerate(passages)

@@ -76,10 +76,17 @@ def question_words(text: str) -> frozenset[str]:
     return frozenset(_stem(word) for word in _cut(text) if word not in POLITE)
 
 
+def storable(text: str) -> str:
+    """Return a text as a database can keep it: without NUL, and with a question mark
+    for half of a surrogate pair.
+    """
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 def _cut(text: str) -> list[str]:
     from rjieba import cut_for_search
 
-    folded = _THOUSANDS.sub("", unicodedata.normalize("NFKC", text).lower())
+    folded = _THOUSANDS.sub("", unicodedata.normalize("NFKC", storable(text)).lower())
     return [word for word in cut_for_search(folded) if any(map(str.isalnum, word))]
 
 

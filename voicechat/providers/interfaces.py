@@ -351,6 +351,10 @@ class EmbeddingRequest:
     """
     model: str = ""
     """The model that the client named. A service with a configured model ignores it."""
+    normalized: bool = True
+    """Whether vectors must have length 1. False: as the model made them, if the service
+    can.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -359,7 +363,7 @@ class Embeddings:
 
     vectors: npt.NDArray[np.float32]
     """Shape (texts + images, dimensions): the texts first, in their order. Each has
-    length 1.
+    length 1, unless the request was not ``normalized``.
     """
     prompt_tokens: int | None = None
     """Tokens of all texts; None if the service does not count them."""

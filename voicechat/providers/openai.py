@@ -1,5 +1,5 @@
 """Any OpenAI-compatible service: a chat model, a synthesiser, a recogniser, pictures,
-videos, descriptions of pictures. See ``docs/providers/openai.md``.
+videos, descriptions of pictures, embeddings. See ``docs/providers/openai.md``.
 """
 
 from typing import Annotated, Literal
@@ -10,6 +10,7 @@ from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.audio.pause_detection import PAUSE_MS
 from voicechat.providers.chat_describer import ChatDescriber
 from voicechat.providers.openai_chat import OpenAIChatModel
+from voicechat.providers.openai_embeddings import EmbeddingSettings, OpenAIEmbedder
 from voicechat.providers.openai_http import CONNECT_MS, READ_TIMEOUT_MS, OpenAIEndpoint
 from voicechat.providers.openai_images import OpenAIImages
 from voicechat.providers.openai_speech import RATE_HZ, VOICES, OpenAISynthesizer
@@ -169,3 +170,39 @@ def open_describer(
     """
     chat = open_chat_model(model=model, base_url=base_url, api_key=api_key, headers=headers)
     return ChatDescriber(chat, max_tokens=max_tokens)
+
+
+def open_embedder(  # noqa: PLR0913 - the keys of a section
+    *,
+    model: str,
+    base_url: str = BASE_URL,
+    api_key: str = "",
+    headers: dict[str, str] | None = None,
+    dimensions: Annotated[int, Field(ge=1, le=16_384)] | None = None,
+    asks_dimensions: bool = True,
+    query_prefix: str = "",
+    passage_prefix: str = "",
+    batch: Annotated[int, Field(ge=1, le=2_048)] = 64,
+    images: bool = False,
+) -> OpenAIEmbedder:
+    """Open the embeddings API.
+
+    ``base_url`` and ``headers`` as for the chat model. ``dimensions``: length of the
+    vectors, unless a client wants another; unset: the model's own. ``asks_dimensions``:
+    false for servers or models that know no such option; their vectors are then cut or
+    filled with zeros here. ``query_prefix`` and ``passage_prefix``: what the model
+    wants before a question and before what is searched, such as ``query: ``. ``batch``:
+    the most texts of one request. ``images``: whether pictures are accepted, in Jina's
+    form. Raises `ConfigError` for an unusable URL, key or header.
+    """
+    endpoint = OpenAIEndpoint(base_url, api_key, headers=headers)
+    settings = EmbeddingSettings(
+        model=model,
+        dimensions=dimensions,
+        asks_dimensions=asks_dimensions,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+        batch=batch,
+        images=images,
+    )
+    return OpenAIEmbedder(endpoint, settings)

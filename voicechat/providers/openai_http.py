@@ -40,7 +40,7 @@ MAX_ERROR_BYTES = 16 * 1024
 ERROR_BODY_MS = 1_000
 """Bytes of an error's body that are read, and the time limit for reading them."""
 
-ENDPOINTS = ("chat/completions", "audio/speech", "audio/transcriptions")
+ENDPOINTS = ("chat/completions", "audio/speech", "audio/transcriptions", "embeddings")
 """The paths under a base URL, besides ``models``."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token (RFC 9110, 5.6.2)."""

