@@ -8,16 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 from PIL import Image
 
+from tests.pictures.bombs import written
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.pictures.inspection import PictureLimits, inspect_picture
 from voicechat.pictures.inspector import PictureInspector
 from voicechat.pictures.picture import CONTENT_TYPES
-
-
-def written(kind: str = "PNG", size: tuple[int, int] = (40, 20), **more: object) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", size, "teal").save(out, kind, **more)
-    return out.getvalue()
 
 
 def png_claiming(width: int, height: int, pixels: bytes = b"") -> bytes:

@@ -6,6 +6,7 @@ picture written anew, in pieces.
 """
 
 import io
+import signal
 from collections.abc import Iterable, Iterator
 
 import orjson
@@ -16,8 +17,10 @@ from voicechat.pictures.inspection import PictureLimits, inspect_picture
 from voicechat.pictures.picture import CONTENT_TYPES
 from voicechat.processes.fork_server import ForkedJob, JobLimits, JobRefusalError, serve
 
-LIMITS = JobLimits(step_cpu_ms=2_500, total_cpu_s=5, memory_bytes=512 << 20)
-"""24 million pixels take 96 MB decoded, and as much again converted and encoded."""
+LIMITS = JobLimits(step_cpu_ms=2_500, total_cpu_s=8, memory_bytes=512 << 20)
+"""24 million pixels take 96 MB decoded, and as much again converted and encoded.
+``inspect_picture`` bounds the CPU time of its own stages.
+"""
 PIECE_BYTES = 512 * 1024
 
 
@@ -36,7 +39,7 @@ class PictureJob:
     def finish_input(self) -> Iterator[bytes]:
         """Return what was found, and the picture."""
         try:
-            picture = inspect_picture(bytes(self._content), self._limits)
+            picture = inspect_picture(bytes(self._content), self._limits, bound_cpu)
         except RemoteProtocolError as error:
             raise JobRefusalError(f"{error.fault.name} {error.message}") from error
         about = {
@@ -47,6 +50,11 @@ class PictureJob:
         yield orjson.dumps(about)
         for begin in range(0, len(picture.content), PIECE_BYTES):
             yield picture.content[begin : begin + PIECE_BYTES]
+
+
+def bound_cpu(seconds: float) -> None:
+    """Have the kernel kill this process after so much more CPU time."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def open_job(options: bytes) -> ForkedJob:

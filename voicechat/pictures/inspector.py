@@ -16,6 +16,10 @@ from voicechat.processes.frames import FrameKind
 AT_ONCE = 2
 """Pictures decoded at once by one process of the server: each may take 400 MB."""
 PIECE_BYTES = 512 * 1024
+DECODED_MS = 30_000
+"""How long a process may take for a picture. It bounds its own CPU time to 4 s; this
+is for machines whose cores are busy.
+"""
 
 
 class PictureInspector:
@@ -24,7 +28,7 @@ class PictureInspector:
     """
 
     def __init__(self) -> None:
-        self._server = ForkServer(python.command("voicechat.pictures.child"))
+        self._server = ForkServer(python.command("voicechat.pictures.child"), answer_ms=DECODED_MS)
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def inspect(
