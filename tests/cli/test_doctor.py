@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.providers.openai_service import saying, serving, unused_url
+from tests.unused_port import unused_port
 from tests.voice.test_turn_model import tiny_model
 from voicechat.cli import checks, main
 from voicechat.cli.doctor import Diagnosis, examine
@@ -145,8 +146,7 @@ def test_agents_are_looked_at(directory: Path, capsys: pytest.CaptureFixture[str
 def test_services_that_are_away_are_told_with_their_host(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = unused_port()
     configure(directory, f'[asr.own]\nprovider = "funasr"\nurl = "ws://127.0.0.1:{port}"\n')
     configure(directory, f'[tts.home]\nprovider = "wyoming"\nuri = "tcp://127.0.0.1:{port}"\n')
     assert main(["doctor"]) == 1

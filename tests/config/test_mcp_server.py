@@ -1,5 +1,4 @@
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +7,7 @@ import pytest
 import uvicorn
 
 from tests.config import mcp_weather
+from tests.unused_port import unused_port
 from voicechat.config import mcp_server
 from voicechat.config.services import configured_server
 from voicechat.config.tool_sections import ToolConfig
@@ -71,9 +71,7 @@ async def test_a_server_over_http_that_comes_and_goes(monkeypatch: pytest.Monkey
     monkeypatch.setattr(mcp_server, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(mcp_server, "LAST_RETRY_S", 0.05)
     monkeypatch.setattr(mcp_server, "CONNECT_S", 1.0)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     tool = ToolConfig.model_validate({"mcp_url": f"http://127.0.0.1:{port}/mcp"})
     server = configured_server("weather", tool)
     toolbox = Toolbox({}, [server])

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,19 +15,13 @@ from tests.config.test_mcp_server import serving
 from tests.node_packages import node_folder, run_node
 from tests.openai_realtime.client import judged
 from tests.openai_realtime.server import KEY, realtime_server
+from tests.unused_port import unused_port
 from voicechat.server.guarded_http import MAX_ANSWER_BYTES
 from voicechat.server.listener import listening
 from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel
 
 pytestmark = [pytest.mark.real_time, pytest.mark.long]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Talk:
@@ -87,7 +80,7 @@ async def test_the_openai_package_names_a_server(
     caplog.set_level(logging.WARNING, "uvicorn")
     caplog.set_level(logging.WARNING, "websockets")
     caplog.set_level(logging.WARNING, "openai")
-    port = free_port()
+    port = unused_port()
     model = calls("weather", "storm", "flood", "weather")
     async with serving(port), talking(tmp_path, model, [port]) as talk:
         url = f"http://127.0.0.1:{port}/mcp?key=hidden"
@@ -110,7 +103,7 @@ async def test_the_openai_package_names_a_server(
 
 
 async def test_where_a_server_must_not_lead(tmp_path: Path) -> None:
-    port = free_port()
+    port = unused_port()
     async with serving(port), talking(tmp_path, calls(), []) as talk:
         for url in (f"http://127.0.0.1:{port}/mcp", "http://127.0.0.1/mcp", "file:///etc/passwd"):
             listed = await talk.configure(url)
@@ -120,7 +113,7 @@ async def test_where_a_server_must_not_lead(tmp_path: Path) -> None:
 
 async def test_servers_that_misbehave(tmp_path: Path) -> None:
     """They redirect elsewhere, send without end, pack, or say nonsense."""
-    inner = free_port()
+    inner = unused_port()
     reached: list[str] = []
 
     async def misbehave(request: web.Request) -> web.StreamResponse:
@@ -162,7 +155,7 @@ async def test_the_agents_npm_package_names_a_server(
 ) -> None:
     """It goes on by itself once a call was answered, and approves calls."""
     folder = node_folder(pytestconfig, Path(__file__).parent / "node")
-    port = free_port()
+    port = unused_port()
     toml = f'[transcription]\nallowed_networks = ["127.0.0.1/32"]\nallowed_ports = [{port}]\n'
     call = ToolCall(0, "call_w", "weather", '{"city": "Ulm"}')
     model = ScriptedModel(((call,), ("It rains.",), (call,), ("It rains.",)))

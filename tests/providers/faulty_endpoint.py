@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
+from tests.unused_port import unused_port
+
 HEADERS = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -114,9 +116,7 @@ async def faulty(fault: Fault) -> AsyncIterator[str]:
 @asynccontextmanager
 async def refusing() -> AsyncIterator[str]:
     """Give the base URL of a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    yield f"http://127.0.0.1:{port}/v1"
+    yield f"http://127.0.0.1:{unused_port()}/v1"
 
 
 @asynccontextmanager

@@ -66,12 +66,6 @@ async def raw_service(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        return int(closed.getsockname()[1])
-
-
 @contextmanager
 def a_full_backlog() -> Iterator[int]:
     """A port that leaves further connections unanswered."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import BodyPartReader, web
 
+from tests.unused_port import unused_port
+
 Answer = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 
@@ -163,5 +165,4 @@ async def serving() -> AsyncIterator[Service]:
 
 def unused_url() -> str:
     """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        return f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+    return f"http://127.0.0.1:{unused_port()}/v1"

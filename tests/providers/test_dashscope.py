@@ -15,7 +15,8 @@ from tests.providers.dashscope_service import (
     send_event,
     send_sentence,
 )
-from tests.providers.loopback import a_full_backlog, closed_port, raw_service
+from tests.providers.loopback import a_full_backlog, raw_service
+from tests.unused_port import unused_port
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers import dashscope as provider
 from voicechat.providers import dashscope_tasks
@@ -476,7 +477,7 @@ async def test_a_service_that_takes_no_audio() -> None:
 
 
 async def test_nobody_listens() -> None:
-    recognizer = provider.open_recognizer(api_key="k", base_url=f"ws://127.0.0.1:{closed_port()}")
+    recognizer = provider.open_recognizer(api_key="k", base_url=f"ws://127.0.0.1:{unused_port()}")
     await check_fails(recognising(recognizer, SPEECH), FailureKind.CONNECTIVITY)
 
 
@@ -586,7 +587,7 @@ async def test_a_probe_shows_the_key_and_runs_no_task() -> None:
         assert not service.asked
         await recognizer.aclose()
         await check_probe_fails(recognizer, FailureKind.CONNECTIVITY)
-    url = f"ws://127.0.0.1:{closed_port()}"
+    url = f"ws://127.0.0.1:{unused_port()}"
     await check_probe_fails(
         provider.open_recognizer(api_key="secret", base_url=url), FailureKind.CONNECTIVITY
     )

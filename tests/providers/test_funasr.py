@@ -15,7 +15,8 @@ from tests.providers.funasr_service import (
     funasr,
     send,
 )
-from tests.providers.loopback import a_full_backlog, closed_port
+from tests.providers.loopback import a_full_backlog
+from tests.unused_port import unused_port
 from voicechat.errors import ConfigError, FailureKind
 from voicechat.providers import funasr as provider
 from voicechat.providers.funasr import FunASRRecognizer
@@ -254,7 +255,7 @@ async def test_a_server_that_takes_no_audio() -> None:
 
 
 async def test_nobody_listens_or_nobody_accepts() -> None:
-    recognizer = provider.open_recognizer(url=f"ws://127.0.0.1:{closed_port()}")
+    recognizer = provider.open_recognizer(url=f"ws://127.0.0.1:{unused_port()}")
     await check_fails(recognising(recognizer, SPEECH), FailureKind.CONNECTIVITY)
     with a_full_backlog() as port:
         recognizer = provider.open_recognizer(url=f"ws://127.0.0.1:{port}", connect_ms=100)
@@ -291,7 +292,7 @@ async def test_a_probe_connects_and_asks_for_nothing() -> None:
         await recognizer.aclose()
         await check_probe_fails(recognizer, FailureKind.CONNECTIVITY)
     await check_probe_fails(
-        provider.open_recognizer(url=f"ws://127.0.0.1:{closed_port()}"), FailureKind.CONNECTIVITY
+        provider.open_recognizer(url=f"ws://127.0.0.1:{unused_port()}"), FailureKind.CONNECTIVITY
     )
     with a_full_backlog() as port:
         recognizer = provider.open_recognizer(url=f"ws://127.0.0.1:{port}", connect_ms=100)

@@ -26,7 +26,8 @@ from wyoming.server import AsyncEventHandler, AsyncTcpServer
 from wyoming.tts import Synthesize
 
 from tests.providers.humming import silence, voice
-from tests.providers.loopback import a_full_backlog, closed_port, raw_service
+from tests.providers.loopback import a_full_backlog, raw_service
+from tests.unused_port import unused_port
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers import wyoming as provider
 from voicechat.providers.interfaces import AudioChunk, RecognitionOptions, VoiceOptions
@@ -171,7 +172,7 @@ def spoken(text: str) -> bytes:
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[Service, WyomingRecognizer, WyomingSynthesizer]]:
     async with leaving_nothing(), asyncio.timeout(120):
-        service, port = Service(), closed_port()
+        service, port = Service(), unused_port()
         service.uri = f"tcp://127.0.0.1:{port}"
         server = AsyncTcpServer("127.0.0.1", port)
         await server.start(service.handler)
@@ -308,7 +309,7 @@ async def test_a_service_without_names_speaks_with_its_only_voice() -> None:
 
 
 async def test_a_service_that_comes_up_late_is_asked_then() -> None:
-    service, port = Service(), closed_port()
+    service, port = Service(), unused_port()
     uri = f"tcp://127.0.0.1:{port}"
     recognizer, synthesizer = provider.open_recognizer(uri=uri), provider.open_synthesizer(uri=uri)
     await recognizer.start()
@@ -462,7 +463,7 @@ async def test_audio_of_another_kind(form: dict[str, Any]) -> None:
 
 
 async def test_nobody_listens_or_nobody_accepts() -> None:
-    uri = f"tcp://127.0.0.1:{closed_port()}"
+    uri = f"tcp://127.0.0.1:{unused_port()}"
     await check_fails(
         recognising(provider.open_recognizer(uri=uri), SPEECH), FailureKind.CONNECTIVITY
     )

@@ -2,7 +2,6 @@
 without somebody to stand in.
 """
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from tests.conftest import ROOT
 from tests.providers.openai_service import saying
 from tests.providers.openai_service import serving as serving_openai
 from tests.server.workers.stage import wav_of
+from tests.unused_port import unused_port
 from voicechat.client import (
     ErrorMessage,
     ReplyAudioMessage,
@@ -44,9 +44,7 @@ base_url = "http://127.0.0.1:{port}/v1"
 @pytest.fixture
 def toml(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(ROOT / "tests" / "cli" / "plugins")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    return SERVICES.format(port=port)
+    return SERVICES.format(port=unused_port())
 
 
 def configured(folder: Path, toml: str) -> Config:

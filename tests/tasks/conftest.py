@@ -5,7 +5,6 @@ one.
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.unused_port import unused_port
 from voicechat.store.tasks.interface import ReportProgress, StoredTask
 from voicechat.store.tasks.on_demand import DATABASE_FILE, TaskSettings, open_task_store
 
@@ -47,13 +47,11 @@ def postgres_url() -> Iterator[str]:
     """A database server of the tests' own, on a free port of loopback."""
     # PostgreSQL refuses to run as root.
     user = "nobody" if os.name == "posix" and os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+    with tempfile.TemporaryDirectory() as folder:
         programs = _postgres_folder(Path(folder))
         if programs is None:
             pytest.skip("needs PostgreSQL's initdb and pg_ctl (Debian: apt-get install postgresql)")
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+        port = unused_port()
         if user:
             shutil.chown(folder, user)
         data = f"{folder}/data"

@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from tests.unused_port import unused_port
 from voicechat.errors import RemoteProtocolError
 from voicechat.server.fetch import (
     LOOKUPS,
@@ -136,9 +137,8 @@ async def net() -> AsyncIterator[Net]:
     app.router.add_get("/{path:.*}", public)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, PUBLIC, 0)
-    await site.start()
-    net.port = runner.addresses[0][1]
+    net.port = unused_port()
+    await web.TCPSite(runner, PUBLIC, net.port).start()
     canaries = [await asyncio.start_server(count, INTERNAL, net.port)]
     if socket.has_ipv6:
         canaries.append(await asyncio.start_server(count, "::1", net.port))

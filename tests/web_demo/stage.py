@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
+from tests.unused_port import unused_port
+
 SPEECH_RATE_HZ = 16_000
 _ADDRESS = re.compile(r"(http://127\.0\.0\.1:\d+)/(#key=\S+)")
 
@@ -38,7 +40,7 @@ def serving(data_dir: Path) -> Iterator[tuple[str, str]]:
     }
     environ["VOICECHAT_DATA_DIR"] = str(data_dir)
     environ["VOICECHAT_ADMISSION__UNQUESTIONED_SESSIONS"] = "1000000"
-    command = [sys.executable, "-m", "voicechat", "serve", "--port", str(free_port())]
+    command = [sys.executable, "-m", "voicechat", "serve", "--port", str(unused_port())]
     log = data_dir / "server.log"
     with (
         log.open("w") as output,
@@ -65,13 +67,6 @@ def _address(
             return found[1], found[2]
         time.sleep(0.1)
     raise AssertionError("the server did not start: " + log.read_text())
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_microphone(path: Path, speech: bytes) -> None:
