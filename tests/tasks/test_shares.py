@@ -300,7 +300,7 @@ async def test_a_sweep_forgets_no_recording_that_came_while_it_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RecordingFolder(tmp_path, DiskLimits(owner_bytes=30_000))
-    nothing_yet = uploads._swept(tmp_path, (), 0.0)
+    nothing_yet = uploads._swept(tmp_path, (), 0.0, 0.0)
     monkeypatch.setattr(uploads, "_swept", lambda *_: nothing_yet)
     async with folder.receiving("alice") as upload:
         await upload.write_piece(wav())
@@ -315,3 +315,19 @@ async def test_a_sweep_forgets_no_recording_that_came_while_it_looked(
         await another.write_piece(wav())
         with pytest.raises(QuotaExceededError):
             await another.finish_upload()
+
+
+async def test_what_is_being_received_has_another_name_than_what_has_been(tmp_path: Path) -> None:
+    folder = RecordingFolder(tmp_path)
+    async with folder.receiving("alice") as upload:
+        await upload.write_piece(wav(40.0))
+        assert os.listdir(tmp_path) == [f"{upload.name}.part"]
+        await folder.sweep((), 0.0)
+        await upload.finish_upload()
+        assert os.listdir(tmp_path) == [upload.name]
+        upload.kept = True
+    os.utime(upload.path, (0, 0))
+    await folder.sweep({upload.name}, 0.0)
+    assert upload.path.exists()
+    await folder.sweep((), 0.0)
+    assert not upload.path.exists()

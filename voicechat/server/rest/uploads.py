@@ -38,6 +38,8 @@ ABANDONED_S = 7200.0
 """A file that belongs to no task and is older than 2 hours was left by a dead process,
 because an upload may take 1 hour.
 """
+UNFINISHED = ".part"
+"""Ends the name of a file while it is being received."""
 _OWNER_DIGITS = 16
 
 P = ParamSpec("P")
@@ -112,7 +114,7 @@ class Upload:
             raise RemoteProtocolError(
                 Status.INVALID_PARAMETER, f"{self._folder.field_name}: is empty"
             )
-        await _on_disk(_make_durable, self._file)
+        await _on_disk(_make_durable, self._file, self.path)
         self._file = None
 
     async def discard_upload(self) -> None:
@@ -141,7 +143,7 @@ class Upload:
         self._buffer.clear()
 
     def _open_file(self) -> None:
-        self._file = _create(self.path)
+        self._file = _create(_unfinished(self.path))
 
 
 class RecordingFolder:
@@ -210,18 +212,22 @@ class RecordingFolder:
         self._count(name, size_bytes)
 
     async def remove(self, name: str) -> None:
-        """Remove a recording if it exists."""
+        """Remove a recording if it exists, also one that is being received."""
         await asyncio.to_thread(_unlink, self.path(name))
         self._count(name, 0)
 
     async def sweep(self, needed: Collection[str], abandoned_s: float | None = None) -> None:
         """Remove files that are not ``needed`` and were not written to for
-        ``abandoned_s`` (None: ``ABANDONED_S``), and count the others.
+        ``abandoned_s`` (None: ``ABANDONED_S``), and count the others. Files that are
+        being received have ``ABANDONED_S``.
         """
         unused_s = ABANDONED_S if abandoned_s is None else abandoned_s
         changed = self._changed_bytes = {}
         try:
-            sizes = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - unused_s)
+            now_s = unix_s()
+            sizes = await asyncio.to_thread(
+                _swept, self._folder, needed, now_s - unused_s, now_s - ABANDONED_S
+            )
         finally:
             self._changed_bytes = None
         for upload in self._receiving:
@@ -272,26 +278,34 @@ def _append(file: FileIO, digest: "hashlib._Hash", content: bytes) -> None:
     digest.update(content)
 
 
-def _make_durable(file: FileIO) -> None:
+def _make_durable(file: FileIO, path: Path) -> None:
     """Sync content and name to the disk (POSIX: the name is in the folder, which needs
-    its own sync).
+    its own sync), and give the file its final name.
     """
     os.fsync(file.fileno())
     file.close()
+    os.replace(_unfinished(path), path)
     if os.name == "posix":
-        folder = os.open(Path(str(file.name)).parent, os.O_RDONLY)
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
 
 
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + UNFINISHED)
+
+
 def _unlink(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        path.unlink()
+    for each in (path, _unfinished(path)):
+        with suppress(FileNotFoundError):
+            each.unlink()
 
 
-def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _FolderSizes:
+def _swept(
+    folder: Path, needed: Collection[str], oldest_s: float, oldest_unfinished_s: float
+) -> _FolderSizes:
     """Remove older recordings that are not ``needed``; count the others."""
     sizes = _FolderSizes()
     try:
@@ -301,10 +315,12 @@ def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _FolderSiz
                     if not entry.is_file(follow_symlinks=False):
                         continue
                     stat = entry.stat(follow_symlinks=False)
-                    if entry.name not in needed and stat.st_mtime < oldest_s:
-                        _unlink(Path(entry.path))
+                    name = entry.name.removesuffix(UNFINISHED)
+                    oldest = oldest_s if name == entry.name else oldest_unfinished_s
+                    if name not in needed and stat.st_mtime < oldest:
+                        _unlink(Path(entry.path).with_name(name))
                     else:
-                        sizes.set_size(entry.name, stat.st_size)
+                        sizes.set_size(name, stat.st_size)
     except FileNotFoundError:
         return sizes
     return sizes
