@@ -31,7 +31,6 @@ from voicechat.server.rest.knowledge.document_texts import DocumentTexts
 from voicechat.server.rest.knowledge.intake import KnowledgeIntake
 from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import TranscriptionSettings
-from voicechat.server.rest.uploads import DiskLimits
 from voicechat.store.tasks.on_demand import TaskSettings
 
 SCOPE = KnowledgeScope(project="p", base="handbook")
@@ -92,7 +91,7 @@ async def ingesting(folder: Path) -> AsyncIterator[Ingesting]:
     texts = DocumentTexts(MediaServices(), inspector)
     files = folder / "files"
     intake = KnowledgeIntake(
-        store, Ingestion(store, None, texts.read), transcriber, files, DiskLimits(), reconcile_s=0.5
+        store, Ingestion(store, None, texts.read), transcriber, files, reconcile_s=0.5
     )
     await transcriber.start()
     await intake.start()

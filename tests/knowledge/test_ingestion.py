@@ -28,7 +28,6 @@ from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 from voicechat.providers.interfaces import EmbeddingRequest, Embeddings, TextEmbedder
 from voicechat.server.auth import Principal
 from voicechat.server.rest.knowledge.intake import KnowledgeIntake
-from voicechat.server.rest.uploads import DiskLimits
 from voicechat.store.tasks.interface import (
     StoredTask,
     Submission,
@@ -215,8 +214,9 @@ class Tasks:
                 result = await self.works[str(task.payload["work"])](task, lambda _: None)
                 self.end(task.id, TaskStatus.SUCCESS, result=result)
 
-    def end(self, task_id: str, status: TaskStatus, **more: str) -> None:
-        self.stored[task_id] = replace(self.stored[task_id], status=status, **more)
+    def end(self, task_id: str, status: TaskStatus, *, result: str = "", error: str = "") -> None:
+        task = self.stored[task_id]
+        self.stored[task_id] = replace(task, status=status, result=result, error=error)
 
 
 @dataclass
@@ -248,7 +248,7 @@ def stage(store: SqliteKnowledgeStore, tmp_path: Path) -> Stage:
     tasks = Tasks()
     ingestion = Ingestion(store, None, Reading())
     folder = tmp_path / "files"
-    intake = KnowledgeIntake(store, ingestion, tasks, folder, DiskLimits())  # type: ignore[arg-type]
+    intake = KnowledgeIntake(store, ingestion, tasks, folder)  # type: ignore[arg-type]
     return Stage(store, tasks, intake, folder)
 
 

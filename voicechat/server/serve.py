@@ -48,6 +48,7 @@ from voicechat.server.phone.webhooks import PhoneWebhooks, phone_keys
 from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.compat.parts import CompatSettings
+from voicechat.server.rest.knowledge.intake import KnowledgeIntake, open_intake
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
@@ -166,6 +167,8 @@ async def serving(
                 await parts.decoding.start()
             await services.start()
             await parts.transcriber.start()
+            if parts.intake is not None:
+                await parts.intake.start()
             health.phase = Phase.READY
             with (
                 parts.metrics.measuring_loop_lag(),
@@ -196,6 +199,8 @@ async def serving(
                     await mount.drain(0)
     finally:
         await parts.media.aclose()
+        if parts.intake is not None:
+            await parts.intake.aclose()
         await parts.transcriber.aclose()
         backend.close()
         if parts.decoding is not None:
@@ -219,6 +224,7 @@ class _Parts:
     backend: Backend
     transcriber: Transcriber
     media: Media
+    intake: KnowledgeIntake | None
     device_routes: Sequence[web.RouteDef]
     phone: PhoneWebhooks
 
@@ -311,6 +317,7 @@ def _build_parts(
         backend=backend,
         transcriber=transcriber,
         media=media,
+        intake=open_intake(config, services, transcriber, media.documents),
         device_routes=(*OtaEndpoint(devices, config.devices, origins).routes(), *vision.routes()),
         phone=PhoneWebhooks(
             config.phone,

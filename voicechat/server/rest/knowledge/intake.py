@@ -12,17 +12,23 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from voicechat.config import Config
+from voicechat.config.knowledge import FILES_FOLDER, knowledge_folder
 from voicechat.errors import AdmissionError, ConfigError
 from voicechat.knowledge.ingestion import Ingestion
 from voicechat.knowledge.interface import FileStatus, KnowledgeFile, KnowledgeStore
+from voicechat.runtime.services import Services
 from voicechat.server.auth import Principal
+from voicechat.server.rest.knowledge.document_texts import DocumentTexts
 from voicechat.server.rest.transcribing import Transcriber, owner_of
 from voicechat.server.rest.uploads import DiskLimits, RecordingFolder, Upload
 from voicechat.store.tasks.interface import ReportProgress, StoredTask, Submission
 
 WORK = "knowledge"
-MAX_FILE_BYTES = 100 * 1024**2 - 1
-"""The document says less than 100 MB."""
+LIMITS = DiskLimits(
+    file_bytes=100 * 1024**2 - 1, owner_bytes=100 * 1024**3, total_bytes=400 * 1024**3
+)
+"""The document says less than 100 MB. Three full knowledge bases of a key fit."""
 RECONCILE_S = 15.0
 UNRECORDED_S = 40.0
 """How long bytes may be without a record: between the end of an upload and its record,
@@ -48,7 +54,6 @@ class KnowledgeIntake:
         ingestion: Ingestion,
         transcriber: Transcriber,
         folder: Path,
-        limits: DiskLimits,
         *,
         reconcile_s: float = RECONCILE_S,
     ) -> None:
@@ -58,7 +63,7 @@ class KnowledgeIntake:
         self._store = store
         self._ingestion = ingestion
         self._transcriber = transcriber
-        self._folder = RecordingFolder(folder, limits, field_name="file", only_recordings=False)
+        self._folder = RecordingFolder(folder, LIMITS, field_name="file", only_recordings=False)
         self._reconcile_s = reconcile_s
         self._reconciling: asyncio.Task[None] | None = None
         transcriber.works[WORK] = self.perform
@@ -79,7 +84,6 @@ class KnowledgeIntake:
     async def receiving(self, key_id: str) -> AsyncGenerator[Upload, None]:
         """Receive a file, which is removed unless it is ``kept``."""
         async with self._folder.receiving(key_id) as upload:
-            upload.most_bytes = min(upload.most_bytes, MAX_FILE_BYTES)
             yield upload
 
     async def ingest(self, principal: Principal, file: KnowledgeFile) -> None:
@@ -155,3 +159,18 @@ class KnowledgeIntake:
             except (AdmissionError, ConfigError, OSError) as error:
                 logger.warning("knowledge files could not be reconciled: %s", type(error).__name__)
             await asyncio.sleep(self._reconcile_s)
+
+
+def open_intake(
+    config: Config, services: Services, transcriber: Transcriber, texts: DocumentTexts
+) -> KnowledgeIntake | None:
+    """Open the intake of the configured knowledge bases; None if there are none."""
+    knowledge = services.knowledge
+    if knowledge is None:
+        return None
+    return KnowledgeIntake(
+        knowledge.store,
+        Ingestion(knowledge.store, knowledge.embedder, texts.read),
+        transcriber,
+        knowledge_folder(config) / FILES_FOLDER,
+    )
