@@ -102,7 +102,8 @@ def _list(catalogue: Catalogue, folder: ModelFolder) -> None:
     if catalogue.bundles:
         print()
     for model in catalogue.models.values():
-        details = (model.kind, model.languages, model.licence)
+        unchecked = "" if model.files or model.sha256 else "no checksum is published"
+        details = (model.kind, model.languages, model.licence, unchecked)
         show(model.name, folder.is_complete(model), model.bytes, *details)
 
 

@@ -17,6 +17,11 @@ class WorkerLostError(WorkerError):
 class JobFailedError(WorkerError):
     """The job raised; the child keeps running. The same input will fail again."""
 
+    def __init__(self, reason: str) -> None:
+        """``reason``: the type of the exception that the job raised."""
+        super().__init__(f"the job raised {reason}")
+        self.reason = reason
+
 
 class WorkersBusyError(WorkerError):
     """Every channel of every child stayed in use for the caller's whole ``wait_ms``."""

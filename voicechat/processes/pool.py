@@ -7,10 +7,11 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import WorkerLostError, WorkersBusyError
-from voicechat.processes.worker import PoolWorker, WorkerLimits
+from voicechat.processes.worker import PoolWorker, SharedWorker, WorkerLimits
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,15 @@ class WorkerPool:
         size: int,
         limits: WorkerLimits | None = None,
         backoff: RestartBackoff | None = None,
+        host: Path | None = None,
     ) -> None:
+        """``host``: the socket of a `ChildHost` that runs the children, which the pools
+        of several processes share; None: they are this process's own.
+        """
         self._command = tuple(command)
         self._limits = limits or WorkerLimits()
         self._backoff = backoff or RestartBackoff()
+        self._host = host
         self._workers: list[PoolWorker | None] = [None] * size
         self._waiters: dict[str, deque[_Waiter]] = {}
         """Queued jobs by caller. The caller served least recently comes first."""
@@ -168,7 +174,7 @@ class WorkerPool:
         """Run children at ``index``, one after the other, until cancelled."""
         failures = 0
         while True:
-            worker = PoolWorker(self._command, self._limits, self._on_change)
+            worker = self._make_worker()
             self._workers[index] = worker
             was_ready = await self._live(worker)
             failures = 1 if was_ready else failures + 1
@@ -180,6 +186,11 @@ class WorkerPool:
                     "see their output on stderr"
                 )
             await asyncio.sleep(self._backoff.delay_ms(failures) / 1000)
+
+    def _make_worker(self) -> PoolWorker:
+        if self._host is None:
+            return PoolWorker(self._command, self._limits, self._on_change)
+        return SharedWorker(self._command, self._limits, self._on_change, self._host)
 
     async def _live(self, worker: PoolWorker) -> bool:
         """Run one child until it ends; return whether it ever became ready."""

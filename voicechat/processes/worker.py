@@ -3,7 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
 
 from voicechat.errors import LocalProtocolError
 from voicechat.processes import python
@@ -59,6 +62,8 @@ class PoolWorker:
         self._heard_s = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._shared_pid = 0
+        """The process id of a child that another process owns; 0: it is ours."""
         self.ready = False
         """Whether the child has sent READY and is alive."""
         self.was_ready = False
@@ -71,7 +76,7 @@ class PoolWorker:
     @property
     def pid(self) -> int | None:
         """The child's process id; None before it was started."""
-        return None if self._process is None else self._process.pid
+        return self._shared_pid or (None if self._process is None else self._process.pid)
 
     @property
     def open_channels(self) -> int:
@@ -147,6 +152,7 @@ class PoolWorker:
             return
         if frame.kind is not FrameKind.READY:
             raise LocalProtocolError(f"{frame.kind.name} before READY")
+        self._shared_pid = int(frame.payload or 0)
         self.ready = self.was_ready = True
         self._on_change()
         while True:
@@ -165,9 +171,7 @@ class PoolWorker:
             case FrameKind.ENDED:
                 channel.mark_ended()
             case FrameKind.FAILED:
-                channel.mark_ended(
-                    JobFailedError(f"the job raised {frame.payload.decode(errors='replace')}")
-                )
+                channel.mark_ended(JobFailedError(frame.payload.decode(errors="replace")))
             case (
                 FrameKind.OPEN
                 | FrameKind.DATA
@@ -226,6 +230,44 @@ class PoolWorker:
             await _exit_of(process)
             if isinstance(error, asyncio.CancelledError):
                 raise
+
+
+class SharedWorker(PoolWorker):
+    """A child that another process owns (`ChildHost`). Its owner ends it if it is
+    hung.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        limits: WorkerLimits,
+        on_change: Callable[[], None],
+        host: Path,
+    ) -> None:
+        """``host``: the socket of the `ChildHost`."""
+        super().__init__(command, limits, on_change)
+        self._host = host
+
+    async def run(self) -> None:
+        """Connect, serve the channels, and return when the connection or the child is
+        lost. Never raises, except `OSError` if the host cannot be reached. Cancelling
+        closes the connection.
+        """
+        reader, writer = await asyncio.open_unix_connection(self._host)
+        self._stdin = writer
+        asked = orjson.dumps({"command": self._command, "limits": asdict(self._limits)})
+        writer.write(encode(Frame(FrameKind.OPEN, 0, asked)))
+        try:
+            await self._converse(reader)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            logger.warning("a shared process is lost")
+        except TimeoutError:
+            logger.error("a shared process was not ready within %d ms", self._limits.ready_ms)
+        except LocalProtocolError as error:
+            logger.error("a shared process does not speak the protocol: %s", error)
+        finally:
+            self._lose()
+            writer.close()
 
 
 async def _exit_of(process: asyncio.subprocess.Process) -> None:

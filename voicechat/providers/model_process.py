@@ -1,4 +1,5 @@
-"""A model in a child process that all sessions of a server process share.
+"""A model in a child process that all sessions of a server share, whichever of its
+workers they belong to.
 
 The libraries that compute models hold the interpreter lock or keep every core busy for
 hundreds of milliseconds; in a child of lower priority they cannot delay the event loop,
@@ -17,6 +18,7 @@ from voicechat.errors import IF_MODEL_DAMAGED, ConfigError, FailureKind, Provide
 from voicechat.processes import python
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerError, WorkersBusyError
+from voicechat.processes.machine_share import machine_share
 from voicechat.processes.pool import WorkerPool
 from voicechat.processes.worker import WorkerLimits
 
@@ -81,19 +83,25 @@ class ModelProcess:
         model: str = "",
     ) -> None:
         """``options``, a data class without secrets, are passed to the child as JSON in
-        its only argument. ``jobs``: concurrent jobs; another one waits for ``wait_ms``.
+        its only argument. ``jobs``: concurrent jobs, which the server's workers divide;
+        another one waits for ``wait_ms``.
         ``model``: the file or folder of the model, if it has one.
         """
         self._provider = provider
         self._model = model
         self._wait_ms = wait_ms
         self._factor = 0.0
+        share = machine_share()
         self._pool = WorkerPool(
             python.command(worker_module, orjson.dumps(options).decode()),
             size=1,
             limits=WorkerLimits(
-                channels=jobs, window_bytes=WINDOW_BYTES, ready_ms=READY_MS, answer_ms=ANSWER_MS
+                channels=max(1, share.part_of(jobs)),
+                window_bytes=WINDOW_BYTES,
+                ready_ms=READY_MS,
+                answer_ms=ANSWER_MS,
             ),
+            host=share.host,
         )
 
     @property

@@ -161,6 +161,7 @@ class FakeWorkers:
 def worker_config(number: int, folder: Path) -> WorkerConfig:
     admitted = Credentials(KeyStore(folder / "keys.sqlite3"), {}, None)
     return WorkerConfig(
+        host=Path("/nonexistent"),
         number=number,
         workers=3,
         config=config(folder),

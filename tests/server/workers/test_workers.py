@@ -35,6 +35,7 @@ from voicechat.client import (
     ReplyTextMessage,
     ServerMessage,
     TurnCompletedMessage,
+    connect,
 )
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.access import Grant, Quota
@@ -371,3 +372,47 @@ async def test_a_port_in_use_is_told_in_plain_words(tmp_path: Path) -> None:
         async with fleet(tmp_path / "other", port=port) as other:
             assert await other.ended() == 1
     assert f"server.port: {port} is in use" in other.errors[-1]
+
+
+@pytest.mark.long
+async def test_the_workers_share_one_process_with_a_model(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp", reason="needs xllamacpp (pip install 'voicechat[local]')")
+    pytest.importorskip("gguf", reason="needs gguf (pip install 'voicechat[test]')")
+    from tests.providers.tiny_gguf import write_tiny_gguf
+
+    model = write_tiny_gguf(tmp_path / "tiny.gguf")
+    section = f'[llm.small]\nprovider = "llama_cpp"\nmodel = "{model}"\nreplies = 2'
+
+    def model_processes(parent: int) -> list[int]:
+        return [
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdecimal() and is_child_with_model(folder, parent)
+        ]
+
+    async with ready_fleet(tmp_path, server=section) as server, AsyncExitStack() as open_ones:
+        (before,) = model_processes(server.process.pid)
+        conversations = [
+            await open_ones.enter_async_context(connect(server.url, key=server.key, model="small"))
+            for _ in range(6)
+        ]
+        held = await server.sessions(6)
+        assert min(held[0], held[1]) >= 1, "both workers have some of them"
+        for conversation in conversations:
+            await turn(conversation)
+        assert model_processes(server.process.pid) == [before]
+        for number in range(2):
+            assert not model_processes(server.pid(number))
+        os.kill(server.pid(0), signal.SIGKILL)
+        await until(server.is_whole)
+        assert model_processes(server.process.pid) == [before], "it is there for the newcomer"
+
+
+def is_child_with_model(folder: Path, parent: int) -> bool:
+    """Whether a process computes the chat model and has that parent."""
+    try:
+        words = (folder / "cmdline").read_bytes().split(b"\0")
+        stat = (folder / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False  # it has ended
+    return b"voicechat.providers.llama_cpp_worker" in words and int(stat[1]) == parent

@@ -48,7 +48,7 @@ def main() -> None:
         format=f"%(asctime)s %(levelname)s worker {worker_config.number} %(name)s: %(message)s",
     )
     logging.getLogger("voicechat").setLevel(worker_config.engine_log_level)
-    set_machine_share(worker_config.number, worker_config.workers)
+    set_machine_share(worker_config.number, worker_config.workers, worker_config.host)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_work(worker_config, channel))
 

@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from voicechat.config import Config
 from voicechat.errors import ConfigError, VoiceChatError
 from voicechat.processes.pool import RestartBackoff
+from voicechat.processes.shared_children import ChildHost
 from voicechat.server.admission import DRAIN_GRACE_S
 from voicechat.server.credentials import Credentials, credentials
 from voicechat.server.listener import base_url
@@ -37,8 +38,8 @@ LOCAL_MODELS = frozenset({"pocketsphinx", "sherpa_onnx"})
 opens them.
 """
 ONE_MODEL = frozenset({"faster_whisper", "kokoro", "llama_cpp", "piper"})
-"""Providers that keep one model for all sessions. With them the server has one process,
-so that there is one model, which uses all cores by itself.
+"""Providers whose model uses all cores by itself, in a process that all workers share.
+With them the server has one worker unless more are configured.
 """
 MAX_AWAITING = 256
 """Most connections that wait for one worker to be replaced: passed-on connections,
@@ -48,6 +49,10 @@ MAX_DEATHS = 5
 DEATHS_S = 60.0
 """Crash loop: the server gives up after ``MAX_DEATHS`` deaths within this time."""
 RAM_DISK = Path("/dev/shm")
+CHILDREN = "children.sock"
+"""The socket in the shared folder at which the workers reach the processes that they
+share.
+"""
 
 Announce = Callable[[str], None]
 _log = logging.getLogger(__name__)
@@ -103,7 +108,10 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
     failure = ""
     with stop_on_signals() as stop, _shared_folder() as folder:
         admitted = credentials(config)
-        async with open_acceptor(config.server.host, config.server.port) as acceptor:
+        async with (
+            ChildHost().listening(folder / CHILDREN),
+            open_acceptor(config.server.host, config.server.port) as acceptor,
+        ):
             url = base_url(config.server.host, acceptor.port)
             announce(f"warming up; not ready yet: {url}")
             async with ServerWorkers(
@@ -151,6 +159,7 @@ class ServerWorkers:
         self._acceptor = acceptor
         self._metrics = folder / "metrics"
         self._metrics.mkdir()
+        self._host = folder / CHILDREN
         self._ledger_file = folder / "ledger.sqlite3"
         self._ledger = Ledger(self._ledger_file)
         self._workers: dict[int, WorkerHandle] = {}
@@ -329,6 +338,7 @@ class ServerWorkers:
             port=self._acceptor.port,
             ledger=self._ledger_file,
             shared=self._metrics,
+            host=self._host,
             import_path=tuple(sys.path),
             log_level=logging.getLogger().level,
             engine_log_level=logging.getLogger("voicechat").level,

@@ -22,6 +22,8 @@ class WorkerConfig:
     ledger: Path
     shared: Path
     """The folder of the multiprocess metrics."""
+    host: Path
+    """The socket of the parent's `ChildHost`."""
     import_path: tuple[str, ...]
     """The parent's ``sys.path``: a plug-in may lie beside the program that started the
     server.
