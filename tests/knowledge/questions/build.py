@@ -115,7 +115,7 @@ def build(folder: Path, documents: Sequence[SourceDocument] | None = None) -> di
                 _write_xlsx(file, blocks)
             case "pdf":
                 assert font is not None
-                _write_pdf(file, blocks, font)
+                _write_pdf(file, blocks, font, justified=document.language == "en")
             case "doc":
                 shutil.copyfile(document.word_file, file)
             case other:
@@ -213,7 +213,8 @@ def _write_xlsx(file: Path, blocks: list[Block]) -> None:
     book.save(file)
 
 
-def _write_pdf(file: Path, blocks: list[Block], font: Path) -> None:
+def _write_pdf(file: Path, blocks: list[Block], font: Path, *, justified: bool) -> None:
+    # FPDF justifies by widening spaces. Chinese text has too few of them.
     pdf = FPDF(format="A4")
     pdf.add_font("Noto", fname=font)
     pdf.set_font("Noto", size=10)
@@ -221,19 +222,21 @@ def _write_pdf(file: Path, blocks: list[Block], font: Path) -> None:
     for block in blocks:
         match block:
             case Heading(level, text):
-                size = max(11, 20 - 3 * level)
+                size = 20 - 2 * level
                 pdf.ln(3)
                 pdf.set_font_size(size)
                 pdf.multi_cell(0, size / 2, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
                 pdf.set_font_size(10)
             case Line(text, item):
+                align = "J" if justified else "L"
                 shown = f"• {text}" if item else text
-                pdf.multi_cell(0, 5.5, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-                pdf.ln(1.5)
+                pdf.multi_cell(0, 4.6, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT, align=align)
+                pdf.ln(2.5)
             case Code(text):
                 pdf.set_font_size(9)
-                pdf.multi_cell(0, 4.5, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT, align="L")
+                pdf.multi_cell(0, 4.2, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT, align="L")
                 pdf.set_font_size(10)
+                pdf.ln(2.5)
             case Table(rows):
                 pdf.set_font_size(9)
                 with pdf.table(first_row_as_headings=False, line_height=5) as table:

@@ -73,7 +73,8 @@ def read_questions() -> list[Question]:
 def letters(text: str) -> str:
     """The letters and digits of a text in lower case.
 
-    Readers of documents break lines, escape marks and divide cells in their own ways. A
-    quote is looked up without all these.
+    Readers of documents break lines, escape marks, divide cells and make links of
+    addresses in their own ways. A quote is looked up without all these.
     """
-    return re.sub(r"[\W_]+", "", text).casefold()
+    without_targets = re.sub(r"\]\([^()\s]*\)", "", text)
+    return re.sub(r"[\W_]+", "", without_targets).casefold()
