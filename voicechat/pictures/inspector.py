@@ -78,7 +78,8 @@ class PictureInspector:
             ) from None
         finally:
             stream.close()
-        return Picture(content=b"".join(answers[1:]), **orjson.loads(answers[0]))
+        content = await asyncio.to_thread(b"".join, answers[1:])
+        return Picture(content=content, **orjson.loads(answers[0]))
 
 
 def _refusal(payload: bytes) -> RemoteProtocolError:

@@ -18,6 +18,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from voicechat.schema.json_text import shown
+from voicechat.schema.large_text import LargeText
 
 _WANTED = {
     "int_type": "a whole number",
@@ -226,4 +227,6 @@ def _reason(detail: ErrorDetails) -> str:
     if kind == "value_error":
         context: dict[str, Any] = detail.get("ctx", {})
         return str(context["error"])
+    if kind == "string_type" and isinstance(detail["input"], LargeText):
+        return f"{detail['input']!r} is too long"
     return f"{shown(detail['input'])} is not {_WANTED.get(kind, 'acceptable')}"

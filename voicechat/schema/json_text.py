@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import orjson
 
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.large_text import LargeText
 
 MAX_NESTING = 64
 """Deepest nesting of a client's JSON. orjson parses 1024 levels but serialises only
@@ -70,6 +71,8 @@ def shown(value: object) -> str:
     """Quote a value for an error message: as JSON, cut to 60 characters."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "an array"
+    if isinstance(value, LargeText):
+        return repr(value)
     text = write_json(value[: _SHOWN_CHARS + 1] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 

@@ -13,9 +13,10 @@ from voicechat.errors import RemoteProtocolError, Status
 from voicechat.pictures.inspection import PictureLimits
 from voicechat.pictures.inspector import PictureInspector
 from voicechat.pictures.picture import Picture
+from voicechat.schema.large_text import LARGE_BYTES, LargeText
 from voicechat.server.fetch import FetchError, check_url, fetch
 from voicechat.server.min_data_rate import MinDataRateReader, TooSlowError
-from voicechat.server.rest.bodies import Model, checked, read_body
+from voicechat.server.rest.bodies import Model, checked, read_body_with_pictures
 from voicechat.server.rest.forms import FORM, MAX_FIELD_BYTES, read_flag
 from voicechat.server.rest.multipart import FormPart, MultipartReader
 from voicechat.server.rest.transcribing import Transcriber
@@ -32,19 +33,24 @@ IDLE_S = 30.0
 """Time limit between two pieces of a body."""
 TOTAL_S = 600.0
 """Time limit of a whole body."""
-_DECODED_CHARACTERS = 1 << 20
-"""Characters decoded at a time, a multiple of 4: decoding holds the interpreter lock.
-"""
 
 
 @dataclass(slots=True)
 class MediaForm:
     """The text fields and files of a form, by name without a trailing "[]"."""
 
-    fields: dict[str, list[str]] = field(default_factory=dict)
+    fields: dict[str, list[str | LargeText]] = field(default_factory=dict)
     files: dict[str, list[bytes]] = field(default_factory=dict)
 
-    def firsts(self) -> dict[str, str]:
+    def contents(self, name: str) -> list[bytes]:
+        """Return the files of that name, and texts as files."""
+        texts = (
+            b"".join(text.pieces) if isinstance(text, LargeText) else text.encode()
+            for text in self.fields.get(name, ())
+        )
+        return [*self.files.get(name, ()), *filter(None, texts)]
+
+    def firsts(self) -> dict[str, str | LargeText]:
         """Return the first value of each field."""
         return {name: values[0] for name, values in self.fields.items()}
 
@@ -57,13 +63,17 @@ class PictureInputs:
         self._inspector = inspector
 
     async def read(
-        self, text: str, path: str, key_id: str, limits: PictureLimits | None = None
+        self,
+        text: str | LargeText,
+        path: str,
+        key_id: str,
+        limits: PictureLimits | None = None,
     ) -> Picture:
         """Read a picture from an http(s) address, a data URL, or base64.
 
         Raises ``RemoteProtocolError`` naming ``path``.
         """
-        if text.startswith(("http://", "https://")):
+        if isinstance(text, str) and text.startswith(("http://", "https://")):
             content = await self.fetch(text, path, key_id)
         else:
             content = await asyncio.to_thread(_decoded, text, path)
@@ -83,19 +93,19 @@ class PictureInputs:
         """
         policy = replace(self._transcriber.settings.fetch, max_bytes=most_bytes)
         url = check_url(address, policy, path)
-        content = bytearray()
+        pieces: list[bytes] = []
 
         async def write(piece: bytes) -> None:
-            content.extend(piece)
+            pieces.append(piece)
 
         try:
             await fetch(url, write, policy, self._transcriber.resolver_of(key_id))
         except FetchError as error:
             raise RemoteProtocolError(error.status, f"{path}: {error.reason}") from error
-        return bytes(content)
+        return await _joined(pieces)
 
     async def read_all(
-        self, texts: Iterable[str], files: Iterable[bytes], path: str, key_id: str
+        self, texts: Iterable[str | LargeText], files: Iterable[bytes], path: str, key_id: str
     ) -> tuple[Picture, ...]:
         """Read all pictures of a request, the texts first."""
         texts, files = list(texts), list(files)
@@ -120,7 +130,7 @@ async def read_request(
     numbers, which a form has as text. Raises ``RemoteProtocolError``.
     """
     if request.content_type != FORM:
-        return await read_body(request, model, MAX_JSON_BYTES), {}
+        return await read_body_with_pictures(request, model, MAX_JSON_BYTES), {}
     form = await receive_media_form(request, file_names)
     fields: dict[str, object] = dict(form.firsts())
     fields |= {
@@ -132,7 +142,7 @@ async def read_request(
         text = form.firsts().get(name, "")
         if text:
             try:
-                fields[name] = kind(text)
+                fields[name] = kind(str(text))
             except ValueError:
                 raise RemoteProtocolError(
                     Status.INVALID_PARAMETER, f"{name}: is not a number"
@@ -185,26 +195,37 @@ async def receive_media_form(
 
 async def read_bytes(request: web.Request, most_bytes: int) -> bytes:
     """Read a body that is a file. Raises ``RemoteProtocolError``."""
-    content = bytearray()
+    pieces: list[bytes] = []
+    size_bytes = 0
     pace = MinDataRateReader(lambda: request.content.read(64 * 1024), IDLE_S)
     try:
         async with asyncio.timeout(TOTAL_S):
             while piece := await pace.read_piece():
-                content += piece
-                if len(content) > most_bytes:
+                pieces.append(piece)
+                size_bytes += len(piece)
+                if size_bytes > most_bytes:
                     raise _too_large("the body", most_bytes)
     except (TimeoutError, TooSlowError):
         raise RemoteProtocolError(Status.TIMEOUT, "the body did not come in time") from None
-    return bytes(content)
+    return await _joined(pieces)
 
 
 async def _content(part: FormPart, most_bytes: int) -> bytes:
-    content = bytearray()
+    pieces: list[bytes] = []
+    size_bytes = 0
     while piece := await part.read_piece():
-        content += piece
-        if len(content) > most_bytes:
+        pieces.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > most_bytes:
             raise _too_large(part.name, most_bytes)
-    return bytes(content)
+    return await _joined(pieces)
+
+
+async def _joined(pieces: list[bytes]) -> bytes:
+    """Join the pieces of a file. From 1 MB on ``bytes.join`` releases the interpreter
+    lock, so that a thread does not hold up the event loop.
+    """
+    return await asyncio.to_thread(b"".join, pieces)
 
 
 def _is_text(content: bytes) -> bool:
@@ -215,34 +236,51 @@ def _is_text(content: bytes) -> bool:
     )
 
 
-def _text(content: bytes, name: str) -> str:
+def _text(content: bytes, name: str) -> str | LargeText:
+    if len(content) > LARGE_BYTES:
+        return LargeText([content])
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise RemoteProtocolError(Status.MALFORMED, f"{name}: is not UTF-8") from None
 
 
-def _decoded(text: str, path: str) -> bytes:
-    encoded = text
-    if text.startswith("data:"):
-        head, comma, encoded = text.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise RemoteProtocolError(
-                Status.INVALID_PARAMETER, f"{path}: a data URL should be data:TYPE;base64,DATA"
-            )
-    content = bytearray()
+def _decoded(text: str | LargeText, path: str) -> bytes:
+    """Decode base64 or a data URL. Runs in a thread; each piece is small, because
+    decoding holds the interpreter lock.
+    """
+    large = LargeText([text.encode("utf-8", "surrogatepass")]) if isinstance(text, str) else text
+    decoded: list[bytes] = []
+    size_bytes = 0
+    cut = b""
     try:
-        for begin in range(0, len(encoded), _DECODED_CHARACTERS):
-            piece = encoded[begin : begin + _DECODED_CHARACTERS]
-            content += pybase64.b64decode(piece, validate=True)
-            if len(content) > MAX_PICTURE_BYTES:
+        for number, piece in enumerate(large.slices()):
+            encoded = cut + (_without_head(piece, path) if number == 0 else piece)
+            whole = len(encoded) // 4 * 4
+            cut = encoded[whole:]
+            decoded.append(pybase64.b64decode(encoded[:whole], validate=True))
+            size_bytes += len(decoded[-1])
+            if size_bytes > MAX_PICTURE_BYTES:
                 raise _too_large(path, MAX_PICTURE_BYTES)
+        decoded.append(pybase64.b64decode(cut, validate=True))
     except (binascii.Error, ValueError):
         raise RemoteProtocolError(
             Status.INVALID_PARAMETER,
             f"{path}: should be an http or https address, a data URL, or base64",
         ) from None
-    return bytes(content)
+    return b"".join(decoded)
+
+
+def _without_head(piece: bytes, path: str) -> bytes:
+    """Remove the head of a data URL from its first piece."""
+    if not piece.startswith(b"data:"):
+        return piece
+    head, comma, rest = piece.partition(b",")
+    if not comma or not head.endswith(b";base64"):
+        raise RemoteProtocolError(
+            Status.INVALID_PARAMETER, f"{path}: a data URL should be data:TYPE;base64,DATA"
+        )
+    return rest
 
 
 def _too_large(name: str, most_bytes: int) -> RemoteProtocolError:

@@ -11,6 +11,7 @@ from voicechat.pictures.picture import Picture
 from voicechat.providers.media import ImageRequest, VideoRequest
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.json_text import read_object
+from voicechat.schema.large_text import LargeText
 from voicechat.server.auth import Principal
 from voicechat.server.rest.failures import Handler
 from voicechat.server.rest.forms import FORM
@@ -281,7 +282,7 @@ async def read_edit(
 ) -> tuple[EditModel, ImageRequest]:
     """Read a request to change pictures. Raises ``RemoteProtocolError``."""
     asked, files = await read_request(request, model, ("image", "mask"), numbers=IMAGE_NUMBERS)
-    texts = [asked.image] if isinstance(asked.image, str) else asked.image
+    texts = asked.image if isinstance(asked.image, list) else [asked.image]
     pictures = await media.inputs.read_all(
         filter(None, texts), files.get("image", ()), "image", principal.key_id
     )
@@ -297,7 +298,7 @@ async def read_edit(
     return asked, image_request(asked, pictures=pictures, mask=masks[0] if masks else None)
 
 
-def reference_texts(value: object) -> list[str]:
+def reference_texts(value: object) -> list[str | LargeText]:
     """Return the addresses, data URLs and base64 of an ``input_reference``. Raises
     ``RemoteProtocolError``.
     """
@@ -306,13 +307,13 @@ def reference_texts(value: object) -> list[str]:
     return [_text(item) for item in (value if isinstance(value, list) else [value])]
 
 
-def _text(item: object) -> str:
+def _text(item: object) -> str | LargeText:
     if isinstance(item, str) and item.startswith("{"):
         item = read_object(item)
     if isinstance(item, dict):
         item = item.get("image_url") or item.get("url")
         item = item.get("url") if isinstance(item, dict) else item
-    if not isinstance(item, str) or not item:
+    if not isinstance(item, str | LargeText) or not item:
         raise RemoteProtocolError(
             Status.INVALID_PARAMETER,
             "input_reference: should be an address, a data URL, base64, or a list of these",

@@ -6,12 +6,16 @@ from pydantic import Field, WithJsonSchema
 
 from voicechat.schema.checked import Check, Items, RequestModel, between, one_of, only
 from voicechat.schema.json_text import shown
+from voicechat.schema.large_text import LargeText, MayBeLarge
 from voicechat.server.rest.media.inputs import MAX_PICTURES
 from voicechat.server.rest.media.media import MAX_IMAGES, MAX_PROMPT_CHARACTERS
 from voicechat.server.rest.schemas import ResponseModel, SparseResponse
 
 FilePart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 """A form's file. This only describes it."""
+
+PictureText = Annotated[str | LargeText, MayBeLarge()]
+"""An address, a data URL or base64."""
 
 PASSED_ON = (
     "background",
@@ -91,9 +95,9 @@ class ImagesRequest(RequestModel):
 class ImageEditRequest(ImagesRequest):
     """The same for pictures that are to be changed."""
 
-    image: str | Annotated[list[str], Items(0, MAX_PICTURES, "pictures")] = ""
+    image: PictureText | Annotated[list[PictureText], Items(0, MAX_PICTURES, "pictures")] = ""
     """In JSON: an address, a data URL or base64, or several; in a form: files."""
-    mask: str = ""
+    mask: PictureText = ""
     """Transparent where the first picture is to be changed."""
 
 

@@ -221,9 +221,7 @@ class Portal:
         if request.content_type != FORM:
             raise RemoteProtocolError(Status.MALFORMED, f"the body should be {FORM}")
         form = await receive_media_form(request, ("file",), MAX_FORM_BYTES)
-        found = form.files.get("file") or [
-            text.encode() for text in form.fields.get("file", ()) if text
-        ]
+        found = form.contents("file")
         if not found:
             raise RemoteProtocolError(Status.INVALID_PARAMETER, "file: must be present")
         return found[0]

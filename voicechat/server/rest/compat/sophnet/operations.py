@@ -9,7 +9,7 @@ from voicechat.names import quoted
 from voicechat.pictures.inspection import PictureLimits
 from voicechat.providers.media import BlockKind, ImageRequest, TextBlock, VideoRequest
 from voicechat.server.response_notes import add_note
-from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.bodies import read_body, read_body_with_pictures
 from voicechat.server.rest.compat.sophnet.schemas import (
     MAX_SEED,
     SIZES,
@@ -233,7 +233,7 @@ class SophNet:
 
     async def _submit_video(self, request: web.Request) -> web.Response:
         async with self._media.admitted(request) as principal:
-            asked = await read_body(request, VideoTaskRequest, MAX_JSON_BYTES)
+            asked = await read_body_with_pictures(request, VideoTaskRequest, MAX_JSON_BYTES)
             found = self._media.services.videos.resolve("easyllm_id", asked.easyllm_id)
             add_note(found.note)
             texts = [item for item in asked.content if item.type == "text"]
@@ -299,7 +299,7 @@ class SophNet:
 
     async def _read_text(self, request: web.Request) -> web.Response:
         async with self._media.admitted(request) as principal:
-            asked = await read_body(request, OcrRequest, MAX_JSON_BYTES)
+            asked = await read_body_with_pictures(request, OcrRequest, MAX_JSON_BYTES)
             found = self._media.services.ocr.resolve("easyllm_id", asked.easyllm_id)
             add_note(found.note)
             reader = self._media.services.ocr.find("easyllm_id", found.name)

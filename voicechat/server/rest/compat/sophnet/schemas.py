@@ -7,7 +7,7 @@ from pydantic import RootModel
 from voicechat.schema.checked import Check, Items, RequestModel, between, one_of
 from voicechat.schema.json_text import shown
 from voicechat.server.rest.media.media import MAX_SIDE
-from voicechat.server.rest.media.openai_schemas import Prompt, left_out
+from voicechat.server.rest.media.openai_schemas import PictureText, Prompt, left_out
 from voicechat.server.rest.schemas import ResponseModel, SparseResponse
 
 MAX_SEED = 2**32 - 1
@@ -105,7 +105,7 @@ class MediaTaskDeleted(ResponseModel):
 class ImageAddress(RequestModel):
     """A picture: ``data:image/...;base64,...``, or a public http(s) address."""
 
-    url: str
+    url: PictureText
 
 
 class VideoContent(RequestModel):
