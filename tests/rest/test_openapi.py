@@ -114,7 +114,7 @@ TRIED = [
     (
         CompletionRequest,
         {"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True},
-        8,
+        9,
     ),
     (SynthesisParam, {}, 3),
     (OpenAISpeechRequest, {"model": "m", "input": "x"}, 4),

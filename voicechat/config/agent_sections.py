@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from voicechat.config.section import ConfigSection, Text, Texts
+from voicechat.config.section import ConfigSection, Text, Texts, as_tuple
 from voicechat.config.tool_sections import ClientToolConfig, FillerConfig, in_both_languages
 from voicechat.names import DEFAULT
 from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, Keypad, references
@@ -136,6 +136,16 @@ class AgentConfig(ConfigSection):
     """
     tools: Texts | None = None
     """The `[tools.NAME]` that the model may call; unset: all."""
+    knowledge: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[\w.\-]{1,64}$")], ...], BeforeValidator(as_tuple)
+    ] = ()
+    """Names of knowledge bases that it answers from, besides the one of its own name.
+    A base of any name exists as soon as an agent names it.
+    """
+    search_knowledge: bool = False
+    """True: the model has a tool `search_knowledge`, with which it searches these bases
+    by itself, besides what is searched for every question.
+    """
     turn_detection: TurnDetectionConfig | None = None
     """How the ends of the user's turns are detected (see the table below). Unset: as
     the client requests.

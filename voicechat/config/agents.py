@@ -60,6 +60,8 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
         greeting_prompt=agent.greeting_prompt,
         language=agent.language,
         tools=agent.tools,
+        knowledge=agent.knowledge,
+        search_knowledge=agent.search_knowledge,
         turn_detection=agent.turn_detection.detection if agent.turn_detection else None,
         idle_prompts=agent.idle_prompts.idle_prompts if agent.idle_prompts else None,
         goodbye=agent.goodbye,

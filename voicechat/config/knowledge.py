@@ -41,7 +41,11 @@ def open_knowledge(config: Config, embedders: ServicesOfKind[TextEmbedder]) -> R
 
 def _needed(config: Config) -> bool:
     """Whether knowledge is configured, not only possible."""
-    return bool(config.knowledge.enabled or config.knowledge.model_fields_set)
+    return bool(
+        config.knowledge.enabled
+        or config.knowledge.model_fields_set
+        or any(agent.knowledge for agent in config.agents.agents.values())
+    )
 
 
 def _embedder(config: Config, embedders: ServicesOfKind[TextEmbedder]) -> TextEmbedder | None:

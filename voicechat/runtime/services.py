@@ -4,7 +4,7 @@ session, close after the last.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,6 +13,7 @@ from voicechat.knowledge.retriever import Retriever
 from voicechat.names import ResolvedName, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
+from voicechat.runtime.consulting.consultation import Consultation
 from voicechat.runtime.context_window import ContextWindow
 from voicechat.runtime.drawing import DrawingTool, SessionDrawings
 from voicechat.runtime.end_conversation import end_conversation_tool
@@ -23,6 +24,7 @@ from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.language_voices import LanguageVoices
 from voicechat.runtime.media_services import MediaServices
 from voicechat.runtime.tool_calling import ToolCallingModel
+from voicechat.runtime.tool_function import ServerTool
 from voicechat.runtime.toolbox import Toolbox
 from voicechat.runtime.transfer import transfer_tool
 from voicechat.session.agent import Agent
@@ -118,19 +120,26 @@ class Services:
         model: ChatModel,
         agent: Agent | None = None,
         drawings: SessionDrawings | None = None,
+        consultation: Consultation | None = None,
     ) -> ChatModel:
         """Wrap a chat model for one conversation: with a history that fits its context
         window, without hidden text, and with the server's tools.
 
         An ``agent`` has only the tools that it names. Without ``drawings`` no pictures
-        are drawn.
+        are drawn. ``consultation``: what the agent knows; None: nothing.
         """
         spoken = self.for_speech(ContextWindow(model))
-        toolbox = self._toolbox_of(agent or Agent(), drawings)
-        return spoken if toolbox is None else ToolCallingModel(spoken, toolbox)
+        searching = () if consultation is None else consultation.tools
+        toolbox = self._toolbox_of(agent or Agent(), drawings, searching)
+        equipped = spoken if toolbox is None else ToolCallingModel(spoken, toolbox)
+        return equipped if consultation is None else consultation.inform(equipped)
 
-    def _toolbox_of(self, agent: Agent, drawings: SessionDrawings | None) -> Toolbox | None:
-        own = [end_conversation_tool()] if agent.end_conversation else []
+    def _toolbox_of(
+        self, agent: Agent, drawings: SessionDrawings | None, searching: Sequence[ServerTool]
+    ) -> Toolbox | None:
+        own = [*searching]
+        if agent.end_conversation:
+            own.append(end_conversation_tool())
         if drawings is not None:
             own += drawings.tools(self.drawing_tools, agent.tools)
         if agent.transfers:
@@ -145,6 +154,7 @@ class Services:
         own: ChatModel,
         agent: Agent | None = None,
         drawings: SessionDrawings | None = None,
+        consultation: Consultation | None = None,
     ) -> Callable[[str], ChatModel]:
         """Return a function from model name to the wrapped chat model of one
         conversation; the empty name means ``own``.
@@ -157,7 +167,7 @@ class Services:
         def named(wanted: str) -> ChatModel:
             model = self.model("model", wanted).provider if wanted else own
             if id(model) not in talking:
-                talking[id(model)] = self.for_conversation(model, agent, drawings)
+                talking[id(model)] = self.for_conversation(model, agent, drawings, consultation)
             return talking[id(model)]
 
         return named

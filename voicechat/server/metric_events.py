@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from voicechat.errors import Status
+from voicechat.runtime.consulting.search_ahead import KnowledgeConsulted
 from voicechat.session.effects import SessionMetric
 
 
@@ -14,4 +15,4 @@ class SessionRefused:
     status: Status
 
 
-MetricEvent: TypeAlias = SessionMetric | SessionRefused
+MetricEvent: TypeAlias = SessionMetric | SessionRefused | KnowledgeConsulted

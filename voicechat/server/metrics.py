@@ -27,6 +27,7 @@ from prometheus_client.core import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from voicechat.runtime.consulting.search_ahead import KnowledgeConsulted
 from voicechat.runtime.services import Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.gc_tuning import GcPauses, measuring_gc_pauses
@@ -123,6 +124,24 @@ class Metrics:
         )
         self._early_saved = Counter(
             "voicechat_early_saved_seconds", "Time that early replies saved", registry=registry
+        )
+        self._consulted = Counter(
+            "voicechat_knowledge_searches",
+            "Replies that asked for what is known, by what they got in time",
+            ["outcome"],
+            registry=registry,
+        )
+        self._consulting = Histogram(
+            "voicechat_knowledge_wait_seconds",
+            "How long replies waited for their knowledge search",
+            buckets=(0.001, *_LATENCY_BUCKETS_S),
+            registry=registry,
+        )
+        self._omitted = Counter(
+            "voicechat_knowledge_omissions",
+            "Halves of knowledge searches (words, vectors) that were left out",
+            ["half", "reason"],
+            registry=registry,
         )
         about = "Tool calls by the configured tool, or the client, and how they ended"
         self._tools = Counter("voicechat_tool_calls", about, ["tool", "outcome"], registry=registry)
@@ -231,8 +250,15 @@ class Metrics:
             case ToolEnded(tool, outcome, took_ms):
                 self._tools.labels(tool or CLIENT, outcome.value).inc()
                 self._tool_took.labels(tool or CLIENT).observe(took_ms / 1000)
+            case KnowledgeConsulted(outcome, waited_s):
+                self._consulted.labels(outcome.value).inc()
+                self._consulting.observe(waited_s)
             case _:
                 assert_never(fact)
+
+    def count_omission(self, half: str, reason: str) -> None:
+        """Count a half of a knowledge search that was left out; see ``Retriever``."""
+        self._omitted.labels(half, reason).inc()
 
     @contextmanager
     def measuring_collector(self) -> Iterator[None]:

@@ -51,6 +51,7 @@ from voicechat.server.auth import (
     offered_protocols,
 )
 from voicechat.server.auth_throttle import network_of
+from voicechat.server.knowledge import AgentsKnowledge
 from voicechat.server.listener import why_not
 from voicechat.server.metering import metered
 from voicechat.server.metric_events import MetricEvent, SessionRefused
@@ -143,6 +144,8 @@ class Conditions:
     """Draws the pictures that chat models ask for; None: none are drawn."""
     public_url: Callable[[web.Request], str] = lambda _: ""
     """Returns how a client reached the server: scheme and host."""
+    knowledge: AgentsKnowledge | None = None
+    """What the agents know; None: nothing."""
     several: bool = False
     """Whether other processes of the server open the same TCP ports."""
 
@@ -482,9 +485,14 @@ class Mount:
         drawings = None
         if draw is not None and services.drawing_tools:
             drawings = SessionDrawings(partial(draw, principal, handshake.url))
+        consultation = None
+        if conditions.knowledge is not None:
+            consultation = conditions.knowledge.for_conversation(
+                agent, principal.project, handshake.url
+            )
         providers = SessionProviders(
             recognizer=recognizer.provider,
-            models=services.conversation_models(model, agent, drawings),
+            models=services.conversation_models(model, agent, drawings, consultation),
             synthesizer=synthesizer.provider,
             threads=self._threads,
             levels=self._levels[synthesizer.resolved.name],
@@ -495,6 +503,7 @@ class Mount:
                 no_tool_servers if opener is None else partial(opener.open, owner=principal.key_id)
             ),
             drawings=drawings,
+            knowledge=None if consultation is None else consultation.ahead,
         )
         return _SessionParts(machine, opening.dialect, providers, agent)
 

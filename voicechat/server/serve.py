@@ -36,6 +36,7 @@ from voicechat.server.devices.vision import VisionEndpoint
 from voicechat.server.gc_tuning import tune_garbage_collector
 from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
+from voicechat.server.knowledge import AgentsKnowledge
 from voicechat.server.listener import base_url
 from voicechat.server.load_shedding import LoadShedder
 from voicechat.server.load_signals import load_limits
@@ -147,6 +148,7 @@ async def serving(
                 data_dir=config.data_dir,
                 origins=parts.authorise.origins,
             ),
+            intake=parts.intake,
         )
     )
     routes = [
@@ -275,6 +277,18 @@ def _build_parts(
         services, transcription, decoding=decoding, account_of=authorise.account_of
     )
     media = Media(backend, transcriber, configured_media(config), origins)
+    knowledge = None
+    if services.knowledge is not None:
+        services.knowledge.on_omission = metrics.count_omission
+        knowledge = AgentsKnowledge(
+            services.knowledge,
+            config.agents,
+            public_url=origins.public_url,
+            deadline_s=config.knowledge.deadline_ms / 1000,
+            may_search=lambda: not reads.late,
+            observe=metrics.observe,
+        )
+    backend.knowledge = knowledge
     mount = Mount(
         endpoints_of(config, vision.tell),
         services,
@@ -296,6 +310,7 @@ def _build_parts(
             tool_servers=ClientToolServers(transcription.fetch),
             draw=media.draw,
             public_url=origins.public_url,
+            knowledge=knowledge,
         ),
         agents=config.agents,
         memory=DeviceMemory(devices, services.models),

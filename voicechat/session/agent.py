@@ -94,6 +94,12 @@ class Agent:
     """A BCP 47 tag such as ``en`` or ``zh-CN``; empty: any language."""
     tools: tuple[str, ...] | None = None
     """Names of the configured tools that the model may call; None: all."""
+    knowledge: tuple[str, ...] = ()
+    """Names of knowledge bases that it reads besides the one of its own name."""
+    search_knowledge: bool = False
+    """Whether the model has the tool ``search_knowledge``, with which it searches them
+    by itself.
+    """
     turn_detection: TurnDetection | None = None
     """How to find the ends of the user's turns; None: as the client asks."""
     idle_prompts: IdlePrompts | None = None

@@ -12,12 +12,13 @@ from typing import Protocol, TypeVar
 from aiohttp import web
 
 from voicechat.agents import Agents, Arrival
-from voicechat.errors import AdmissionError, AtCapacityError, Status
+from voicechat.errors import AdmissionError, AtCapacityError, RemoteProtocolError, Status
 from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Found, Services
 from voicechat.runtime.wall_clock import local_time
 from voicechat.server.auth import Principal, request_keys
+from voicechat.server.knowledge import AgentsKnowledge
 from voicechat.server.load_shedding import CAPACITY_RETRY_S, LoadShedder
 from voicechat.server.response_notes import add_note
 from voicechat.server.rest.cancel_on_disconnect import cancelling_on_disconnect
@@ -71,6 +72,8 @@ class Backend:
         self.services = services
         self.agents = replace(agents or Agents(), models=services.model_names)
         self.limits = limits
+        self.knowledge: AgentsKnowledge | None = None
+        """What the agents know; None: nothing."""
         self.threads = EncodingThreads()
         self._slots = SessionSlots(ledger or Ledger(), "request", max_requests)
         self._load_shedder = load_shedder
@@ -112,13 +115,23 @@ class Backend:
                     self._leave(principal.key_id)
 
     def talking_model(
-        self, path: str, wanted: str, principal: Principal
+        self,
+        path: str,
+        wanted: str,
+        principal: Principal,
+        *,
+        url: str = "",
+        keeps_marks: bool = False,
+        category: str = "",
     ) -> tuple[ChatModel, tuple[Message, ...]]:
         """Return the chat model that ``wanted`` means, and the instructions of its
         agent.
 
-        ``path`` is the parameter. Raises ``RemoteProtocolError`` (NOT_FOUND), which
-        lists the names.
+        ``path`` is the parameter. The model answers from what the agent knows, and from
+        the knowledge base ``category`` if that is not empty. ``url``: how the client
+        reached the server. ``keeps_marks``: see ``InformedModel``.
+
+        Raises ``RemoteProtocolError`` (NOT_FOUND), which lists the names.
         """
         arrival = Arrival(model=wanted, model_path=path, key_id=principal.key_id)
         chosen = self.agents.choose_agent(arrival)
@@ -127,7 +140,16 @@ class Backend:
         instructions = (
             ({"role": "system", "content": agent.instructions},) if agent.instructions else ()
         )
-        return self.services.models[agent.llm], instructions
+        model = self.services.models[agent.llm]
+        if category:
+            self.require_knowledge("category")
+        if self.knowledge is not None:
+            knowing = replace(agent, knowledge=(*agent.knowledge, category)) if category else agent
+            consultation = self.knowledge.for_request(
+                knowing, principal.project, url, keeps_marks=keeps_marks
+            )
+            model = consultation.inform(model)
+        return model, instructions
 
     def synthesizer(self, path: str, wanted: str) -> SpeechSynthesizer:
         """Return the synthesiser that ``wanted`` means; raises as ``talking_model``."""
@@ -137,6 +159,22 @@ class Backend:
     def has_guests(self) -> bool:
         """Whether there is a guest key."""
         return bool(self._guest_keys)
+
+    def require_knowledge(self, path: str) -> AgentsKnowledge:
+        """Return what the agents know. Raises ``RemoteProtocolError`` (NOT_FOUND) if
+        knowledge is switched off; ``path`` is the parameter that needs it.
+        """
+        if self.knowledge is None:
+            raise RemoteProtocolError(
+                Status.NOT_FOUND,
+                f"{path}: this server has no knowledge bases: pip install 'voicechat[knowledge]', "
+                "and see [knowledge] in its configuration",
+            )
+        return self.knowledge
+
+    def public_url(self, request: web.Request) -> str:
+        """Return how the client of a request reached the server, without a path."""
+        return "" if self.knowledge is None else self.knowledge.public_url(request)
 
     @property
     def requests(self) -> int:

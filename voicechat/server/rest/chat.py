@@ -9,7 +9,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import model_validator
 
-from voicechat.errors import Fault, ProviderError, RemoteProtocolError, Status
+from voicechat.errors import Fault, ProviderError
 from voicechat.providers.interfaces import (
     ChatModel,
     ChatRequest,
@@ -24,8 +24,9 @@ from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.runtime.reply_task import REPLY_CHARACTERS, THOUGHT_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion, ChatMessage
-from voicechat.schema.checked import Items, RequestModel, between, only
+from voicechat.schema.checked import Check, Items, RequestModel, between, only
 from voicechat.schema.json_text import shown, write_json
+from voicechat.server.knowledge import base_name
 from voicechat.server.response_notes import add_note
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
@@ -90,10 +91,8 @@ class CompletionRequest(ChatCompletion):
     tool_choice: object = None
     """Passed through."""
     parallel_tool_calls: bool | None = None
-    category: str = ""
-    """Of knowledge that the answer is to come from. There is none here: any value is
-    refused.
-    """
+    category: Annotated[str, Check(base_name, {"maxLength": 64})] = ""
+    """A knowledge base that the answer comes from, besides those of the agent."""
 
     model_id: str = ""
     """What the document's first client calls model. It reads every event as JSON: its
@@ -180,10 +179,15 @@ class Chat:
         admitted = self._backend.admitted(request, ApiEndpoint.CHAT, guests=guests)
         async with admitted as principal:
             asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)
-            if asked.category:
-                raise no_knowledge("category")
             wanted = resolve(asked.model)
-            model, instructions = self._backend.talking_model("model", wanted, principal)
+            model, instructions = self._backend.talking_model(
+                "model",
+                wanted,
+                principal,
+                url=self._backend.public_url(request),
+                keeps_marks=True,
+                category=asked.category,
+            )
             by_document = not in_openais_form(request)
             completion = Completion(
                 f"chatcmpl-{secrets.token_hex(12)}",
@@ -283,13 +287,6 @@ async def _events(
         yield write_json(usage)
     if done:
         yield DONE
-
-
-def no_knowledge(path: str) -> RemoteProtocolError:
-    """Return the error for a request that needs a knowledge base."""
-    return RemoteProtocolError(
-        Status.NOT_FOUND, f"{path}: this server has no knowledge base, so there is no category"
-    )
 
 
 def _failure_text(failure: ServiceFailedError) -> str:

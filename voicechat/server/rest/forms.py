@@ -3,7 +3,7 @@ alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -66,9 +66,11 @@ def read_flag(text: str, path: str) -> bool:
         ) from None
 
 
-async def receive_form(request: web.Request, upload: Upload) -> Form:
+async def receive_form(
+    request: web.Request, upload: Upload, names: Collection[str] = FILE_NAMES
+) -> Form:
     """Read a whole multipart body, and write its file to ``upload``, which is durable
-    on return.
+    on return. ``names`` are those of the field that holds the file.
 
     Raises ``RemoteProtocolError``: ``MALFORMED``, ``TIMEOUT``; and what
     ``Upload.write_piece`` raises.
@@ -81,7 +83,7 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
             part = await reader.next_part()
             if part is None:
                 return Form(fields, has_file, file_name)
-            if part.name not in FILE_NAMES:
+            if part.name not in names:
                 fields.setdefault(part.name, []).append(await _receive_text(part))
                 continue
             if has_file:

@@ -14,6 +14,8 @@ from voicechat.server.rest.compat.parts import CompatParts, CompatSettings
 from voicechat.server.rest.docs.page import docs_headers, render_page
 from voicechat.server.rest.knowledge.doc_parse import DocParse
 from voicechat.server.rest.knowledge.embeddings import EmbeddingOperations
+from voicechat.server.rest.knowledge.files import FileIntake, KnowledgeFileEndpoints
+from voicechat.server.rest.knowledge.qa_records import QaRecordEndpoints
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.media.openai_media import OpenAIMedia
 from voicechat.server.rest.non_stream import NonStream
@@ -38,13 +40,18 @@ def rest_operations(
     media: Media,
     documents: Iterable[str] = DOCUMENTS,
     compat: CompatSettings | None = None,
+    *,
+    intake: FileIntake | None = None,
 ) -> list[Operation]:
-    """List the endpoints that need a key; ``documents``: the other systems' documents
-    that are answered.
+    """List the endpoints that need a key.
+
+    ``documents``: the other systems' documents that are answered. ``intake`` takes the
+    files of knowledge bases; None: files are refused.
     """
     documents = frozenset(documents)
     guests = PORTAL in documents
     chat = Chat(backend, guests=guests)
+    knowledge_files = KnowledgeFileEndpoints(backend, intake)
     families = (
         chat,
         VoiceOutput(backend),
@@ -57,6 +64,8 @@ def rest_operations(
         OpenAIMedia(media, guests=guests),
         DocParse(media),
         EmbeddingOperations(backend),
+        knowledge_files,
+        QaRecordEndpoints(backend),
     )
     own = [operation for family in families for operation in family.operations()]
     parts = CompatParts(
@@ -64,6 +73,7 @@ def rest_operations(
         media=media,
         chat=chat,
         transcriber=transcriber,
+        knowledge_files=knowledge_files,
         settings=compat or CompatSettings(),
     )
     return [*own, *document_operations(parts, documents)]

@@ -93,18 +93,22 @@ class VoiceOutput:
     async def _reply(self, request: web.Request) -> web.StreamResponse:
         async with self._backend.admitted(request, ApiEndpoint.CONVERSATION) as principal:
             asked = await read_body(request, VoiceOutputRequest, MAX_BODY_BYTES)
-            events = self._events(asked, principal)
+            events = self._events(asked, principal, self._backend.public_url(request))
             write_ms = self._backend.limits.write_ms
             return await answer_with_events(
                 request, events, write_ms=write_ms, failed=_failure_text
             )
 
     async def _events(
-        self, asked: VoiceOutputRequest, principal: Principal
+        self, asked: VoiceOutputRequest, principal: Principal, url: str
     ) -> AsyncGenerator[str, None]:
         backend, chat, speech = self._backend, asked.chat_completion_req, asked.speech_synthesis_req
         model, instructions = backend.talking_model(
-            "chat_completion_req.model", chat.model, principal
+            "chat_completion_req.model",
+            chat.model,
+            principal,
+            url=url,
+            category=chat.category,
         )
         synthesizer = backend.synthesizer("speech_synthesis_req.easyllm_id", speech.easyllm_id)
         start = StartReply(

@@ -19,6 +19,7 @@ from voicechat.server.origins import Origins
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat, bounded_parts
 from voicechat.server.rest.forms import FORM, receive_file, receive_form
+from voicechat.server.rest.knowledge.files import KnowledgeFileEndpoints
 from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.media.openai_schemas import FilePart
 from voicechat.server.rest.operation import Body
@@ -64,6 +65,7 @@ class CompatParts:
     media: Media
     chat: Chat
     transcriber: Transcriber
+    knowledge_files: KnowledgeFileEndpoints
     settings: CompatSettings
 
     @property

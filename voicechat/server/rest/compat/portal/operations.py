@@ -7,10 +7,11 @@ from pathlib import Path
 from aiohttp import web
 
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.knowledge.interface import KnowledgeScope
 from voicechat.pictures.picture import Picture
 from voicechat.providers.media import VideoOperation, VideoRequest
 from voicechat.server.auth import Principal
-from voicechat.server.rest.chat import no_knowledge
+from voicechat.server.knowledge import base_name
 from voicechat.server.rest.compat.parts import RECORDINGS, CompatParts, all_of
 from voicechat.server.rest.compat.portal.schemas import (
     AsrAnswer,
@@ -82,12 +83,20 @@ class Portal:
                 paths=("/uploadFile/uploadLearningFile",),
                 tag="portal",
                 summary="Upload a file to learn from",
-                details="There is no knowledge base here: every file is refused.",
+                details="Chat completions with this `category` answer from it. The file is read "
+                "by a task after the answer.",
                 handle=self._learn,
-                parameters=(Parameter("query", "category", "Of knowledge.", {"type": "string"}),),
+                parameters=(
+                    Parameter(
+                        "query",
+                        "category",
+                        "The knowledge base; must be present.",
+                        {"type": "string", "minLength": 1, "maxLength": 64},
+                    ),
+                ),
                 forms=(Body(FORM, LearningFileForm),),
                 answers={200: (Body(JSON, LearningAnswer),)},
-                errors=MEDIA_ERRORS,
+                errors=tuple(sorted({*MEDIA_ERRORS, 409})),
             ),
             self._on_file(
                 "/image/imageToText", "Describe a picture", self._describe, ImageToTextAnswer
@@ -150,8 +159,17 @@ class Portal:
             return await answer_with_audio(request, audio_of(spoken), MP3, write_ms=write_ms)
 
     async def _learn(self, request: web.Request) -> web.Response:
-        async with self._parts.admitted(request, ApiEndpoint.MEDIA):
-            raise no_knowledge("category")
+        async with self._parts.admitted(request, ApiEndpoint.KNOWLEDGE) as principal:
+            category = request.query.get("category", "")
+            try:
+                base_name(category)
+            except ValueError as error:
+                raise RemoteProtocolError(Status.INVALID_PARAMETER, f"category: {error}") from None
+            scope = KnowledgeScope(project=principal.project, base=category)
+            await self._parts.knowledge_files.receive_file(
+                request, principal, scope, "fileToUpload"
+            )
+        return json_response(LearningAnswer(result=True))
 
     async def _describe(self, request: web.Request) -> web.Response:
         async with self._parts.admitted(request, ApiEndpoint.MEDIA):
