@@ -4,7 +4,6 @@ once.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.knowledge.conftest import CACHE_BYTES, OpenStore
 from voicechat.documents.passage import Passage
 from voicechat.errors import AdmissionError, Status
 from voicechat.knowledge import interface, statements
@@ -26,15 +26,6 @@ from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 pytestmark = pytest.mark.real_time
 MINE = KnowledgeScope(project="mine", base="handbook")
 THEIRS = KnowledgeScope(project="theirs", base="handbook")
-CACHE = 1 << 20
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[KnowledgeStore]:
-    opened = SqliteKnowledgeStore(tmp_path / "knowledge.sqlite3", CACHE)
-    await opened.start()
-    yield opened
-    await opened.aclose()
 
 
 def axis(number: int, others: float = 0.0) -> np.ndarray:
@@ -224,9 +215,9 @@ async def test_vectors_of_another_embedder_are_not_compared(store: KnowledgeStor
 
 
 async def test_two_processes_see_each_others_changes_at_once(
-    store: KnowledgeStore, tmp_path: Path
+    store: KnowledgeStore, open_store: OpenStore
 ) -> None:
-    other = SqliteKnowledgeStore(tmp_path / "knowledge.sqlite3", CACHE)
+    other = open_store()
     await other.start()
     try:
         kept = await put(store, MINE, "a.txt", "the fox", axes=(0,))
@@ -297,10 +288,10 @@ async def test_a_base_takes_a_bounded_number(
 
 
 async def test_the_last_place_is_given_once(
-    store: KnowledgeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: KnowledgeStore, monkeypatch: pytest.MonkeyPatch, open_store: OpenStore
 ) -> None:
     monkeypatch.setattr(statements, "MAX_FILES", 5)
-    other = SqliteKnowledgeStore(tmp_path / "knowledge.sqlite3", CACHE)
+    other = open_store()
     await other.start()
     results = await asyncio.gather(
         *(one.add_file(MINE, "a", 1, "") for one in [store, other] * 5), return_exceptions=True
@@ -337,11 +328,26 @@ async def test_a_record_is_found_by_its_question_until_it_changes(store: Knowled
 
 
 async def test_a_broken_database_is_told_without_its_contents(
-    store: KnowledgeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    store = SqliteKnowledgeStore(tmp_path / "knowledge.sqlite3", CACHE_BYTES)
+    await store.start()
     with closing(sqlite3.connect(tmp_path / "knowledge.sqlite3")) as database:
         database.execute("DROP TABLE shelf")
     with pytest.raises(AdmissionError) as raised:
         await store.add_file(MINE, "secret.pdf", 1, "")
     assert raised.value.status is Status.AT_CAPACITY
     assert "secret" not in caplog.text
+    await store.aclose()
+
+
+async def test_nothing_is_opened_before_something_is_stored(tmp_path: Path) -> None:
+    store = SqliteKnowledgeStore(tmp_path / "folder" / "knowledge.sqlite3", CACHE_BYTES)
+    assert not await store.holds("mine", ["handbook"])
+    assert not store.in_use
+    assert not (tmp_path / "folder").exists()
+    await store.add_qa(MINE, "q", "a")
+    assert await store.holds("mine", ["other", "handbook"])
+    assert not await store.holds("mine", ["other"])
+    assert not await store.holds("theirs", ["handbook"])
+    await store.aclose()

@@ -59,6 +59,10 @@ def _embedder(config: Config, embedders: ServicesOfKind[TextEmbedder]) -> TextEm
 
 def _open_store(config: Config) -> KnowledgeStore:
     """Import only the store that is used."""
+    if url := config.knowledge.database_url:
+        from voicechat.knowledge.postgres_store import PostgresKnowledgeStore
+
+        return PostgresKnowledgeStore(url)
     from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 
     return SqliteKnowledgeStore(
