@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from voicechat.providers.faster_whisper import BEAM_SIZE, PassOptions, WorkerOptions
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.voice.activity import SpeechActivity, SpeechOnset
-from voicechat.voice.listener import Listener, StreamFrame, score
+from voicechat.voice.listener import Listener, StreamFrames, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -114,10 +114,10 @@ def listen(kind: Kind, minutes: float, recogniser: Recogniser) -> Heard:
         frames = [microphone.begin_piece(kind) for microphone in microphones]
         for at in range(0, len(frames[0]), FRAME_BYTES):
             given = [
-                StreamFrame(microphone.listener, pcm[at : at + FRAME_BYTES])
+                StreamFrames(microphone.listener, (pcm[at : at + FRAME_BYTES],))
                 for microphone, pcm in zip(microphones, frames, strict=True)
             ]
-            for microphone, probability in zip(
+            for microphone, (probability,) in zip(
                 microphones, score(model, given).probabilities, strict=True
             ):
                 microphone.hear(probability)

@@ -13,7 +13,7 @@ from voicechat.server.serve import tune_threads
 from voicechat.voice.activity import SpeechActivity, SpeechOnset
 from voicechat.voice.detector import Tick, VoiceDetector
 from voicechat.voice.echo import EchoDetector
-from voicechat.voice.listener import Listener, StreamFrame, score
+from voicechat.voice.listener import Listener, StreamFrames, score
 from voicechat.voice.silero import (
     FRAME_BYTES,
     FRAME_MS,
@@ -39,7 +39,7 @@ def batches(model: VoiceModel) -> None:
         listeners = [Listener() for _ in range(streams)]
         began_s = time.thread_time()
         for frame in frames:
-            score(model, [StreamFrame(listener, frame) for listener in listeners])
+            score(model, [StreamFrames(listener, (frame,)) for listener in listeners])
         spent_ms = (time.thread_time() - began_s) * 1000
         audio_s = len(frames) * FRAME_MS / 1000 * streams
         print(
@@ -61,7 +61,9 @@ def gate(model: VoiceModel) -> None:
     for name, samples in sounds.items():
         listener, frames = Listener(), frames_of(samples)
         began_s = time.thread_time()
-        modelled = sum(score(model, [StreamFrame(listener, frame)]).modelled for frame in frames)
+        modelled = sum(
+            score(model, [StreamFrames(listener, (frame,))]).modelled for frame in frames
+        )
         spent_ms = (time.thread_time() - began_s) * 1000
         share = modelled / len(frames)
         print(
@@ -119,7 +121,7 @@ def onset(model: VoiceModel) -> None:
         for index, frame in enumerate(
             frames_of(np.concatenate((silence(lead_ms), spoken))), start=1
         ):
-            probability = score(model, [StreamFrame(listener, frame)]).probabilities[0]
+            probability = score(model, [StreamFrames(listener, (frame,))]).probabilities[0][0]
             if isinstance(activity.push(index * FRAME_MS, probability), SpeechOnset):
                 late_ms.append(index * FRAME_MS - lead_ms - sounding)
                 break

@@ -39,7 +39,7 @@ from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket, Sent
 from voicechat.voice.detector import FrameScore, OnScore
-from voicechat.voice.listener import Listener, StreamFrame, score
+from voicechat.voice.listener import Listener, StreamFrames, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -81,15 +81,15 @@ class InlineEar:
         while len(self._pending) >= FRAME_BYTES:
             frame, self._pending = self._pending[:FRAME_BYTES], self._pending[FRAME_BYTES:]
             self._audio_ms += FRAME_MS
-            (probability,) = score(
-                self._model, [StreamFrame(self._listener, frame, self._gap)]
+            ((probability,),) = score(
+                self._model, [StreamFrames(self._listener, (frame,), self._gap)]
             ).probabilities
             self._gap = False
             asyncio.get_running_loop().call_soon(
                 self._tell, FrameScore(self._audio_ms, probability)
             )
 
-    urgent = False
+    gather_ms = 0
     preferred_until_s = 0.0
 
     def note_gap(self, at_ms: int) -> None:

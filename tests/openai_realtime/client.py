@@ -46,7 +46,7 @@ class LoudDetector:
 
 class LoudEar:
     turn_open = False
-    urgent = False
+    gather_ms = 0
     preferred_until_s = 0.0
 
     def __init__(self, on_score: OnScore) -> None:

@@ -43,7 +43,7 @@ def test_finding_the_model_imports_neither_package_nor_torch() -> None:
 def test_an_inference_that_fails_is_a_provider_error() -> None:
     with pytest.raises(ProviderError, match="inference failed"):
         SileroModel(find_model()).score(
-            np.zeros((1, 576), np.int16), np.zeros((2, 3, 128), np.float32)
+            np.zeros((1, 575), np.int16), np.zeros((2, 1, 1), np.float32), (1,)
         )
 
 

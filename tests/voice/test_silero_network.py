@@ -54,7 +54,7 @@ def run(model: VoiceModel, samples: Samples) -> tuple[Floats, Floats]:
     states = np.zeros((2, len(samples), 128), np.float32)
     probabilities = []
     for index in range(samples.shape[1]):
-        spoken, states = model.score(samples[:, index], states)
+        spoken, states = model.score(samples[:, index], states, (len(samples),))
         probabilities.append(spoken)
     return np.stack(probabilities), states
 
@@ -67,6 +67,26 @@ def test_computes_what_onnxruntime_computes(streams: int) -> None:
     assert states == pytest.approx(expected_states, rel=1e-4, abs=1e-4)
     assert expected[:, 0].max() > 0.9
     assert [result.dtype.name for result in (probabilities, states)] == ["float32", "float32"]
+
+
+@pytest.mark.parametrize("paired", [0, 1, 5, MOST_STREAMS])
+def test_two_frames_in_one_call_are_judged_one_after_the_other(paired: int) -> None:
+    """The first streams bring two frames, the others one."""
+    samples = sounds()[:, 20:22]
+    for judge in (network(), SileroModel(find_model())):
+        states = run(judge, sounds()[:, :20])[1]
+        first, after_one = judge.score(samples[:, 0], states.copy(), (MOST_STREAMS,))
+        second, after_two = (
+            judge.score(samples[:paired, 1], after_one[:, :paired].copy(), (paired,))
+            if paired
+            else (first[:0], after_one[:, :0])
+        )
+        rows = np.concatenate((samples[:, 0], samples[:paired, 1]))
+        counts = (MOST_STREAMS, paired) if paired else (MOST_STREAMS,)
+        spoken, new_states = judge.score(rows, states.copy(), counts)
+        assert spoken == pytest.approx(np.concatenate((first, second)), abs=1e-4)
+        assert new_states[:, :paired] == pytest.approx(after_two, rel=1e-4, abs=1e-4)
+        assert new_states[:, paired:] == pytest.approx(after_one[:, paired:], rel=1e-4, abs=1e-4)
 
 
 def test_what_is_in_other_rows_has_no_influence() -> None:
@@ -84,12 +104,10 @@ def test_what_is_in_other_rows_has_no_influence() -> None:
 
 
 def test_what_a_call_gave_is_the_callers() -> None:
-    states = np.zeros((2, 2, 128), np.float32)
-    states.flags.writeable = False
     samples = sounds()[:2, 30]
-    spoken, new_states = network().score(samples, states)
+    spoken, new_states = network().score(samples, np.zeros((2, 2, 128), np.float32), (2,))
     kept = spoken.copy(), new_states.copy()
-    network().score(sounds()[:2, 31], new_states)
+    network().score(sounds()[:2, 31], new_states.copy(), (2,))
     assert (spoken == kept[0]).all()
     assert (new_states == kept[1]).all()
     assert not np.shares_memory(spoken, new_states)

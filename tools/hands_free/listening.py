@@ -27,7 +27,7 @@ from voicechat.session.types import InputSettings, Transcript
 from voicechat.voice.activity import SpeechActivity
 from voicechat.voice.detector import FrameScore
 from voicechat.voice.gate import Gate
-from voicechat.voice.listener import Listener, StreamFrame, score
+from voicechat.voice.listener import Listener, StreamFrames, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -49,7 +49,7 @@ def measure_listening() -> dict[str, float]:
     frames, blocks = cut(pcm, FRAME_BYTES), cut(pcm, BLOCK_BYTES)
     model, listener = open_silero(find_model()), Listener()
     probabilities = [
-        score(model, [StreamFrame(listener, frame)]).probabilities[0] for frame in frames
+        score(model, [StreamFrames(listener, (frame,))]).probabilities[0][0] for frame in frames
     ]
     wide = cut(to_pcm(np.repeat(reply, 3)), 3 * BLOCK_BYTES)
     echo = cut(to_pcm(in_a_room(reply) * 0.15), FRAME_BYTES)
@@ -98,7 +98,7 @@ def decode(blocks: Sequence[bytes], rate_hz: int) -> None:
 def detect(model: VoiceModel, frames: Sequence[bytes], streams: int) -> None:
     listeners = [Listener() for _ in range(streams)]
     for frame in frames:
-        score(model, [StreamFrame(listener, frame) for listener in listeners])
+        score(model, [StreamFrames(listener, (frame,)) for listener in listeners])
 
 
 def listen_for_echo(

@@ -47,6 +47,12 @@ class Decoder(Protocol):
         rate.
         """
 
+    @property
+    def bytes_per_ms(self) -> float:
+        """Bytes per millisecond if the rest of the stream is certainly bare samples, so
+        that frames may be joined before they are decoded. Otherwise 0.
+        """
+
 
 def open_decoder(audio_format: InputFormat) -> Decoder:
     """Create the decoder for uncompressed audio of the declared format.
@@ -85,6 +91,8 @@ class PcmDecoder:
         self.source_rate_hz = rate_hz
         """Sample rate of the recording; see ``Decoder.source_rate_hz``."""
         self._converter = RateConverter(DECODED_RATE_HZ)
+        self.bytes_per_ms = 0.0
+        """See ``Decoder.bytes_per_ms``."""
         self._untouched = encoding is SampleEncoding.S16 and rate_hz == DECODED_RATE_HZ
         """Whether samples need no conversion and no byte is being carried over."""
 
@@ -117,6 +125,8 @@ class PcmDecoder:
         except RemoteProtocolError:
             self._refused, self._untouched = True, False
             raise
+        if self._begun:
+            self.bytes_per_ms = self._layout.frame_bytes * self.source_rate_hz / 1000
 
     def _decode_clips(self, clips: "WavDecoder", frame: bytes) -> bytes:
         pcm = clips.decode(frame)
@@ -137,6 +147,9 @@ class WavDecoder:
     After an unusable header everything up to the next clip is dropped, with one error
     for each bad clip.
     """
+
+    bytes_per_ms = 0.0
+    """See ``Decoder.bytes_per_ms``: every frame may begin with a clip."""
 
     def __init__(self, rate_hz: int) -> None:
         """``rate_hz`` applies until a clip's header declares its own."""

@@ -148,7 +148,7 @@ class SilentStream:
     """Judges all audio to be silence, on the loop's next turn."""
 
     turn_open = False
-    urgent = False
+    gather_ms = 0
     preferred_until_s = 0.0
 
     def __init__(self, on_score: OnScore) -> None:

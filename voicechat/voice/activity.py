@@ -75,6 +75,13 @@ class SpeechActivity:
         """Whether the state is silence and no frame suggests a beginning of speech."""
         return not self.speaking and self._changed_ms is None
 
+    @property
+    def changing(self) -> bool:
+        """Whether a beginning or an end of speech may have come, and the next frames
+        decide.
+        """
+        return self._changed_ms is not None
+
     def decides(self, audio_ms: int) -> bool:
         """Whether the next frame, which ends at ``audio_ms``, may complete a beginning
         or an end of speech.

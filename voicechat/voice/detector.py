@@ -8,21 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from voicechat.voice.listener import Listener, Scores, StreamFrame, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, VoiceModel
+from voicechat.voice.listener import Listener, Scores, StreamFrames, score
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_FRAMES, MOST_STREAMS, VoiceModel
 from voicechat.voice.turn_model import TurnJudge
 
 GATHER_MS = 15
-"""How long the first frame waits for frames of other sessions, unless they fill a model
-call earlier, or one of them is urgent (`DetectorStream.urgent`). One frame takes 27 us
-in a call for 4 streams, 20 us for 9, 12 us for 20; with 120 open microphones 15 ms
-collect about 25 frames.
+"""How long a frame waits for frames of other sessions, unless they fill a model call
+earlier. A stream may set another time (`DetectorStream.gather_ms`). One frame takes 15
+us in a call for 4 frames, 10 us for 8, 7.5 us for 24.
 
-No reply is delayed by it: the frames that decide where speech begins and ends are
-urgent, and the time between them is counted from the arrival of the audio.
+No reply is delayed by it: the frames that decide where speech begins and ends do not
+wait, and the time between them is counted from the arrival of the audio.
 """
 CALL_FRAMES = 8
-"""The fixed cost of a model call, in frames: 8 frames of 12 us."""
+"""The fixed cost of a model call, in frames."""
 PASS_FRAMES = 384
 """The most frames, with `CALL_FRAMES` added for each call, that are judged without a
 pause while the detector is behind: at most 5 ms. Otherwise the event loop runs its
@@ -97,10 +96,10 @@ class DetectorStream:
         "_listener",
         "_on_score",
         "_pending",
+        "gather_ms",
         "loop",
         "preferred_until_s",
         "turn_open",
-        "urgent",
     )
 
     def __init__(self, detector: "VoiceDetector", on_score: OnScore) -> None:
@@ -114,10 +113,8 @@ class DetectorStream:
         self._gap = False
         self._closed = False
         self._listener = Listener()
-        self._admitted: tuple[StreamFrame, int] | None = None
-        """The frame that waits for the model because its gate is open, and the time at
-        which it ends.
-        """
+        self._admitted: bytes | None = None
+        """The frame that waits for the model because its gate is open."""
         self._busy = False
         """Whether frames of the stream wait or are being judged: then new frames wait,
         too.
@@ -126,9 +123,9 @@ class DetectorStream:
         """Until this time of the loop's clock a turn is in progress: the frames go
         before those of silent streams when there are more than can be judged.
         """
-        self.urgent = False
-        """Whether other parts wait for what the next frame decides: then it begins a
-        round at once.
+        self.gather_ms = GATHER_MS
+        """How long the next frame may wait for frames of other streams. 0: other parts
+        wait for what it decides.
         """
         self.turn_open = False
         """Whether the end of the user's turn is awaited: then the frames go before all
@@ -165,8 +162,7 @@ class DetectorStream:
                 self._audio_ms += FRAME_MS
                 gap, self._gap = self._gap, False
                 if self._listener.admits(frame, after_gap=gap):
-                    admitted = StreamFrame(self._listener, frame, admitted=True)
-                    self._admitted = (admitted, self._audio_ms)
+                    self._admitted = frame
                     self._busy = True
                     self._detector.wake(self)
                     return
@@ -203,29 +199,39 @@ class DetectorStream:
         self._detector.forget(self)
         self._on_score = lambda _: None  # the callback would keep its session alive
 
-    def take_frame(self) -> tuple[StreamFrame, int]:
-        """Remove the oldest whole frame, and return it with the time at which it
-        ends.
+    def take_frames(self) -> tuple[StreamFrames, int]:
+        """Remove the oldest whole frames, at most `MOST_FRAMES`, and return them with
+        the time at which the last of them ends.
         """
         self._busy = True
-        if self._admitted is not None:
-            admitted, self._admitted = self._admitted, None
-            return admitted
-        frame = bytes(self._pending[:FRAME_BYTES])
-        del self._pending[:FRAME_BYTES]
-        self._audio_ms += FRAME_MS
+        frames: list[bytes] = []
+        admitted, self._admitted = self._admitted, None
+        if admitted is not None:
+            frames.append(admitted)
+        while len(frames) < MOST_FRAMES and len(self._pending) >= FRAME_BYTES:
+            frames.append(bytes(self._pending[:FRAME_BYTES]))
+            del self._pending[:FRAME_BYTES]
+            self._audio_ms += FRAME_MS
         gap, self._gap = self._gap, False
-        return StreamFrame(self._listener, frame, gap), self._audio_ms
+        taken = StreamFrames(self._listener, tuple(frames), gap, admitted is not None)
+        return taken, self._audio_ms
 
     @property
     def has_frame(self) -> bool:
         """Whether another whole frame waits."""
         return len(self._pending) >= FRAME_BYTES
 
-    def report(self, probability: float, audio_ms: int) -> None:
-        """Report the result of a frame that ``take_frame`` returned."""
-        self._busy = self.has_frame
-        self._tell(probability, audio_ms)
+    def report(self, probabilities: list[float], end_ms: int) -> None:
+        """Report the results of the frames that ``take_frames`` returned. The last of
+        them ends at ``end_ms``.
+        """
+        # Until the last result is reported, new audio must wait.
+        audio_ms = end_ms - FRAME_MS * len(probabilities)
+        for probability in probabilities:
+            audio_ms += FRAME_MS
+            if audio_ms == end_ms:
+                self._busy = self.has_frame
+            self._tell(probability, audio_ms)
 
     def _tell(self, probability: float, audio_ms: int) -> None:
         """Call the session's callback, unless the stream is closed."""
@@ -239,8 +245,8 @@ class DetectorStream:
 
 
 class VoiceDetector:
-    """Judges the frames of all streams together: a model call takes one frame of each
-    stream that has one.
+    """Judges the frames of all streams together: a model call takes the next frames, at
+    most `MOST_FRAMES`, of each stream that has any.
 
     Results come in the order of the audio, on the event loop. An exception in a
     stream's callback goes to the loop's exception handler and affects no other stream.
@@ -271,6 +277,8 @@ class VoiceDetector:
         self._failed: asyncio.Future[None] | None = None
         self._next: asyncio.Handle | None = None
         """The next round, or the next part of the current one."""
+        self._next_s = 0.0
+        """Loop time at which the next round begins."""
         self._round: _Round | None = None
         self._behind = False
         """Whether a frame of the newest round had waited for ``LATE_MS``, or more than
@@ -295,8 +303,7 @@ class VoiceDetector:
         """
         self._loop = asyncio.get_running_loop()
         self._failed = self._loop.create_future()
-        if self._ready:
-            self._gather()
+        self._begin_next()
         try:
             await self._failed
         finally:
@@ -312,11 +319,12 @@ class VoiceDetector:
         """Note that a stream has a whole frame."""
         if stream in self._ready:
             return
-        self._ready[stream] = stream.loop.time()
+        now_s = stream.loop.time()
+        # Time that the stream grants beyond the usual is no lag.
+        self._ready[stream] = now_s + max(0, stream.gather_ms - GATHER_MS) / 1000
         if self._round is None:
-            at_once = stream.urgent or len(self._ready) >= MOST_STREAMS
-            if at_once or self._next is None:
-                self._gather(at_once=at_once)
+            full = len(self._ready) >= MOST_STREAMS
+            self._gather(now_s, 0 if full else stream.gather_ms)
 
     def forget(self, stream: DetectorStream) -> None:
         """Drop the waiting frame of a stream."""
@@ -326,18 +334,18 @@ class VoiceDetector:
         """Count audio of a stream that was dropped without a judgement."""
         self._lost_ms += lost_ms
 
-    def _gather(self, *, at_once: bool = False) -> None:
-        """Begin a round soon, with the frames that arrive until then."""
-        if self._loop is None:
+    def _gather(self, now_s: float, wait_ms: int) -> None:
+        """Begin a round within ``wait_ms``, with the frames that arrive until then."""
+        begin_s = now_s + wait_ms / 1000
+        if self._loop is None or (self._next is not None and self._next_s <= begin_s):
             return
         if self._next is not None:
             self._next.cancel()
-        if at_once:
-            self._next = self._loop.call_soon(self._take_steps, self._begin_round)
+        self._next_s = begin_s
+        if wait_ms:
+            self._next = self._loop.call_at(begin_s, self._take_steps, self._begin_round)
         else:
-            self._next = self._loop.call_later(
-                GATHER_MS / 1000, self._take_steps, self._begin_round
-            )
+            self._next = self._loop.call_soon(self._take_steps, self._begin_round)
 
     def _take_steps(self, step: Step) -> None:
         """Take one step, or, while behind, as many steps as ``PASS_FRAMES`` allows. The
@@ -363,7 +371,7 @@ class VoiceDetector:
         for stream in streams:
             since_s = self._ready.pop(stream)
             if stream.has_frame:  # it came one frame after the other
-                self._ready[stream] = min(since_s + FRAME_MS / 1000, began_s)
+                self._ready[stream] = min(since_s + MOST_FRAMES * FRAME_MS / 1000, began_s)
                 self._round.goes_on = True
         self._behind = late or self._round.goes_on
         return self._judge(self._round, 0)
@@ -391,10 +399,10 @@ class VoiceDetector:
         return chosen
 
     def _judge(self, work: "_Round", first: int) -> Step | None:
-        """Judge the next frames of a round, as many as one model call takes."""
+        """Judge the next streams of a round, as many as one model call takes."""
         assert self._loop is not None
         frames = work.frames[first : first + MOST_STREAMS]
-        self._pass_frames += CALL_FRAMES + len(frames)
+        self._pass_frames += CALL_FRAMES + sum(len(taken.frames) for taken in frames)
         if self._thread is not None:
             judged = self._loop.run_in_executor(self._thread, score, self._model, frames)
             judged.add_done_callback(partial(self._on_judged, work, first))
@@ -423,8 +431,8 @@ class VoiceDetector:
         """Report the results to the sessions, and return the rest of the round."""
         assert self._loop is not None
         work.modelled += scores.modelled
-        for number, probability in enumerate(scores.probabilities, first):
-            work.streams[number].report(probability, work.ends_ms[number])
+        for number, probabilities in enumerate(scores.probabilities, first):
+            work.streams[number].report(probabilities, work.ends_ms[number])
         first += MOST_STREAMS
         if first < len(work.frames):
             return partial(self._judge, work, first)
@@ -436,21 +444,27 @@ class VoiceDetector:
         if self._on_tick is not None:
             lost_ms, self._lost_ms = self._lost_ms, 0
             duration_ms = (self._loop.time() - work.began_s) * 1000
-            self._on_tick(
-                Tick(len(work.frames), work.modelled, duration_ms, work.lag_s * 1000, lost_ms)
-            )
+            frames = sum(len(taken.frames) for taken in work.frames)
+            self._on_tick(Tick(frames, work.modelled, duration_ms, work.lag_s * 1000, lost_ms))
         # Frames that came during the round wait for the next round. Frames that this
         # round could not take begin the next one at once.
         if work.goes_on:
             return self._begin_round
-        if self._ready:
-            full = len(self._ready) >= MOST_STREAMS
-            self._gather(at_once=full or any(stream.urgent for stream in self._ready))
+        self._begin_next()
         return None
+
+    def _begin_next(self) -> None:
+        """Begin the next round when the first of the waiting frames may wait no
+        longer.
+        """
+        if self._ready and self._loop is not None:
+            full = len(self._ready) >= MOST_STREAMS
+            wait_ms = 0 if full else min(stream.gather_ms for stream in self._ready)
+            self._gather(self._loop.time(), wait_ms)
 
 
 class _Round:
-    """One frame of each stream that has one."""
+    """The next frames of each stream that has one."""
 
     __slots__ = ("began_s", "ends_ms", "frames", "goes_on", "lag_s", "modelled", "streams")
 
@@ -461,10 +475,11 @@ class _Round:
         self.modelled = 0
         self.goes_on = False
         """Whether some of the streams have more frames."""
-        self.frames: list[StreamFrame] = []
+        self.frames: list[StreamFrames] = []
+        """By stream."""
         self.ends_ms: list[int] = []
-        """The time at which each frame ends."""
+        """The time at which the last frame of each stream ends."""
         for stream in streams:
-            frame, end_ms = stream.take_frame()
-            self.frames.append(frame)
+            taken, end_ms = stream.take_frames()
+            self.frames.append(taken)
             self.ends_ms.append(end_ms)

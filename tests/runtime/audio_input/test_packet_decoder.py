@@ -76,6 +76,7 @@ class Own:
 
     idle = has_room = True
     source_rate_hz = None
+    bytes_per_ms = 0.0
 
     def __init__(self) -> None:
         self.fed: list[object] = []

@@ -39,7 +39,7 @@ class Noting(Session):
 class ToldDetector:
     """Says what the test says, and keeps the audio that it is given."""
 
-    urgent = False
+    gather_ms = 0
     preferred_until_s = 0.0
     turn_open = False
 

@@ -28,7 +28,7 @@ class ScriptedEar:
     """Hears what the test says, and keeps the audio."""
 
     turn_open = False
-    urgent = False
+    gather_ms = 0
     preferred_until_s = 0.0
 
     def __init__(self, on_score: OnScore) -> None:
@@ -77,9 +77,20 @@ class Room:
             self.echo,
             post=self.told.append,
             now_ms=lambda: self.now_ms,
-            missing_ms=lambda: self.now_ms - self.arrived_ms,
-            settle_room=lambda: self.rooms.append(self.vad.full),
+            source=self,
         )
+
+    def missing_ms(self) -> int:
+        return self.now_ms - self.arrived_ms
+
+    def settle_room(self) -> None:
+        self.rooms.append(self.vad.full)
+
+    def settle_gathering(self) -> None:
+        """All audio is pushed as it is recorded."""
+
+    def take_gathered(self) -> None:
+        """All audio is pushed as it is recorded."""
 
     def open_stream(self, on_score: OnScore) -> ScriptedEar:
         self.ear = ScriptedEar(on_score)

@@ -90,6 +90,11 @@ class DecoderSwitch:
         """See ``InputDecoder.source_rate_hz``."""
         return self._decoder.source_rate_hz
 
+    @property
+    def bytes_per_ms(self) -> float:
+        """See ``InputDecoder.bytes_per_ms``."""
+        return self._decoder.bytes_per_ms
+
     def configure(self, settings: InputSettings, last: Destination) -> None:
         """Decode later frames with ``settings``. Earlier frames keep their own
         settings.

@@ -107,6 +107,11 @@ class EchoGate:
         whole_frames_ms = min_interruption_ms // FRAME_MS * FRAME_MS
         self._searched_ms = min(max(whole_frames_ms, LEAST_SEARCHED_MS), SEARCHED_MS)
 
+    @property
+    def searching(self) -> bool:
+        """Whether frames are held back until the search for an echo has decided."""
+        return bool(self._doubtful)
+
     # --- the reply --------------------------------------------------------------------
 
     def reply_made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:

@@ -97,6 +97,12 @@ class InputDecoder(Protocol):
         known, or not yet.
         """
 
+    @property
+    def bytes_per_ms(self) -> float:
+        """Bytes of the client's format per millisecond if frames may be joined before
+        they are fed, because they are bare samples. Otherwise 0.
+        """
+
     def close(self) -> None:
         """Stop decoding."""
 
@@ -133,6 +139,11 @@ class InPlaceDecoder:
         """See ``InputDecoder.source_rate_hz``."""
         return self._decoder.source_rate_hz
 
+    @property
+    def bytes_per_ms(self) -> float:
+        """See ``InputDecoder.bytes_per_ms``."""
+        return self._decoder.bytes_per_ms
+
     def close(self) -> None:
         """See ``InputDecoder.close``."""
 
@@ -146,6 +157,8 @@ class RefusingDecoder:
     """See ``InputDecoder.has_room``."""
     source_rate_hz = None
     """See ``InputDecoder.source_rate_hz``."""
+    bytes_per_ms = 0.0
+    """See ``InputDecoder.bytes_per_ms``."""
 
     def __init__(self, name: str, sink: Sink) -> None:
         self._error = RemoteProtocolError(
@@ -215,6 +228,9 @@ class ProcessDecoder:
     """Decodes in a forked process. If the process dies, the audio that it was decoding
     fails, and another process decodes the rest.
     """
+
+    bytes_per_ms = 0.0
+    """See ``InputDecoder.bytes_per_ms``."""
 
     def __init__(
         self,

@@ -54,6 +54,8 @@ class PacketDecoder:
 
     source_rate_hz = None
     """See ``InputDecoder.source_rate_hz``: an Opus packet does not say."""
+    bytes_per_ms = 0.0
+    """See ``InputDecoder.bytes_per_ms``."""
 
     def __init__(
         self, decoding: PacketDecoding, sink: Sink, *, instead: Callable[[], InputDecoder]

@@ -19,8 +19,8 @@ from voicechat.session.events import (
 )
 from voicechat.session.types import TurnDetection
 from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity, SpeechOnset
-from voicechat.voice.detector import FrameScore, OnScore
-from voicechat.voice.silero import FRAME_MS
+from voicechat.voice.detector import GATHER_MS, FrameScore, OnScore
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_FRAMES
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
@@ -48,6 +48,11 @@ and again when it has changed by half as much.
 """
 PAUSE_MS = 5_000
 """The unjudged audio is reported for 5 s after a stop, or until the turn ends."""
+SPEAKING_GATHER_MS = 20
+"""How long two frames wait for those of other sessions during speech. They are judged
+before the third arrives, even if a frame of the client completed them 12 ms late, and
+three frames of silence end speech: so no end is found later.
+"""
 MISSING_MS = 1_000
 """Speech ends when no audio has arrived for this long: a muted client may send none,
 and silence that is not sent cannot be detected. Networks delay audio for less.
@@ -61,8 +66,8 @@ class DetectionStream(Protocol):
     ``voicechat.voice.detector.DetectorStream``.
     """
 
-    urgent: bool
-    """Whether the next frame is judged without waiting for frames of other streams."""
+    gather_ms: int
+    """How long the next frame may wait for frames of other streams."""
     preferred_until_s: float
     """Loop time until which a turn is under way, so that this stream has precedence."""
     turn_open: bool
@@ -99,6 +104,24 @@ class Detector(Protocol):
         """
 
 
+class AudioSource(Protocol):
+    """The audio input to which a stream belongs; see ``AudioInput``."""
+
+    def missing_ms(self) -> int:
+        """How far the time line lags behind the client's time; 0 while audio waits to
+        be decoded.
+        """
+
+    def settle_room(self) -> None:
+        """Note that ``VadStream.full`` has changed."""
+
+    def settle_gathering(self) -> None:
+        """Note that ``VadStream.wanted_bytes`` has decreased."""
+
+    def take_gathered(self) -> None:
+        """Push the audio that is being gathered."""
+
+
 class VadStream:
     """One session's voice activity detection. Used on the event loop only."""
 
@@ -111,16 +134,13 @@ class VadStream:
         *,
         post: Callable[[Event], None],
         now_ms: Callable[[], int],
-        missing_ms: Callable[[], int],
-        settle_room: Callable[[], None],
+        source: AudioSource,
     ) -> None:
         """``timeline`` already contains the audio passed to ``push``; ``now_ms`` is the
         session's clock.
 
         ``post`` receives the starts and stops of speech and, after a stop, whether the
-        turn sounds finished, if there is a model for it. ``missing_ms`` returns for how
-        long no audio has arrived that could have. ``settle_room`` is called at each
-        change of ``full``.
+        turn sounds finished, if there is a model for it.
         """
         settings = ActivitySettings(
             threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms
@@ -130,8 +150,9 @@ class VadStream:
         self._echo = echo
         self._post = post
         self._now_ms = now_ms
-        self._missing_ms = missing_ms
-        self._settle_room = settle_room
+        self._source = source
+        self._hurried = False
+        """Whether the next frame is awaited alone."""
         self.full = False
         """Whether more than ``MOST_UNJUDGED_MS`` waits to be judged."""
         self._stopped_ms: int | None = None
@@ -195,6 +216,15 @@ class VadStream:
             # While the event loop is late, `note_unread` reports it when it is needed.
             self._check_behind()
 
+    @property
+    def wanted_bytes(self) -> int:
+        """How much audio completes the next frames: one frame while a beginning or an
+        end of speech may have come, otherwise `MOST_FRAMES`, because no decision needs
+        fewer.
+        """
+        begun_bytes = (self._timeline.end_bytes - self._begins_bytes) % FRAME_BYTES
+        return FRAME_BYTES * (1 if self._hurried else MOST_FRAMES) - begun_bytes
+
     def replied(self) -> None:
         """Note that the assistant is heard: later speech belongs to another turn."""
         self._turn_from_ms = None
@@ -237,7 +267,16 @@ class VadStream:
             activity = self._activity.push(audio_ms, probability)
             if activity is not None:
                 self._note(activity)
-        self._stream.urgent = self._activity.decides(score.audio_ms + FRAME_MS)
+        activities = self._activity
+        if activities.decides(score.audio_ms + FRAME_MS):
+            self._stream.gather_ms = 0
+        elif activities.speaking and not activities.changing:
+            self._stream.gather_ms = SPEAKING_GATHER_MS
+        else:
+            self._stream.gather_ms = GATHER_MS
+        hurried, self._hurried = self._hurried, activities.changing or self._echo.searching
+        if self._hurried and not hurried:
+            self._source.settle_gathering()
 
     def _note(self, activity: Activity) -> None:
         """Report a start or stop of speech, and how long ago it was.
@@ -249,7 +288,7 @@ class VadStream:
         self._noticed += 1
         self._prefer(TURN_S)
         end_ms = self._timeline.end_ms
-        now_ms = end_ms + self._missing_ms()
+        now_ms = end_ms + self._source.missing_ms()
         if isinstance(activity, SpeechOnset):
             if self._turn_from_ms is None:
                 self._turn_from_ms = activity.audio_start_ms
@@ -278,7 +317,7 @@ class VadStream:
     def _set_full(self, full: bool) -> None:
         if full is not self.full:
             self.full = full
-            self._settle_room()
+            self._source.settle_room()
 
     def note_unread(self) -> None:
         """Report how much audio of the turn is not judged, unread audio included.
@@ -286,7 +325,7 @@ class VadStream:
         Call this before each decision while the event loop is late. If no audio has
         arrived for ``MISSING_MS``, it counts as not sent.
         """
-        missing_ms = self._missing_ms()
+        missing_ms = self._source.missing_ms()
         self._late_until_s = self._loop.time() + MISSING_MS / 1000
         if self._stopped_ms is not None or self._activity.speaking:
             self._least_behind_ms = FRAME_MS
@@ -345,7 +384,8 @@ class VadStream:
         audio has been judged.
         """
         self._looking = None
-        missing_ms = self._missing_ms()
+        self._source.take_gathered()
+        missing_ms = self._source.missing_ms()
         unjudged_ms = self._timeline.end_ms - self._judged_ms
         late = self._loop.time() < self._late_until_s
         most_ms = LATE_MISSING_MS if late else MISSING_MS
