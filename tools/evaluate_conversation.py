@@ -16,6 +16,10 @@ Printed for each language, in milliseconds, median and 90th percentile:
 - the stages of ``docs/latency.md``, which add up to the time that the server saw;
 - *stopped*: from ``conversation.chat.cancel`` to the answer that the reply is over.
 
+Then follow the largest values that the server's metrics had meanwhile: how late its
+event loop was, how many uses of each service waited, the real-time factors, the load
+level, refusals, and how many replies that began early were used.
+
 *Wrong* are the edits between what was said and what was recognised: words in English,
 characters in Chinese, without punctuation, numbers as they are spoken.
 ``--recognition`` measures these alone, for each voice, with the recogniser of the
@@ -94,10 +98,13 @@ BETWEEN_S = 1.0
 READY_S = 300.0
 """The models are loaded from the disk."""
 READY = re.compile(r"ready.*?(http\S+?)/#key=(\S+)")
+WATCH_S = 3.0
 METRICS = re.compile(
-    r"^(voicechat_(?:loop_lag|refused|pressure|early_replies_total|service_waiting|service_real).*)$",
+    r"^(voicechat_(?:loop_lag|refused|pressure|early_replies_total|service_waiting|service_real)"
+    r"\S*) (\S+)$",
     re.MULTILINE,
 )
+"""Names and values of the metrics that are shown."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +248,8 @@ async def print_conversation(given: argparse.Namespace, language: str) -> None:
     spoken = list(phrases(given.models, language, given.turns * given.sessions))
     async with serving(given.models, given.bundle) as (pid, url, key):
         before = usage_of(pid)
+        largest: dict[str, float] = {}
+        watching = asyncio.create_task(watch(url, key, largest))
         async with asyncio.TaskGroup() as tasks:
             conversations = [
                 tasks.create_task(
@@ -249,7 +258,8 @@ async def print_conversation(given: argparse.Namespace, language: str) -> None:
                 for number in range(given.sessions)
             ]
         after = usage_of(pid)
-        metrics = await scraped(url, key)
+        watching.cancel()
+        keep_largest(largest, await scraped(url, key))
     turns = [turn for conversation in conversations for turn in conversation.result()]
     if given.verbose:
         for turn in turns:
@@ -260,7 +270,23 @@ async def print_conversation(given: argparse.Namespace, language: str) -> None:
     print_table(given, language, turns)
     if before is not None and after is not None:
         print(f"CPU {(after.cpu_s - before.cpu_s) / len(turns):.2f} s a turn")
-    print("\n".join(METRICS.findall(metrics)), flush=True)
+    print("largest values of the server's metrics, read every 3 s:")
+    print("\n".join(f"{name} {value:g}" for name, value in sorted(largest.items())), flush=True)
+
+
+async def watch(url: str, key: str, largest: dict[str, float]) -> None:
+    """Keep the largest value of each metric until cancelled. The loop's lag is that of
+    the last 10 s, so none is missed.
+    """
+    while True:
+        await asyncio.sleep(WATCH_S)
+        keep_largest(largest, await scraped(url, key))
+
+
+def keep_largest(largest: dict[str, float], metrics: str) -> None:
+    """Replace values by larger ones of the same name."""
+    for name, value in METRICS.findall(metrics):
+        largest[name] = max(largest.get(name, 0.0), float(value))
 
 
 async def one_conversation(

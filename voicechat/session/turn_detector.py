@@ -128,9 +128,9 @@ class TurnDetector:
         if self._turn_taking is None:
             return ()
         gathering = self._transcription.gathering
-        likely, settled = gathering.likely_text, gathering.settled
+        likely = gathering.likely_text
         self._turn_taking.note_transcript(
-            likely if settled else gathering.text, now_ms, settled=settled
+            gathering.text, now_ms, likely if gathering.settled else ""
         )
         return () if self._replies.begun_for(likely) else self._replies.drop_preemptive()
 

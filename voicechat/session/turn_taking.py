@@ -107,11 +107,11 @@ class TurnTaking:
         if self._sound is None:
             self._turn_end.note_completion(probability)
 
-    def note_transcript(self, text: str, now_ms: int, *, settled: bool = True) -> None:
-        """``text`` is everything recognised of what the user is saying. ``settled``:
-        no word of it is missing.
+    def note_transcript(self, text: str, now_ms: int, settled_text: str) -> None:
+        """``text`` is what is shown of the user's words. ``settled_text``: all words up
+        to the current silence, on which a reply may begin; empty: some are not known.
         """
-        self._text, self._settled_text = text, text if settled else ""
+        self._text, self._settled_text = text, settled_text
         if self._sound is not None:
             self._sound.note_transcript(text, now_ms)
         else:
