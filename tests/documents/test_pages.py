@@ -2,20 +2,13 @@
 
 import pytest
 
-from voicechat.documents.pages import joined_paragraphs, mend_page, without_running_heads
+from voicechat.documents.pages import joined_paragraphs, without_running_heads
 from voicechat.documents.plain_text import decode_text, table_of_csv
 from voicechat.documents.sheets import without_empty_cells
 from voicechat.errors import RemoteProtocolError
 
 CHINESE = "产品手册：先打开电源，再按启动键。\n功率为一百瓦。"
 TAIWANESE = "產品手冊：先打開電源，再按啟動鍵。\n功率為一百瓦。"
-
-
-def test_line_ends_leave_no_space_between_chinese_characters() -> None:
-    assert (
-        mend_page("先打开电源，再 按启动键。 Then 按 it") == "先打开电源，再按启动键。 Then 按 it"
-    )
-    assert mend_page("**2.2.** **The** **files**") == "**2.2. The files**"
 
 
 def test_headers_and_footers_go_and_chapters_and_tables_stay() -> None:

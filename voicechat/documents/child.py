@@ -13,17 +13,27 @@ Markdown, and messages that begin with ``p`` and are JSON, a list of passages.
 """
 
 import codecs
+import io
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
 import office_oxide
 import orjson
-import pdf_oxide
+import pypdfium2 as pdfium
 
 from voicechat.documents.kinds import DocumentKind, encrypted, kind_of, unsupported
-from voicechat.documents.pages import joined_paragraphs, mend_page, without_running_heads
+from voicechat.documents.pages import joined_paragraphs, without_running_heads
+from voicechat.documents.pdf_pages import (
+    PdfLine,
+    body_size,
+    character_count,
+    heading_levels,
+    markdown_of,
+    read_lines,
+)
 from voicechat.documents.plain_text import ENCODINGS, decode_text, table_of_csv
 from voicechat.documents.sheets import without_empty_cells
 from voicechat.documents.splitting import split_pages
@@ -50,8 +60,6 @@ SCAN_CHARACTERS = 40
 characters of text, such as a stamp or a page number.
 """
 _POINTS_PER_INCH = 72
-_PDF_ERRORS = (OSError, RuntimeError, ValueError, LookupError)
-"""What the library raises for damaged files."""
 
 
 class OpenedDocument(Protocol):
@@ -61,11 +69,18 @@ class OpenedDocument(Protocol):
     page_count: int
     is_paged: bool
     """Whether passages have the number of their page."""
-    texts: list[str]
-    """The Markdown of each page that has been read."""
 
     def read_page(self, number: int) -> bool:
         """Read a page; return whether it is a picture."""
+
+    def characters_of(self, number: int) -> int:
+        """Return how many characters a page that has been read has."""
+
+    def texts(self) -> list[str]:
+        """Return the Markdown of each page that has been read."""
+
+    def replace_page(self, number: int, markdown: str) -> None:
+        """Set what the picture of a page says."""
 
     def draw_page(self, number: int) -> bytes:
         """Return the picture of a page, as PNG."""
@@ -79,12 +94,12 @@ class PdfDocument:
 
     def __init__(self, content: bytes, most_pages: int) -> None:
         try:
-            self._document = pdf_oxide.PdfDocument.from_bytes(content)
-            if not self._document.authenticate(""):
-                raise encrypted()
-            self.page_count = self._document.page_count()
-        except _PDF_ERRORS:
+            self._document = pdfium.PdfDocument(content)
+        except pdfium.PdfiumError as error:
+            if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
+                raise encrypted() from None
             raise unsupported("is a damaged PDF") from None
+        self.page_count = len(self._document)
         if not self.page_count:
             raise unsupported("is a PDF without pages")
         if self.page_count > most_pages:
@@ -92,26 +107,60 @@ class PdfDocument:
                 Fault.TOO_LARGE,
                 f"the document has {self.page_count} pages; {most_pages} are allowed",
             )
-        self.texts = [""] * self.page_count
+        self._lines: list[list[PdfLine]] = [[] for _ in range(self.page_count)]
+        self._read_pictures: dict[int, str] = {}
 
     def read_page(self, number: int) -> bool:
         """Read a page; one that cannot be read is left out."""
         try:
-            found = self._document.to_markdown(number)
-            self.texts[number] = mend_page(found)
-            if len(self.texts[number]) > SCAN_CHARACTERS:
-                return False
-            signals = orjson.loads(self._document.classify_page(number))["signals"]
-        except _PDF_ERRORS:  # a damaged page does not make the others unreadable
+            with closing(self._document[number]) as page:
+                lines = self._lines[number] = read_lines(page)
+                return (
+                    character_count(lines) <= SCAN_CHARACTERS and _picture_share(page) > SCAN_SHARE
+                )
+        except pdfium.PdfiumError:  # a damaged page does not make the others unreadable
             return False
-        return bool(signals["image_area_ratio"] > SCAN_SHARE)
+
+    def characters_of(self, number: int) -> int:
+        """Return how many characters a page that has been read has."""
+        return character_count(self._lines[number])
 
     def draw_page(self, number: int) -> bytes:
         """Return the picture of a page, as PNG."""
-        left, bottom, right, top = self._document.page_media_box(number)
-        longest = max(abs(right - left), abs(top - bottom), 1)
-        dpi = min(PICTURE_DPI, PICTURE_SIDE * _POINTS_PER_INCH / longest)
-        return bytes(self._document.render_page(number, dpi=max(1, int(dpi)), format="png"))
+        with closing(self._document[number]) as page:
+            scale = min(PICTURE_DPI / _POINTS_PER_INCH, PICTURE_SIDE / max(*page.get_size(), 1))
+            return _drawn(page, scale)
+
+    def replace_page(self, number: int, markdown: str) -> None:
+        """Set what the picture of a page says."""
+        self._read_pictures[number] = markdown
+
+    def texts(self) -> list[str]:
+        """Return the Markdown of each page."""
+        body = body_size(self._lines)
+        levels = heading_levels(self._lines, body)
+        written = [
+            self._read_pictures.get(number) or markdown_of(lines, body, levels)
+            for number, lines in enumerate(self._lines)
+        ]
+        return joined_paragraphs(without_running_heads(written))
+
+
+def _drawn(page: pdfium.PdfPage, scale: float) -> bytes:
+    """Draw a page as PNG, of ``scale`` pixels a point."""
+    written = io.BytesIO()
+    page.render(scale=scale).to_pil().save(written, "PNG", compress_level=1)
+    return written.getvalue()
+
+
+def _picture_share(page: pdfium.PdfPage) -> float:
+    """Return how much of a page its largest picture covers."""
+    width, height = page.get_size()
+    largest = 0.0
+    for picture in page.get_objects(filter=[pdfium.raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+        left, bottom, right, top = picture.get_bounds()
+        largest = max(largest, (right - left) * (top - bottom))
+    return largest / (width * height) if width and height else 0.0
 
 
 class WholeDocument:
@@ -119,9 +168,21 @@ class WholeDocument:
 
     def __init__(self, kind: DocumentKind, texts: list[str], *, is_paged: bool = False) -> None:
         self.kind = kind
-        self.texts = texts
+        self._texts = texts
         self.page_count = len(texts)
         self.is_paged = is_paged
+
+    def texts(self) -> list[str]:
+        """Return the Markdown of each page."""
+        return self._texts
+
+    def characters_of(self, number: int) -> int:
+        """Return how many characters a page has."""
+        return len(self._texts[number])
+
+    def replace_page(self, number: int, markdown: str) -> None:
+        """Never asked for."""
+        raise NotImplementedError
 
     def read_page(self, number: int) -> bool:
         """It has been read."""
@@ -194,17 +255,15 @@ class DocumentJob:
             elif name == "picture":
                 yield from _in_pieces(self._opened.draw_page(int(number)))
             else:
-                self._opened.texts[int(number)] = text.decode()
-                self._count(text.decode())
+                self._opened.replace_page(int(number), text.decode())
+                self._count(len(text))
         except RemoteProtocolError as error:
             raise JobRefusalError(f"{error.fault.name} {error.message}") from error
 
     def finish_input(self) -> Iterable[bytes]:
         """Return the document."""
         document = self._opened
-        texts = document.texts
-        if document.kind is DocumentKind.PDF:
-            texts = joined_paragraphs(without_running_heads(texts))
+        texts = document.texts()
         markdown = "\n\n".join(filter(None, texts))
         for begin in range(0, len(markdown), PIECE_CHARACTERS):
             yield b"m" + markdown[begin : begin + PIECE_CHARACTERS].encode("utf-8", "replace")
@@ -221,17 +280,18 @@ class DocumentJob:
     def _open(self) -> bytes:
         document = self._document = open_document(self._content, self._suffix, self._most_pages)
         self._content = b""
-        for text in document.texts:
-            self._count(text)
+        if document.kind is not DocumentKind.PDF:
+            self._count(sum(map(len, document.texts())))
         return orjson.dumps({"kind": document.kind.value, "pages": document.page_count})
 
     def _read_page(self, number: int) -> bytes:
         is_scan = self._opened.read_page(number)
-        self._count(self._opened.texts[number])
+        if self._opened.kind is DocumentKind.PDF:
+            self._count(self._opened.characters_of(number))
         return b"scan" if is_scan else b"text"
 
-    def _count(self, text: str) -> None:
-        self._characters += len(text)
+    def _count(self, characters: int) -> None:
+        self._characters += characters
         if self._characters > MAX_CHARACTERS:
             raise RemoteProtocolError(
                 Fault.TOO_LARGE,
@@ -252,10 +312,11 @@ def _in_pieces(content: bytes) -> Iterator[bytes]:
 
 def main() -> None:
     """Serve until the parent closes the connection."""
-    pdf_oxide.disable_logging()
     # Load what is loaded at the first use: the sandbox opens no file.
     for encoding in ENCODINGS:
         codecs.lookup(encoding)
+    with closing(pdfium.PdfDocument.new()) as document:
+        _drawn(document.new_page(10, 10), 1.0)
     serve(open_job, LIMITS)
 
 

@@ -1,5 +1,5 @@
-"""What is mended in the pages of a PDF: spaces between Chinese characters, headers and
-footers, and paragraphs that continue on the next page.
+"""What is mended in the pages of a PDF together: headers and footers, and paragraphs
+that continue on the next page.
 """
 
 import re
@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 _WIDE = "\u2e80-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 """Characters of Chinese and Japanese, with their punctuation."""
-_SPACE_BETWEEN_WIDE = re.compile(f"(?<=[{_WIDE}]) +(?=[{_WIDE}])")
-_BOLD_BORDER = re.compile(r"(?<=\S)\*\* \*\*(?=\S)")
 _DIGITS = re.compile(r"\d+|\b[ivxlc]+\b")
 _RUNNING_CHARACTERS = 120
 _RUNNING_SHARE = 0.3
@@ -19,13 +17,6 @@ pages may differ), is a header or footer.
 """
 _ENDS = tuple(".!?:;。！？：；…\"'”’)）】》|")
 _BLOCK_STARTS = ("#", "|", "-", "*", ">", "`", "1", "!")
-
-
-def mend_page(markdown: str) -> str:
-    """Remove the spaces that line ends leave between Chinese characters, and the marks
-    between two bold words.
-    """
-    return _SPACE_BETWEEN_WIDE.sub("", _BOLD_BORDER.sub(" ", markdown)).strip()
 
 
 def without_running_heads(pages: Sequence[str]) -> list[str]:
