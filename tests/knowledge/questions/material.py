@@ -53,8 +53,8 @@ class Question:
     answers when its `letters` contain those of the quote.
     """
     kind: str
-    """`paraphrase`, `keyword`, `detail` or `cross-lingual` (the document is in the other
-    language).
+    """`paraphrase` (mostly other words than the passage's), `plain` (its words), `keyword`,
+    `detail` or `cross-lingual` (the document is in the other language).
     """
 
 

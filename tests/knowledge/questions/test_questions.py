@@ -53,7 +53,7 @@ def test_a_quote_is_neither_a_word_nor_a_page() -> None:
 
 def test_kinds_and_languages_agree_with_the_questions() -> None:
     kinds = Counter(question.kind for question in QUESTIONS)
-    assert set(kinds) == {"paraphrase", "detail", "keyword", "cross-lingual"}
+    assert set(kinds) == {"paraphrase", "plain", "detail", "keyword", "cross-lingual"}
     assert kinds["paraphrase"] >= len(QUESTIONS) / 2
     assert kinds["cross-lingual"] <= len(QUESTIONS) / 10
     for question in QUESTIONS:
