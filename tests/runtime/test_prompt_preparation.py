@@ -70,14 +70,14 @@ async def test_each_partial_result_is_prepared() -> None:
     assert before[:4] == ["prepare one", "prepared one", "prepare one two", "prepared one two"]
 
 
-async def test_the_newest_words_are_prepared_next_and_the_reply_waits_for_that() -> None:
+async def test_one_prompt_is_processed_at_a_time_and_the_reply_waits_for_that() -> None:
     model = PreparingModel(takes_s=0.5)
     await answered(model)
-    assert model.log[0] == "prepare one"
-    assert "prepare one two three" not in model.log, "there were newer words when it was its turn"
-    *_, before, last = model.log
-    assert before.startswith("prepared ")
-    assert last == "answer one two three four"
+    assert model.log == [
+        *("prepare one", "prepared one"),
+        *("prepare one two three", "prepared one two three"),
+        "answer one two three four",
+    ]
 
 
 async def test_what_fails_or_hangs_does_not_keep_the_reply_from_coming() -> None:

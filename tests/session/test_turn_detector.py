@@ -471,6 +471,7 @@ def test_while_the_user_speaks_the_model_processes_what_is_known_of_the_prompt()
     talk.post(ev.PressureChanged(False))
     talk.wait(800)
     talk.stops()
+    assert prepared(talk.guesses("What is the capital", settled=False)) == [], "it is silent"
     talk.wait(200)
     begun = talk.guesses("What is the capital?", settled=True)
     assert [type(effect) for effect in begun] == [ef.StartReply], "the reply itself has begun"

@@ -22,35 +22,33 @@ longer.
 
 
 class PromptPreparation:
-    """One prompt of a session at a time. A newer one replaces the one that waits."""
+    """One prompt of a session at a time."""
 
     def __init__(self, spawn: Spawn) -> None:
         """``spawn`` starts a task of the session."""
         self._spawn = spawn
-        self._next: tuple[Provider, ChatRequest] | None = None
         self._running: asyncio.Task[None] | None = None
 
     def prepare(self, model: Provider, request: ChatRequest) -> None:
-        """Have ``model`` process the prompt of ``request`` as soon as it has processed
-        the current one. Never waits.
+        """Have ``model`` process the prompt of ``request``. Never waits.
+
+        While a prompt is being processed, others are dropped: the machine is slower
+        than the user speaks, and a prompt that is begun late would delay the reply.
         """
-        self._next = (model, request)
         if self._running is None or self._running.done():
-            self._running = self._spawn(self._run(), "prompt-preparation")
+            self._running = self._spawn(_process(model, request), "prompt-preparation")
 
     async def then(self, reply: Callable[[], Awaitable[None]]) -> None:
         """Make a reply once no prompt is being processed, so that it can use what was
-        computed. A prompt that has not been begun is dropped.
+        computed.
         """
-        self._next = None
         if self._running is not None and not self._running.done():
             await asyncio.wait([self._running])
         await reply()
 
-    async def _run(self) -> None:
-        while self._next is not None:
-            (model, request), self._next = self._next, None
-            # Only an optimisation: the reply reports what is wrong with the model.
-            with suppress(ProviderError, TimeoutError):
-                async with asyncio.timeout(PREPARE_S):
-                    await model.prepare(request)
+
+async def _process(model: Provider, request: ChatRequest) -> None:
+    # Only an optimisation: the reply reports what is wrong with the model.
+    with suppress(ProviderError, TimeoutError):
+        async with asyncio.timeout(PREPARE_S):
+            await model.prepare(request)

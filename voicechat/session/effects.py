@@ -94,7 +94,7 @@ class DropRecognition:
 @dataclass(frozen=True, slots=True)
 class PrepareReply:
     """Have the chat model process this prompt, so that it answers one with the same
-    beginning sooner. It replaces an earlier one that has not been processed yet.
+    beginning sooner. It may be dropped.
     """
 
     messages: tuple[Message, ...]

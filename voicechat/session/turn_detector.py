@@ -137,10 +137,16 @@ class TurnDetector:
     def prepare_reply(self, settings: Settings, state: State) -> Sequence[Effect]:
         """Have the chat model process the prompt that the user's words so far make
         likely, unless a reply to them has begun or the process is overloaded.
+
+        In a silence only complete words are worth it: a reply begins soon, and the
+        recogniser needs the machine for the last words.
         """
-        text = self._transcription.gathering.likely_text
+        gathering = self._transcription.gathering
+        text = gathering.likely_text
         idle = state is State.LISTENING and not self.contested and not self._replies.preemptive
         if not text or not idle or not self.answers or self.overloaded:
+            return ()
+        if self.silent_since_ms is not None and not gathering.settled:
             return ()
         return self._replies.prepare(text, settings)
 
