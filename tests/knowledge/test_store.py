@@ -20,6 +20,7 @@ from voicechat.knowledge.interface import (
     KnowledgeScope,
     KnowledgeStore,
     TooManyError,
+    Windows,
 )
 from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 
@@ -32,6 +33,12 @@ def axis(number: int, others: float = 0.0) -> np.ndarray:
     vector = np.full(4, others, np.float32)
     vector[number] = 1
     return vector / np.float32(np.linalg.norm(vector))
+
+
+def windows(*axes: int) -> Windows:
+    """One window for each passage, in the direction of an axis."""
+    vectors = np.stack([axis(number) for number in axes])
+    return Windows(tuple(range(len(axes))), vectors, "axes")
 
 
 async def put(
@@ -49,8 +56,7 @@ async def put(
         "\n\n".join(texts),
         [Passage(text=text, headings=("Chapter",), page=3) for text in texts],
         pages=7,
-        vectors=np.stack([axis(number) for number in axes]) if axes else None,
-        embedder="axes" if axes else "",
+        windows=windows(*axes) if axes else None,
     )
     return file.id
 
@@ -122,8 +128,7 @@ async def test_passages_put_twice_are_there_once(store: KnowledgeStore) -> None:
             made.id,
             "text",
             passages,
-            vectors=np.eye(2, 4, dtype=np.float32),
-            embedder="axes",
+            windows=windows(0, 1),
         )
     assert await words_find(store, MINE, "foxes") == ["the quick fox"]
     assert await vectors_find(store, MINE, 1) == ["a lazy dog", "the quick fox"]
@@ -150,18 +155,16 @@ async def test_texts_that_no_database_keeps_are_mended(store: KnowledgeStore) ->
     assert question.question == question.answer == found.content
 
 
-async def test_vectors_must_be_as_many_as_passages(store: KnowledgeStore) -> None:
+async def test_a_passage_is_as_near_as_its_nearest_window(store: KnowledgeStore) -> None:
     made = await store.add_file(MINE, "a.txt", 1, "blob")
-    with pytest.raises(ValueError, match="1 vectors for 2 passages"):
-        await store.put_passages(
-            "mine",
-            made.id,
-            "text",
-            [Passage(text="a"), Passage(text="b")],
-            vectors=np.eye(1, 4, dtype=np.float32),
-            embedder="axes",
-        )
-    assert (await store.waiting_files())[0].id == made.id
+    parts = Windows((0, 0, 1), np.stack([axis(0), axis(1), axis(2, others=0.5)]), "axes")
+    texts = [Passage(text="first"), Passage(text="second")]
+    await store.put_passages("mine", made.id, "text", texts, windows=parts)
+    for near in (0, 1):
+        assert await vectors_find(store, MINE, near) == ["first", "second"]
+    assert await vectors_find(store, MINE, 2) == ["second", "first"]
+    [best, _] = await store.by_vector("file", "mine", ["handbook"], axis(1), 5, embedder="axes")
+    assert best.score == pytest.approx(1)
 
 
 async def test_one_project_never_sees_anothers(store: KnowledgeStore) -> None:
@@ -226,9 +229,7 @@ async def test_two_processes_see_each_others_changes_at_once(
         await store.delete_file("mine", gone)
         assert await vectors_find(other, MINE, 1) == ["the fox"]
         assert await words_find(other, MINE, "dog") == []
-        await other.put_passages(
-            "mine", kept, "x", [Passage(text="a cat")], vectors=axis(2)[None], embedder="axes"
-        )
+        await other.put_passages("mine", kept, "x", [Passage(text="a cat")], windows=windows(2))
         assert await vectors_find(store, MINE, 2) == ["a cat"]
     finally:
         await other.aclose()

@@ -29,7 +29,7 @@ async def embed_in_batches(embedder: TextEmbedder, request: EmbeddingRequest) ->
 
 
 async def embed_passages(embedder: TextEmbedder, texts: Sequence[str]) -> Vectors:
-    """Embed texts that are searched in: each passage's ``searched_text``.
+    """Embed texts that are searched in: the windows of passages.
 
     Raises ``ProviderError``. The shape is (texts, dimensions).
     """

@@ -17,7 +17,14 @@ from voicechat.documents.passage import Passage
 from voicechat.documents.reader import DocumentText
 from voicechat.errors import AtCapacityError, ProviderError, RemoteProtocolError
 from voicechat.knowledge.embedding import embed_passages
-from voicechat.knowledge.interface import FileStatus, KnowledgeFile, KnowledgeStore, Vectors
+from voicechat.knowledge.interface import (
+    FileStatus,
+    KnowledgeFile,
+    KnowledgeStore,
+    Vectors,
+    Windows,
+)
+from voicechat.knowledge.windows import windows_of
 from voicechat.providers.interfaces import TextEmbedder
 
 READ_SHARE = 0.5
@@ -25,7 +32,7 @@ READ_SHARE = 0.5
 RETRY_S = (1.0, 5.0, 20.0, 60.0, 300.0, 900.0, 1800.0)
 """Waits before a service is asked again that may work later: 51 minutes together."""
 EMBEDDED_AT_ONCE = 512
-"""Passages between two reports of progress."""
+"""Windows between two reports of progress."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -79,7 +86,7 @@ class Ingestion:
             return None if file is None else file.status
         try:
             text = await self._retrying(lambda: self._text(file, path_of(file), report))
-            vectors = await self._vectors(file.title, text.passages, report)
+            windows = await self._windows(file.title, text.passages, report)
         except RemoteProtocolError as error:
             return await self.fail(file, error.message)
         except ProviderError as error:
@@ -97,8 +104,7 @@ class Ingestion:
             text.markdown,
             text.passages,
             pages=text.pages,
-            vectors=vectors,
-            embedder="" if self._embedder is None else self._embedder.identity,
+            windows=windows,
         )
         report(1.0)
         return None if stored is None else stored.status
@@ -116,19 +122,19 @@ class Ingestion:
         key = file.scope.project
         return await self._read(path, file.title, key, lambda done: report(READ_SHARE * done))
 
-    async def _vectors(
+    async def _windows(
         self, title: str, passages: Sequence[Passage], report: Callable[[float], None]
-    ) -> Vectors | None:
+    ) -> Windows | None:
         embedder = self._embedder
         if embedder is None:
             return None
-        texts = [passage.searched_text(title) for passage in passages]
+        positions, texts = windows_of(title, passages)
         parts: list[Vectors] = []
         for begin in range(0, len(texts), EMBEDDED_AT_ONCE):
             some = texts[begin : begin + EMBEDDED_AT_ONCE]
             parts.append(await self._retrying(lambda some=some: embed_passages(embedder, some)))  # type: ignore[misc]
             report(READ_SHARE + (1 - READ_SHARE) * (begin + len(some)) / len(texts))
-        return np.concatenate(parts)
+        return Windows(tuple(positions), np.concatenate(parts), embedder.identity)
 
     async def _retrying(self, attempt: Callable[[], Awaitable[T]]) -> T:
         for wait_s in self._retry_s:

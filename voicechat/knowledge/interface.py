@@ -32,6 +32,20 @@ MAX_PAGE_SIZE = 1000
 """Items of one page of a list."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """The embedded parts of passages, in the order of the passages; see
+    ``voicechat.knowledge.windows``.
+    """
+
+    positions: tuple[int, ...]
+    """Which passage each belongs to, from 0."""
+    vectors: Vectors
+    """The vector of each, in the same order."""
+    embedder: str
+    """``TextEmbedder.identity`` of the vectors' maker."""
+
+
 class FileStatus(Enum):
     """The state of a file, by the wire contract's names."""
 
@@ -198,15 +212,14 @@ class KnowledgeStore(Protocol):
         passages: Sequence[Passage],
         *,
         pages: int = 0,
-        vectors: Vectors | None = None,
-        embedder: str = "",
+        windows: Windows | None = None,
     ) -> KnowledgeFile | None:
         """Replace a file's text and passages; the file becomes ENABLED. Doing it twice
         is doing it once. Returns the file, or None as ``find_file``: it was deleted
         meanwhile, and nothing is stored.
 
-        ``vectors``: of each passage's ``searched_text(title)``, in their order; None
-        without an embedder. ``embedder``: ``TextEmbedder.identity`` of their maker.
+        ``windows``: what is searched by vectors; None without an embedder. Words are
+        searched in each passage's ``searched_text(title)``.
         """
 
     async def add_qa(

@@ -151,11 +151,11 @@ class PostgresConnection:
     ) -> list[Ranked]:
         """See ``SqlConnection.nearest``. All vectors of the shelves are compared."""
         rows = self._database.execute(
-            "SELECT passage.source, position, -(vector <#> %s::vector) FROM passage"
-            " JOIN source ON source.number = passage.source"
-            " WHERE source.shelf = ANY(%s) AND status = 'ENABLED' AND embedder = %s"
-            " ORDER BY vector <#> %s::vector, passage.source, position LIMIT %s",
-            (_written(vector), list(shelves), embedder, _written(vector), limit),
+            "SELECT source, position, max(-(vector <#> %s::vector)) AS cosine FROM passage_window"
+            " WHERE source IN (SELECT number FROM source"
+            " WHERE shelf = ANY(%s) AND status = 'ENABLED' AND embedder = %s)"
+            " GROUP BY source, position ORDER BY cosine DESC, source, position LIMIT %s",
+            (_written(vector), list(shelves), embedder, limit),
         )
         return [Ranked(*row) for row in rows]
 

@@ -21,7 +21,7 @@ from voicechat.knowledge.interface import (
     QaRecord,
     SourceKind,
     Vector,
-    Vectors,
+    Windows,
 )
 from voicechat.knowledge.statements import SqlConnection
 
@@ -116,12 +116,11 @@ class SqlKnowledgeStore(KnowledgeStore):
         passages: Sequence[Passage],
         *,
         pages: int = 0,
-        vectors: Vectors | None = None,
-        embedder: str = "",
+        windows: Windows | None = None,
     ) -> KnowledgeFile | None:
         """See ``KnowledgeStore.put_passages``."""
         return await self._write(
-            statements.put_passages, project, file_id, markdown, passages, pages, vectors, embedder
+            statements.put_passages, project, file_id, markdown, passages, pages, windows
         )
 
     async def add_qa(

@@ -27,7 +27,7 @@ from voicechat.knowledge.interface import (
     SourceKind,
     TooManyError,
     Vector,
-    Vectors,
+    Windows,
 )
 from voicechat.knowledge.ranking import Posting, Ranked, postings_of, rank_by_words
 from voicechat.knowledge.words import LONGEST_TEXT, search_words, storable
@@ -50,7 +50,10 @@ SCHEMA = (
     "CREATE TABLE content (source BIGINT PRIMARY KEY, markdown TEXT NOT NULL)",
     """CREATE TABLE passage (
     source BIGINT NOT NULL, position BIGINT NOT NULL, headings TEXT NOT NULL, page BIGINT,
-    text TEXT NOT NULL, vector {vector}, PRIMARY KEY (source, position))""",
+    text TEXT NOT NULL, PRIMARY KEY (source, position))""",
+    """CREATE TABLE passage_window (
+    source BIGINT NOT NULL, number BIGINT NOT NULL, position BIGINT NOT NULL,
+    vector {vector} NOT NULL, PRIMARY KEY (source, number))""",
     """CREATE TABLE posting (
     shelf BIGINT NOT NULL, word TEXT NOT NULL, source BIGINT NOT NULL, entries {blob} NOT NULL,
     PRIMARY KEY (shelf, word, source)) {clustered}""",
@@ -77,13 +80,14 @@ class SqlConnection(Protocol):
         """Execute a statement for each row of values."""
 
     def stored_vector(self, vector: Vector) -> object:
-        """Return a vector as the column ``passage.vector`` keeps it."""
+        """Return a vector as the column ``passage_window.vector`` keeps it."""
 
     def nearest(
         self, shelves: Sequence[int], vector: Vector, limit: int, embedder: str
     ) -> list[Ranked]:
-        """Return the passages of these shelves' ENABLED sources whose vectors, made by
-        ``embedder``, have the highest cosine with this one; the best first.
+        """Return the passages of these shelves' ENABLED sources whose nearest windows,
+        embedded by ``embedder``, have the highest cosine with this vector; the best
+        first.
         """
 
 
@@ -155,21 +159,18 @@ def put_passages(
     markdown: str,
     passages: Sequence[Passage],
     pages: int,
-    vectors: Vectors | None,
-    embedder: str,
+    windows: Windows | None,
 ) -> KnowledgeFile | None:
     """Do ``KnowledgeStore.put_passages``."""
     row = _find(database, project, "file", file_id)
     if row is None:
         return None
-    if vectors is not None and len(vectors) != len(passages):
-        raise ValueError(f"{len(vectors)} vectors for {len(passages)} passages")
     source, title = row[0], row[4]
     # First, so that of two executions of one task the second waits for the first.
     if not _mark_changed(database, source):
         return None
     words = [search_words(passage.searched_text(title)) for passage in passages]
-    _replace_passages(database, source, passages, words, vectors)
+    _replace_passages(database, source, passages, words, windows)
     database.execute("INSERT INTO content VALUES (?, ?)", (source, storable(markdown)))
     database.execute(
         "UPDATE source SET status = 'ENABLED', error = '', snippet = ?, pages = ?, passages = ?,"
@@ -179,7 +180,7 @@ def put_passages(
             pages,
             len(passages),
             sum(map(len, words)),
-            embedder if vectors is not None else "",
+            windows.embedder if windows is not None else "",
             source,
         ),
     )
@@ -350,7 +351,7 @@ def _delete(database: SqlConnection, project: str, kind: SourceKind, source_id: 
 
 
 def _delete_passages(database: SqlConnection, source: int) -> None:
-    for table in ("posting", "passage", "content"):
+    for table in ("posting", "passage_window", "passage", "content"):
         database.execute(f"DELETE FROM {table} WHERE source = ?", (source,))
 
 
@@ -363,8 +364,8 @@ def _write_qa(
     embedder: str,
 ) -> None:
     words = search_words(question)
-    vectors = None if vector is None else vector[None, :]
-    _replace_passages(database, source, [Passage(text=question)], [words], vectors)
+    windows = None if vector is None else Windows((0,), vector[None, :], embedder)
+    _replace_passages(database, source, [Passage(text=question)], [words], windows)
     database.execute(
         "UPDATE source SET title = ?, answer = ?, passages = 1, words = ?, embedder = ?"
         " WHERE number = ?",
@@ -372,7 +373,7 @@ def _write_qa(
             storable(question),
             storable(answer),
             len(words),
-            embedder if vectors is not None else "",
+            embedder if windows is not None else "",
             source,
         ),
     )
@@ -383,12 +384,12 @@ def _replace_passages(
     source: int,
     passages: Sequence[Passage],
     words: Sequence[Sequence[str]],
-    vectors: Vectors | None,
+    windows: Windows | None,
 ) -> None:
     _delete_passages(database, source)
     shelf = database.execute("SELECT shelf FROM source WHERE number = ?", (source,)).fetchone()[0]
     database.executemany(
-        "INSERT INTO passage VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO passage VALUES (?, ?, ?, ?, ?)",
         [
             (
                 source,
@@ -396,11 +397,20 @@ def _replace_passages(
                 orjson.dumps([storable(heading) for heading in passage.headings]).decode(),
                 passage.page,
                 storable(passage.text),
-                None if vectors is None else database.stored_vector(vectors[position]),
             )
             for position, passage in enumerate(passages)
         ],
     )
+    if windows is not None:
+        database.executemany(
+            "INSERT INTO passage_window VALUES (?, ?, ?, ?)",
+            [
+                (source, number, position, database.stored_vector(vector))
+                for number, (position, vector) in enumerate(
+                    zip(windows.positions, windows.vectors, strict=True)
+                )
+            ],
+        )
     database.executemany(
         "INSERT INTO posting VALUES (?, ?, ?, ?)",
         [
