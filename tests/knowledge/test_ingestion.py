@@ -123,7 +123,7 @@ async def test_a_file_is_read_embedded_and_enabled_once(
         assert found is not None
         assert (found.status, found.pages, found.passages) == (FileStatus.ENABLED, 2, 3)
     assert reading.begun == 1
-    assert embedder.texts[0] == "handbook.txt\nA\none"
+    assert embedder.texts[0] == "A: one"
     assert progress == [0.5, 1.0, 1.0]
     assert await store.content_of("p", file.id) == TEXT.markdown
     nearest = np.array([1.0, 0.0], np.float32)
