@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from tests.compat.vendors import Vendors, scripted_vendors
 from tests.rest.live import KEY, Live, serving_live
+from voicechat.config import build_services, load_config
 from voicechat.pictures.picture import Picture
 from voicechat.providers import dashscope, openai, sharpening
 from voicechat.providers.interfaces import ChatModel
@@ -20,9 +23,15 @@ from voicechat.providers.media import (
     TextBlock,
     TextReader,
     VideoGenerator,
+    VideoOperation,
+    VideoProcessor,
 )
 from voicechat.runtime.drawing import DrawingTool
 from voicechat.runtime.media_services import MediaServices, ServicesOfKind
+from voicechat.server.credentials import credentials
+from voicechat.server.serve import serving
+from voicechat.store.keys import KeyStore
+from voicechat.testing.scripted import ScriptedSynthesizer
 
 OPEN = """
 [admission]
@@ -91,6 +100,72 @@ async def run_sample(name: str, folder: Path, changed: Mapping[str, str]) -> str
     return printed.decode()
 
 
+CONFIGURED = """
+[llm.default]
+provider = "openai"
+base_url = "{url}/v1"
+model = "vendor-chat"
+{keys}
+[asr.default]
+provider = "openai"
+base_url = "{url}/v1"
+model = "vendor-ears"
+{keys}
+[tts.default]
+provider = "openai"
+base_url = "{url}/v1"
+model = "vendor-voice"
+{keys}
+[images.default]
+provider = "openai"
+base_url = "{url}/v1"
+[videos.default]
+provider = "openai"
+base_url = "{url}/v1"
+poll_s = 0.05
+[vision.default]
+provider = "openai"
+base_url = "{url}/v1"
+model = "vendor-eyes"
+[ocr.default]
+provider = "tests.compat.stage:open_reader"
+[video_processors.default]
+provider = "tests.compat.stage:open_processor"
+"""
+"""Every service of the documents, as an operator configures it at the vendor."""
+
+
+@asynccontextmanager
+async def configured_stage(folder: Path, config: str = "", keys: str = "") -> AsyncIterator[Stage]:
+    """A server with the services of ``CONFIGURED`` and these sections. ``keys``: of each
+    chat model, voice and recogniser.
+    """
+    async with scripted_vendors() as vendors:
+        port = vendors.base_url.rpartition(":")[2]
+        text = OPEN.format(port=port) + CONFIGURED.format(url=vendors.base_url, keys=keys) + config
+        file = folder / "voicechat.toml"
+        file.write_text(text, "utf-8")
+        environ = {"VOICECHAT_DATA_DIR": str(folder / "data"), "VOICECHAT_API_KEY": KEY}
+        loaded = load_config(file, environ, {"server": {"port": 0, "drain_s": 2.0}})
+        async with (
+            serving(loaded, build_services(loaded), credentials(loaded), lambda _: None) as running,
+            aiohttp.ClientSession() as session,
+        ):
+            store = KeyStore(folder / "data" / "keys.sqlite3")
+            yield Stage(Live(running, store, {}, ScriptedSynthesizer(), session), vendors)
+
+
+class ScriptedProcessor(VideoProcessor):
+    """Turns every video round."""
+
+    @property
+    def operations(self) -> frozenset[VideoOperation]:
+        return frozenset(VideoOperation)
+
+    async def process_video(self, source: Path, target: Path, operation: VideoOperation) -> None:
+        target.write_bytes(source.read_bytes()[::-1])  # noqa: ASYNC240 - some kilobytes
+
+
 class ScriptedReader(TextReader):
     """Reads the same in every picture."""
 
@@ -100,6 +175,14 @@ class ScriptedReader(TextReader):
             TextBlock(text="测试", left=0, top=0, right=720, bottom=1920),
             TextBlock(kind=BlockKind.TABLE, text=table, left=0, top=1920, right=720, bottom=2000),
         )
+
+
+def open_reader() -> ScriptedReader:
+    return ScriptedReader()
+
+
+def open_processor() -> ScriptedProcessor:
+    return ScriptedProcessor()
 
 
 class ScriptedDescriber(ImageDescriber):

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from PIL import Image
+
+from tests.compat.model_vendor import fail, model_routes
 
 
 def picture(width: int = 64, height: int = 48, kind: str = "PNG", colour: str = "teal") -> bytes:
@@ -44,6 +47,10 @@ class Vendors:
     fails: bool = False
     status: int = 200
     """Of answers; other than 200: an error."""
+    fault: str = ""
+    """Of every request; see ``fail``."""
+    breaks: bool = False
+    """Whether replies break off after their first piece."""
     jobs: dict[str, int] = field(default_factory=dict)
     """How often each job was looked at."""
     stopped: list[str] = field(default_factory=list)
@@ -148,9 +155,14 @@ async def scripted_vendors() -> AsyncIterator[Vendors]:
         usage = {"video_duration": 5, "video_ratio": "16:9", "video_count": 1}
         return web.json_response({"output": output, "usage": usage, "request_id": "r"})
 
-    app = web.Application(client_max_size=64 << 20)
+    @web.middleware
+    async def failing(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await (fail(request, vendors.fault) if vendors.fault else handler(request))
+
+    app = web.Application(client_max_size=64 << 20, middlewares=[failing])
     app.add_routes(
         [
+            *model_routes(vendors),
             web.post("/v1/images/generations", images),
             web.post("/v1/images/edits", images),
             web.post("/v1/videos", video),
@@ -167,7 +179,7 @@ async def scripted_vendors() -> AsyncIterator[Vendors]:
             web.post("/api/tasks/{id}/cancel", stop),
         ]
     )
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -159,6 +159,31 @@ class Items:
         return {**handler(checked), **least, "maxItems": self.high}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Either:
+    """For the ``Annotated`` of a union: ``named`` says in errors what it takes.
+    Pydantic's own errors name the types of the union in the path.
+    """
+
+    named: str
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._check, handler(source))
+
+    def _check(self, value: object, inner: core_schema.ValidatorFunctionWrapHandler) -> object:
+        try:
+            return inner(value)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            broken = (detail for detail in details if detail["type"] == "value_error")
+            reasons = [_reason(detail) for detail in broken]
+            raise ValueError(
+                reasons[0] if reasons else f"{shown(value)} is not {self.named}"
+            ) from None
+
+
 def between(low: float, high: float) -> Check:
     """Check for a number from ``low`` to ``high``, both included."""
 

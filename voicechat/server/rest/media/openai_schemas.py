@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from voicechat.schema.checked import Check, Items, RequestModel, between, one_of, only
+from voicechat.schema.checked import Check, Either, Items, RequestModel, between, one_of, only
 from voicechat.schema.json_text import shown
 from voicechat.schema.large_text import LargeText, MayBeLarge
 from voicechat.server.rest.media.inputs import MAX_PICTURES
@@ -95,7 +95,10 @@ class ImagesRequest(RequestModel):
 class ImageEditRequest(ImagesRequest):
     """The same for pictures that are to be changed."""
 
-    image: PictureText | Annotated[list[PictureText], Items(0, MAX_PICTURES, "pictures")] = ""
+    image: Annotated[
+        PictureText | Annotated[list[PictureText], Items(0, MAX_PICTURES, "pictures")],
+        Either("a text or an array of texts"),
+    ] = ""
     """In JSON: an address, a data URL or base64, or several; in a form: files."""
     mask: PictureText = ""
     """Transparent where the first picture is to be changed."""
@@ -130,7 +133,7 @@ class VideosRequest(RequestModel):
     """What is to be seen."""
     model: str = ""
     """A configured service for videos; without one the default."""
-    seconds: str | float | None = None
+    seconds: Annotated[str | float, Either("a number or a text")] | None = None
     """Length."""
     size: str = ""
     """Such as 1280x720."""

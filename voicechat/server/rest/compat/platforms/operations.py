@@ -369,8 +369,6 @@ def _among(names: tuple[str, ...], aliases: Mapping[str, str], wanted: str) -> s
     """Return the service of a platform that a name refers to. Raises
     ``RemoteProtocolError`` (NOT_FOUND).
     """
-    if not names:
-        raise RemoteProtocolError(Status.NOT_FOUND, "model: this platform has no such service")
     own = {alias: name for alias, name in aliases.items() if name in names}
     return ServiceNames(frozenset(names), own).resolve("model", wanted).name
 

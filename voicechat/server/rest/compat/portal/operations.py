@@ -240,6 +240,6 @@ class Portal:
             raise RemoteProtocolError(Status.MALFORMED, f"the body should be {FORM}")
         form = await receive_media_form(request, ("file",), MAX_FORM_BYTES)
         found = form.contents("file")
-        if not found:
+        if not found or not found[0]:
             raise RemoteProtocolError(Status.INVALID_PARAMETER, "file: must be present")
         return found[0]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import RootModel
 
-from voicechat.schema.checked import Check, Items, RequestModel, between, one_of
+from voicechat.schema.checked import Check, Either, Items, RequestModel, between, one_of
 from voicechat.schema.json_text import shown
 from voicechat.server.rest.media.media import MAX_SIDE
 from voicechat.server.rest.media.openai_schemas import PictureText, Prompt, left_out
@@ -130,7 +130,7 @@ class VideoParameters(RequestModel):
     """In seconds: 5 for Wan2.1, 1 or 5 for Wan2.2."""
     watermark: bool = False
     """Wan2.1 only."""
-    seed: str | int | None = None
+    seed: Annotated[str | int, Either("a whole number or a text with one")] | None = None
     """From 0 to 4294967295, as a text or a number."""
     fps: Annotated[int, between(1, 240)] | None = None
     """Frames in a second; in the document's sample, not in its table."""
