@@ -41,7 +41,6 @@ MESSAGE = {"role": "user", "content": "x"}
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    pytest.importorskip("argon2")
     async with configured_stage(tmp_path_factory.mktemp("rows"), CONFIG) as stage:
         yield stage
 

@@ -42,7 +42,6 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def accounts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    pytest.importorskip("argon2")
     config = CONFIG + 'documents = ["spark", "accounts"]\n'
     async with configured_stage(tmp_path_factory.mktemp("accounts"), config) as stage:
         yield stage

@@ -1,8 +1,8 @@
-"""The documents of a relay and of an application on Spark: their sample bodies, and
-what their answers hold.
+"""The conversations that the server keeps for the relay's clients, and the accounts of
+the Spark application.
 """
 
-import base64
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 
 from tests.compat.stage import Stage, media_stage
-from tests.compat.vendors import PICTURE, picture
+from tests.compat.vendors import picture
 from tests.rest.live import KEY, Answer
+from voicechat.server import auth_throttle
+from voicechat.server.rest.compat.spark import accounts
 
 pytestmark = [
     pytest.mark.real_time,
@@ -25,12 +27,6 @@ guest_key = "{KEY}"
 documents = ["relay", "spark", "accounts"]
 """
 SAID = "Hello there. How are you?"
-COMPLETION = {
-    "model": "text-davinci-003",
-    "prompt": "Say This is test",
-    "max_tokens": 16,
-    "temperature": 1,
-}
 CHAT: dict[str, Any] = {
     "chatcode": "MjAyMy0wNS0zMCAxMTowOTo1NQ==",
     "model": "gpt-3.5-turbo",
@@ -61,51 +57,6 @@ async def ask(stage: Stage, path: str, body: Any, method: str = "POST", **header
         )
 
 
-async def test_the_models(stage: Stage) -> None:
-    answer = (await ask(stage, "/openai/models", None, "GET")).json
-    assert (answer["code"], answer["message"]) == (0, "响应成功")
-    assert "default" in answer["data"]["models"]
-    assert set(answer["data"]["suggest"]) == {
-        *("chat", "completions", "edits", "audio", "finetunes", "embeddings", "moderations")
-    }
-
-
-async def test_completions_and_edits(stage: Stage) -> None:
-    whole = await ask(stage, "/openai/completions", {**COMPLETION, "n": 2})
-    assert whole.json == {"code": 0, "data": [SAID, SAID], "message": "响应成功"}
-    edits = {
-        "model": "text-davinci-edit-001",
-        "input": "What day of the wek is it?",
-        "instruction": "Fix the spelling mistakes",
-        "temperature": 1,
-        "n": 1,
-    }
-    assert (await ask(stage, "/openai/edits", edits)).json["data"] == [SAID]
-    asked = stage.live.model.requests[-1].messages
-    assert asked[-1]["content"] == "Fix the spelling mistakes\n\nWhat day of the wek is it?"
-
-
-def pieces_of(answer: Answer, kind: str) -> list[dict[str, Any]]:
-    text = answer.content.decode()
-    if kind == "stream":
-        assert answer.content_type == "application/x-ndjson"
-        return [json.loads(line) for line in text.splitlines()]
-    assert answer.content_type == "text/event-stream"
-    return [json.loads(event.removeprefix("data: ")) for event in text.split("\n\n") if event]
-
-
-@pytest.mark.parametrize("kind", ["stream", "sse"])
-async def test_streams(stage: Stage, kind: str) -> None:
-    pieces = pieces_of(await ask(stage, f"/openai/completions/{kind}", COMPLETION), kind)
-    assert "".join(piece["data"] for piece in pieces[:-1]) == SAID
-    assert {piece["message"] for piece in pieces[:-1]} == {"continue"}
-    assert pieces[-1] == {"code": 0, "data": "[DONE]", "message": "end"}
-
-    pieces = pieces_of(await ask(stage, f"/openai/chat/{kind}", CHAT), kind)
-    assert pieces[-2] == {"code": 0, "data": CHAT["chatcode"], "message": "code"}
-    assert pieces[-1]["message"] == "end"
-
-
 async def test_a_conversation_is_kept_by_its_code(stage: Stage) -> None:
     body = {key: value for key, value in CHAT.items() if key != "chatcode"}
     first = (await ask(stage, "/openai/chat", body)).json["data"]
@@ -127,40 +78,26 @@ async def test_a_conversation_is_kept_by_its_code(stage: Stage) -> None:
     assert len(fresh) >= 24
 
 
-async def test_pictures(stage: Stage) -> None:
-    body = {
-        "prompt": "A cute baby sea otter",
-        "n": 1,
-        "size": "1024x1024",
-        "response_format": "b64_json",
-    }
-    answer = (await ask(stage, "/openai/image", body)).json
-    assert answer["data"] == [{"b64_json": base64.b64encode(PICTURE).decode()}]
+async def test_a_conversation_belongs_to_its_key(stage: Stage) -> None:
+    """The same code means another conversation for another key."""
+    key = stage.live.store.create_key("other")[1]
+    path, body = "/send", {"text": "a secret", "inputFileId": "shared"}
+    await ask(stage, path, body)
+    answer = await ask(stage, path, body, Authorization=f"Bearer {key}")
+    assert answer.json == {"text": SAID, "fileId": "shared"}
+    assert len(stage.live.model.requests[-1].messages) == 1
 
 
-WRONG = [
-    ("/openai/completions", {"model": "m"}, "prompt: must be present"),
-    ("/openai/completions", {**COMPLETION, "max_tokens": 4097}, "max_tokens: 4097 is not between"),
-    ("/openai/completions", {**COMPLETION, "temperature": 2.1}, "temperature: 2.1 is not between"),
-    ("/openai/completions", {**COMPLETION, "n": 0}, "n: 0 is not between 1 and 10"),
-    ("/openai/chat", {**CHAT, "messages": []}, "messages: 0 messages are not between"),
-    ("/openai/chat", {**CHAT, "messages": [{"role": "x", "content": ""}]}, "messages[0].role: "),
-    ("/openai/chat", {**CHAT, "chatcode": "x" * 129}, "chatcode: longer than 128 characters"),
-    ("/openai/edits", {"model": "m", "input": "x"}, "instruction: must be present"),
-    ("/openai/image", {"prompt": "x", "size": "1x1"}, 'size: "1x1" is not one of 256x256'),
-    ("/openai/image", {"prompt": "x", "response_format": "png"}, "response_format: "),
-    ("/send", {}, "text: must be present"),
-    ("/textModel/chat", {}, "dialog: must be present"),
-    ("/auth/register", {"username": "a", "password": "short", "email": "a@b.c"}, "password: 5"),
-]
-
-
-async def test_each_row_of_the_tables_is_checked(stage: Stage) -> None:
-    for path, body, message in WRONG:
-        answer = await ask(stage, path, body)
-        assert answer.status == 400, (path, answer.content)
-        assert set(answer.json) == {"code", "message", "msg"}
-        assert answer.json["message"].startswith(message), answer.json
+async def test_messages_at_the_same_time_are_all_kept(stage: Stage) -> None:
+    texts = [f"message {number}" for number in range(5)]
+    body = {"inputFileId": "busy"}
+    await asyncio.gather(*(ask(stage, "/send", {**body, "text": text}) for text in texts))
+    await ask(stage, "/send", {**body, "text": "last"})
+    asked = stage.live.model.requests[-1].messages
+    said = [str(message["content"]) for message in asked if message["role"] == "user"]
+    assert sorted(said[:-1]) == texts
+    assert said[-1] == "last"
+    assert len(asked) == 11
 
 
 async def test_accounts_and_what_they_open(stage: Stage) -> None:
@@ -199,3 +136,31 @@ async def test_accounts_and_what_they_open(stage: Stage) -> None:
         refused = await ask(stage, "/textModel/chat", {**stranger, "dialog": dialog})
         assert refused.status == 401
         assert "content" not in refused.json
+
+
+async def test_registrations_and_wrong_passwords_are_limited(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth_throttle, "FREE_FAILURES", 2)
+    monkeypatch.setattr(auth_throttle, "MAX_WAITING", 0)
+    monkeypatch.setattr(accounts, "REGISTRATIONS", 2)
+    async with media_stage(tmp_path_factory.mktemp("limits"), CONFIG) as fresh:
+        account = {"username": "li", "password": "correct horse", "email": "x@example.org"}
+        answers = [
+            await ask(fresh, "/auth/register", {**account, "username": name})
+            for name in ("li", "li", "wu")
+        ]
+        assert [answer.status for answer in answers] == [200, 200, 429]
+        assert int(answers[-1].headers["Retry-After"]) > 0
+        answers = [
+            await ask(fresh, "/auth/login", {"username": name, "password": "a guess"})
+            for name in ("li", "nobody", "li")
+        ]
+        assert [answer.status for answer in answers] == [401, 401, 429]
+        for answer in answers:
+            assert set(answer.json) == {"code", "message", "msg"}, "no uuid"
+        entered = await ask(fresh, "/auth/login", account)
+        assert entered.json["code"] == 0, "who knows the password is let in at once"
+        monkeypatch.setattr(accounts, "MOST_REQUESTS", 0)
+        crowded = await ask(fresh, "/auth/login", account)
+        assert (crowded.status, crowded.headers["Retry-After"]) == (503, "1")

@@ -123,7 +123,7 @@ class Media:
         except (RemoteProtocolError, AdmissionError) as error:
             raise ToolError(error.message) from error
         if not task.files:
-            raise ToolError(task.error.partition(": ")[2] or "the service failed")
+            raise ToolError(task.failure[1])
         file = task.files[0]
         return Drawing(
             id=task.id,

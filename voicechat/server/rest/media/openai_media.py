@@ -381,9 +381,8 @@ def video_answer(task: MediaTask, media: Media) -> VideoAnswer:
     size = f"{asked['width']}x{asked['height']}" if asked.get("width") else ""
     failure = None
     if task.status is TaskStatus.FAILED:
-        code, _, message = task.error.partition(": ")
-        named = Status(int(code)).name.lower() if code.isdecimal() else "internal"
-        failure = VideoFailure(code=named, message=message or "the video could not be made")
+        status, message = task.failure
+        failure = VideoFailure(code=status.name.lower(), message=message)
     finished = task.status is TaskStatus.SUCCESS
     return VideoAnswer.model_validate(
         {

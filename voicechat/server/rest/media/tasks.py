@@ -91,6 +91,16 @@ class MediaTask:
     files: tuple[MadeFile, ...] = ()
     video: VideoMade = field(default_factory=VideoMade)
 
+    @property
+    def failure(self) -> tuple[Status, str]:
+        """The status and the sentence of ``error``. The store's own errors have
+        neither.
+        """
+        code, _, sentence = self.error.partition(": ")
+        if code.isdecimal():
+            return Status(int(code)), sentence
+        return Status.INTERNAL, "the task could not be carried out"
+
 
 class MediaTasks:
     """Submits, finds and performs the tasks of one process."""

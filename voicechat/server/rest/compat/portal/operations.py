@@ -201,7 +201,7 @@ class Portal:
                 await asyncio.sleep(POLL_S)
                 task = await self._media.tasks.find(principal, "video", task.id, "file")
         if task.status is TaskStatus.FAILED:
-            raise ServiceFailedError(Status.MEDIA_FAILED, task.error.partition(": ")[2])
+            raise ServiceFailedError(*task.failure)
         file = task.files[0]
         address = self._media.files.address(request, file.name, file.content_type)
         return json_response(GeneratedVideo(svdVideoUrl=address))
