@@ -67,6 +67,7 @@ async def test_every_status_and_what_it_allows(stage: KnowledgeStage) -> None:
     assert {name: listed[ids[name]]["status"] for name in states} == states
     assert listed[ids["bad"]]["error"] == "it is broken"
     assert listed[ids["good"]]["snippet"] == "good text"
+    assert [listed[ids[name]]["progress"] for name in states] == [0.25, 1, 1, 1]
     for name, readable, deletable in (
         ("slow", False, False),
         ("bad", False, True),

@@ -1,5 +1,5 @@
 """The Python client: hold a conversation, recognise a stream, or use the HTTP endpoints
-(``Api``, ``TranscriptionApi``).
+(``Api``, ``TranscriptionApi``, ``KnowledgeApi``).
 
 ::
 
@@ -19,6 +19,7 @@
 from voicechat.client.backoff import Backoff
 from voicechat.client.connection import ConnectionLostError
 from voicechat.client.conversation import ClientConversation, chat_settings, connect
+from voicechat.client.knowledge import FoundPassage, KnowledgeApi, KnownAnswer, UploadedFile
 from voicechat.client.messages import (
     CanceledMessage,
     ClearedMessage,
@@ -66,6 +67,9 @@ __all__ = [
     "CreatedMessage",
     "ErrorMessage",
     "ForgottenMessage",
+    "FoundPassage",
+    "KnowledgeApi",
+    "KnownAnswer",
     "PictureMessage",
     "PlaybackBuffer",
     "PlaybackPosition",
@@ -92,6 +96,7 @@ __all__ = [
     "TranscriptionTask",
     "TurnCompletedMessage",
     "UpdatedMessage",
+    "UploadedFile",
     "chat_settings",
     "connect",
     "connect_realtime",

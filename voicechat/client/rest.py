@@ -219,8 +219,13 @@ class Api:
         network errors to ``ConnectionLostError``.
         """
         try:
-            data = None if body is None else orjson.dumps(body)
-            headers = self._headers | ({"Content-Type": "application/json"} if data else {})
+            headers = self._headers
+            data: aiohttp.FormData | bytes | None = None
+            if isinstance(body, aiohttp.FormData):
+                data = body
+            elif body is not None:
+                data = orjson.dumps(body)
+                headers = headers | {"Content-Type": "application/json"}
             async with self._open_session().request(
                 method, self._base + path, data=data, headers=headers
             ) as response:

@@ -26,6 +26,10 @@ from voicechat.session.agent import Agent
 
 REQUEST_DEADLINE_S = 2.0
 """How long a request waits for a search. It cannot begin earlier than the request."""
+MOST_FOUND = 5
+"""Passages that a model reads for a question: some 1,500 tokens, which a model on this
+machine processes while the user speaks.
+"""
 LISTED_NAMES = 20
 BASE_NAME = re.compile(r"[\w.\-]{1,64}")
 """The names of knowledge bases."""
@@ -115,7 +119,9 @@ class AgentsKnowledge:
         return Consultation(now, url_of=partial(source_url, url), keeps_marks=keeps_marks)
 
     def _search(self, agent: Agent, project: str) -> Search:
-        return partial(self.retriever.search, project, _bases(agent), deadline_s=SEARCH_S)
+        return partial(
+            self.retriever.search, project, _bases(agent), limit=MOST_FOUND, deadline_s=SEARCH_S
+        )
 
 
 def base_name(name: str) -> str:

@@ -32,6 +32,9 @@ class Known:
         self.questions.append(question)
         return self.findings
 
+    def found_so_far(self, words: str) -> Findings:
+        return self.findings
+
 
 async def _reply(
     model: ScriptedModel,
@@ -86,6 +89,21 @@ async def test_the_words_around_the_material_are_in_the_users_language() -> None
     assert content.endswith(
         "[1] 《Handbook》，第 3 页\n> Breakfast is served in the hall from seven to half past ten."
     )
+
+
+async def test_the_prompt_is_prepared_with_what_has_been_found_so_far() -> None:
+    prepared: list[ChatRequest] = []
+
+    class Preparing(ScriptedModel):
+        async def prepare(self, request: ChatRequest) -> None:
+            prepared.append(request)
+
+    model = Preparing()
+    informed = InformedModel(model, Known(BREAKFAST), url_of=lambda _: "", keeps_marks=False)
+    assert informed.can_prepare
+    await informed.prepare(ChatRequest(messages=(SYSTEM, QUESTION)))
+    [part async for part in informed.reply(ChatRequest(messages=(SYSTEM, QUESTION)))]
+    assert prepared == model.requests, "the reply's prompt is the one that was prepared"
 
 
 async def test_without_findings_the_request_is_unchanged() -> None:

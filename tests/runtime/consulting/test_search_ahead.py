@@ -93,6 +93,18 @@ async def test_when_the_whole_question_is_late_what_was_found_for_its_beginning_
     assert consulted[0].outcome is SearchOutcome.LATE
 
 
+async def test_what_has_been_found_so_far_is_told_at_once(
+    search: DirectedSearch, ahead: SearchAhead
+) -> None:
+    assert ahead.found_so_far("when is breakfast") == Findings()
+    ahead.note_words("when is breakfast")
+    assert ahead.found_so_far("when is breakfast") == Findings()
+    await asyncio.sleep(1)
+    assert ahead.found_so_far("When is breakfast?") == search.findings
+    assert ahead.found_so_far("when is breakfast served") == search.findings
+    assert ahead.found_so_far("may my dog stay") == Findings()
+
+
 async def test_what_was_found_for_an_earlier_question_does_not_serve(
     search: DirectedSearch, ahead: SearchAhead
 ) -> None:

@@ -20,7 +20,7 @@ from voicechat.runtime.consulting.evidence import used_by
 from voicechat.runtime.consulting.material import material_message
 from voicechat.runtime.consulting.search_ahead import Knowledge
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.session.types import Message, Source, SourcesCited, ToolCall, ToolExchange
+from voicechat.session.types import Source, SourcesCited, ToolCall, ToolExchange
 from voicechat.text.citations import CitationMarks, CitedText
 
 MOST_EVIDENCE_CHARACTERS = 8_000
@@ -73,9 +73,7 @@ class InformedModel(WrappingModel):
                 yield part
             return
         material = dict(enumerate(findings.found, 1))
-        if material:
-            messages = _with_material(request.messages, material_message(material, question))
-            request = replace(request, messages=messages)
+        request = _with_material(request, material, question)
         citing = _Citing(
             material, self._looked_up, url_of=self._url_of, keeps_marks=self._keeps_marks
         )
@@ -95,6 +93,14 @@ class InformedModel(WrappingModel):
                 yield part
         for piece in citing.end_text():
             yield piece
+
+    async def prepare(self, request: ChatRequest) -> None:
+        """Have the model process the prompt with what has been found so far, because
+        the material is most of it.
+        """
+        question = last_user_text(request.messages)
+        found = self._knowledge.found_so_far(question).found
+        await super().prepare(_with_material(request, dict(enumerate(found, 1)), question))
 
     def _fixed_answer(self, record: QaRecord) -> Iterator[ReplyPart]:
         finding = Finding(
@@ -200,7 +206,13 @@ def _may_answer(request: ChatRequest) -> bool:
     return free and last.get("role") == "user" and isinstance(last.get("content"), str)
 
 
-def _with_material(messages: tuple[Message, ...], material: Message) -> tuple[Message, ...]:
+def _with_material(
+    request: ChatRequest, material: Mapping[int, Finding], question: str
+) -> ChatRequest:
     """Insert the material before the user's last message."""
+    if not material:
+        return request
+    messages = request.messages
     last = max(at for at, message in enumerate(messages) if message.get("role") == "user")
-    return (*messages[:last], material, *messages[last:])
+    quoted = material_message(material, question)
+    return replace(request, messages=(*messages[:last], quoted, *messages[last:]))

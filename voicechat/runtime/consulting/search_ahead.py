@@ -74,6 +74,11 @@ class Knowledge(Protocol):
         is late or fails. Never raises.
         """
 
+    def found_so_far(self, words: str) -> Findings:
+        """Return what has been found for the words of a question so far, or for words
+        like these. Never waits.
+        """
+
 
 class SearchAhead:
     """The searches of one conversation. The newest words win."""
@@ -131,6 +136,14 @@ class SearchAhead:
             outcome = SearchOutcome.NOTHING
         self._observe(KnowledgeConsulted(outcome, self._loop.time() - asked_s))
         return findings or Findings()
+
+    def found_so_far(self, words: str) -> Findings:
+        """See ``Knowledge.found_so_far``."""
+        bare = bare_words(words)
+        search = self._searches.get(bare)
+        if search is not None and search.findings is not None:
+            return search.findings
+        return self._nearest(bare) or Findings()
 
     async def aclose(self) -> None:
         """Cancel all searches."""
@@ -191,6 +204,10 @@ class SearchNow:
             return await ahead.find(question)
         finally:
             await ahead.aclose()
+
+    def found_so_far(self, words: str) -> Findings:
+        """See ``Knowledge.found_so_far``: nothing, because nobody speaks."""
+        return Findings()
 
 
 class _Search:

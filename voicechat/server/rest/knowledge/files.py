@@ -66,6 +66,11 @@ class FileIntake(Protocol):
     async def forget(self, file: KnowledgeFile) -> None:
         """Remove the bytes of a deleted file."""
 
+    async def progress_of(self, file: KnowledgeFile) -> float:
+        """Return the share of the reading that is done, 0 to 1. Raises
+        ``AdmissionError``.
+        """
+
     def path(self, file: KnowledgeFile) -> Path:
         """Return where the bytes of a file are."""
 
@@ -192,11 +197,10 @@ class KnowledgeFileEndpoints:
             number, size = read_page(request.query)
             scope = scope_of(request, principal, self._agents)
             files, total = await self._agents.store.list_files(scope, number, size)
+            items = [file_item(file, await self._progress(file)) for file in files]
         return answer_with(
             FilePageAnswer(
-                result=FilePage(
-                    **page_fields(len(files), total, number, size), list=[*map(file_item, files)]
-                )
+                result=FilePage(**page_fields(len(files), total, number, size), list=items)
             )
         )
 
@@ -244,6 +248,10 @@ class KnowledgeFileEndpoints:
             response = web.FileResponse(self._intake.path(file), headers=headers)
             await response.prepare(request)
             return response
+
+    async def _progress(self, file: KnowledgeFile) -> float:
+        waits = file.status is FileStatus.UPLOADING
+        return await self._intake.progress_of(file) if waits else 1.0
 
     async def _find(self, request: web.Request, principal: Principal) -> KnowledgeFile:
         scope = scope_of(request, principal, self._agents)

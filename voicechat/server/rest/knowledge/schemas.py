@@ -61,6 +61,8 @@ class FileItem(ResponseModel):
     createdAt: str  # noqa: N815 - the document's name
     error: str | None
     """Why the file cannot be used, with ERROR."""
+    progress: float
+    """The share of its reading that is done, 0 to 1."""
     passages: int
     """The passages into which its text is divided."""
 
@@ -165,8 +167,12 @@ class FoundAnswer(KnowledgeAnswer):
     result: FoundItems
 
 
-def file_item(file: KnowledgeFile) -> FileItem:
-    """Return a file as it stands in a list."""
+def file_item(file: KnowledgeFile, progress: float | None = None) -> FileItem:
+    """Return a file as it stands in a list. ``progress`` None: nothing is read yet, or
+    all of it.
+    """
+    if progress is None:
+        progress = 0.0 if file.status is FileStatus.UPLOADING else 1.0
     return FileItem(
         id=file.id,
         title=file.title,
@@ -174,6 +180,7 @@ def file_item(file: KnowledgeFile) -> FileItem:
         status=file.status.value,
         createdAt=written_time(file.created_s),
         error=file.error or None,
+        progress=progress,
         passages=file.passages,
     )
 
