@@ -36,6 +36,7 @@ from voicechat.store.tasks.on_demand import TaskSettings
 SCOPE = KnowledgeScope(project="p", base="handbook")
 SECTIONS = 20
 """Passages of each document that can be read."""
+LEAST_KILLS = 5
 LAST_END_S = 240.0
 _UNREADABLE = 5
 
@@ -190,8 +191,8 @@ async def torment(folder: Path, uploads: int, workers: int, seed: int) -> Tally:
             tally.acknowledged[file_id] = number
 
     async def kill_some() -> None:
-        while not enough.is_set():
-            await asyncio.sleep(chance.uniform(1.0, 3.0))
+        while not enough.is_set() or tally.kills < LEAST_KILLS:
+            await asyncio.sleep(chance.uniform(0.5, 2.0))
             worker = chance.choice(crowd)
             await worker.kill()
             tally.kills += 1

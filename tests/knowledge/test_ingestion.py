@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tools.knowledge_chaos import torment
+from tools.knowledge_chaos import LEAST_KILLS, torment
 from voicechat.documents.passage import Passage
 from voicechat.documents.reader import DocumentText
 from voicechat.errors import (
@@ -326,4 +326,4 @@ async def test_a_hundred_uploads_end_in_one_state_each(tmp_path: Path) -> None:
     tally = await torment(tmp_path, uploads=100, workers=2, seed=5)
     assert tally.wrong == []
     assert tally.ended == {"ENABLED": 80, "ERROR": 20}
-    assert tally.kills > 2
+    assert tally.kills >= LEAST_KILLS
