@@ -11,9 +11,13 @@ CHILDREN = {
     "tests/processes/echo_worker.py",
     "tests/processes/forking_worker.py",
     "tests/config/mcp_weather.py",
+    "tests/knowledge/questions/build.py",
+    "tests/pictures/inspect_one.py",
 }
-"""Programs that tests start as children."""
-ELSEWHERE = ("peers", "real_server_model")
+"""Programs that tests start as children, and the writer of the evaluation's documents,
+which belongs to its questions.
+"""
+ELSEWHERE = ("diffusers_server", "peers", "real_server_model")
 """They run in other environments: beside another bench, and with torch."""
 
 

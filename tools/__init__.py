@@ -4,12 +4,12 @@ its top.
 ``configuration_page`` and ``write_openapi`` regenerate documents from the code.
 ``hands_free.figures``, ``dialogues.evaluate``, ``voice_figures``, ``codec_costs``,
 ``sherpa_figures``, ``evaluate_turns``, ``evaluate_conversation``, ``evaluate_noise``,
-``evaluate_ocr``, ``reading_rate``, ``count_calls``, ``reply_costs``, ``flash_crowd`` and
-``phone_capacity`` are benchmarks.
+``evaluate_ocr``, ``reading_rate``, ``count_calls``, ``reply_costs``, ``flash_crowd``
+and ``phone_capacity`` are benchmarks.
 ``asterisk_calls`` makes calls through a real Asterisk.
 ``soak.connects``, ``soak.overload``, ``soak.workers``, ``task_chaos``,
-``media_chaos``, ``knowledge_chaos``, ``big_upload``, ``fuzz_decoders`` and ``rest_conformance`` are soak,
-stress and fuzz tests.
+``media_chaos``, ``knowledge_chaos``, ``big_upload``, ``fuzz_decoders`` and
+``rest_conformance`` are soak, stress and fuzz tests.
 ``real_server`` tests against a real server of language models, and ``peers`` connects
 this engine to a benchmark of several engines.
 """
