@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
+from tests.patience import PATIENT
 from tests.unused_port import unused_port
 
 SPEECH_RATE_HZ = 16_000
@@ -39,7 +40,7 @@ def serving(data_dir: Path) -> Iterator[tuple[str, str]]:
         if not name.startswith(("VOICECHAT_", "OPENAI_"))
     }
     environ["VOICECHAT_DATA_DIR"] = str(data_dir)
-    environ["VOICECHAT_ADMISSION__UNQUESTIONED_SESSIONS"] = "1000000"
+    environ.update(PATIENT)
     command = [sys.executable, "-m", "voicechat", "serve", "--port", str(unused_port())]
     log = data_dir / "server.log"
     with (

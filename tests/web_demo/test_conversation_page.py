@@ -117,7 +117,7 @@ def test_other_formats_are_played(open_page: OpenPage, audio: str) -> None:
     say(page, "hello")
     heard(page)
     state(page, "idle")
-    assert page.locator("#notice").is_hidden()
+    assert page.locator("#notice-text").text_content() == ""
 
 
 def test_it_comes_back_when_the_network_was_cut(open_page: OpenPage, network: Network) -> None:

@@ -47,7 +47,7 @@ def test_speech_is_recognised_as_it_comes(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector("main[data-state=idle]", timeout=120_000)
     assert page.locator("[data-role=user]").text_content().strip()
-    assert page.locator("#notice").is_hidden()
+    assert page.locator("#notice-text").text_content() == ""
 
 
 def test_what_is_no_audio_is_said_to_be_none(open_page: OpenPage) -> None:

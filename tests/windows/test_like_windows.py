@@ -19,6 +19,7 @@ import requests
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from tests.patience import PATIENT
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import parse_output_format
 
@@ -48,7 +49,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(HERE / "like_windows"),
         "VOICECHAT_DATA_DIR": str(folder / "data"),
         "VOICECHAT_API_KEY": KEY,
-        "VOICECHAT_ADMISSION__UNQUESTIONED_SESSIONS": "1000000",
+        **PATIENT,
     }
 
 
