@@ -3,7 +3,7 @@ models of requests and responses.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
@@ -43,6 +43,19 @@ _HEADERS: dict[int, Tree] = {
         }
     },
 }
+TAGS: Mapping[str, str] = {
+    "sophnet": "Pictures, videos and OCR of SophNet. SophNet 的文生图、视频生成与图片 OCR。",
+    "platforms": "Chat, pictures and videos of a platform, which is a group of services. "
+    "全平台接口：对话、图片、视频。",
+    "portal": "Recognition, speech, pictures and videos by single requests; its chat and its "
+    "picture generation are `/v1/chat/completions` and `/v1/images/generations`. "
+    "问答、语音识别、文字转语音、看图说话、图像增强、视频生成。",
+    "relay": "A relay to OpenAI, with conversations that the server keeps by their `chatcode`. "
+    "OpenAI 中转接口；`chatcode` 关联上下文。",
+    "spark": "An application on iFLYTEK's Spark: chat, recognition, text in pictures, accounts. "
+    "讯飞星火应用：文本模型、语音识别、图片识别文字、注册与登录。",
+}
+"""What the tags of other systems' documents are."""
 _PARAMETER = re.compile(r"{(\w+)}")
 
 
@@ -65,6 +78,11 @@ def build_document(operations: Iterable[Operation]) -> Tree:
             "are in asyncapi.json.",
         },
         "security": [{"key": []}],
+        "tags": [
+            {"name": tag, "description": described}
+            for tag, described in TAGS.items()
+            if any(operation.tag == tag for operation in operations)
+        ],
         "paths": paths,
         "components": {
             "schemas": definitions,

@@ -60,8 +60,10 @@ def render_page(document: dict[str, Any], protocol: Path | None = None) -> str:
         groups.setdefault(endpoint.operation["tags"][0], []).append(endpoint)
     info = document["info"]
     version = f"{info['title']} {info['version']}"
+    described = {tag["name"]: tag["description"] for tag in document.get("tags", ())}
     sections = "".join(
         f'<section><h2 id="{escape(tag)}">{_tag(tag)}</h2>'
+        f"{render_markdown(described.get(tag, ''))}"
         f"{''.join(_operation(document, each) for each in group)}"
         "</section>"
         for tag, group in groups.items()

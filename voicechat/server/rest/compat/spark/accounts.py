@@ -63,7 +63,7 @@ class AccountGate:
             Operation(
                 method="POST",
                 paths=("/auth/register",),
-                tag="server",
+                tag="spark",
                 summary="Make an account",
                 details="The answer is the same whether the name was free or not.",
                 handle=self._register,
@@ -76,7 +76,7 @@ class AccountGate:
             Operation(
                 method="POST",
                 paths=("/auth/login",),
-                tag="server",
+                tag="spark",
                 summary="Log in",
                 handle=self._log_in,
                 body=LoginRequest,
