@@ -360,7 +360,7 @@ async def test_samples_are_gathered_until_voice_detection_has_a_use_for_them() -
     room.on_score(FrameScore(64, 0.0))
     for _ in range(4):
         room.input.push(bytes(20 * BYTES_PER_MS))
-    assert len(room.hearing) == 240 * BYTES_PER_MS
+    assert len(room.hearing) == 260 * BYTES_PER_MS
 
 
 @pytest.mark.parametrize("settings", [WAV, MU_LAW], ids=["wav", "mulaw"])

@@ -116,7 +116,7 @@ class AudioSource(Protocol):
         """Note that ``VadStream.full`` has changed."""
 
     def settle_gathering(self) -> None:
-        """Note that ``VadStream.wanted_bytes`` has decreased."""
+        """Note that ``VadStream.wanted_bytes`` has changed."""
 
     def take_gathered(self) -> None:
         """Push the audio that is being gathered."""
@@ -267,15 +267,15 @@ class VadStream:
             activity = self._activity.push(audio_ms, probability)
             if activity is not None:
                 self._note(activity)
-        activities = self._activity
-        if activities.decides(score.audio_ms + FRAME_MS):
-            self._stream.gather_ms = 0
-        elif activities.speaking and not activities.changing:
-            self._stream.gather_ms = SPEAKING_GATHER_MS
+        if not self._activity.changing:
+            self._stream.gather_ms = SPEAKING_GATHER_MS if self._activity.speaking else GATHER_MS
+            hurried = self._echo.searching
         else:
-            self._stream.gather_ms = GATHER_MS
-        hurried, self._hurried = self._hurried, activities.changing or self._echo.searching
-        if self._hurried and not hurried:
+            decides = self._activity.decides(score.audio_ms + FRAME_MS)
+            self._stream.gather_ms = 0 if decides else GATHER_MS
+            hurried = True
+        if hurried is not self._hurried:
+            self._hurried = hurried
             self._source.settle_gathering()
 
     def _note(self, activity: Activity) -> None:

@@ -60,6 +60,7 @@ class InformedModel(WrappingModel):
         self._knowledge = knowledge
         self._url_of = url_of
         self._keeps_marks = keeps_marks
+        self._looks_up = looked_up is not None
         self._looked_up = {} if looked_up is None else looked_up
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
@@ -74,6 +75,14 @@ class InformedModel(WrappingModel):
             return
         material = dict(enumerate(findings.found, 1))
         request = _with_material(request, material, question)
+        if not material and not self._looks_up:
+            # Nothing can be cited, so no text is searched for marks: that would cost as
+            # much for each token as all other filters together.
+            parts = self._inner.reply(request)
+            async with closing(parts):
+                async for part in parts:
+                    yield part
+            return
         citing = _Citing(
             material, self._looked_up, url_of=self._url_of, keeps_marks=self._keeps_marks
         )
