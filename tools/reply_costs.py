@@ -51,8 +51,9 @@ from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Principal
 from voicechat.server.gc_tuning import tune_garbage_collector
-from voicechat.server.mount import Conditions, Mount
+from voicechat.server.mount import Mount
 from voicechat.server.serve import detecting, open_detector, tune_threads
+from voicechat.server.session_opening import Conditions
 from voicechat.session.limits import SessionLimits
 from voicechat.session.types import Transcript
 from voicechat.store.access import ApiEndpoint

@@ -18,7 +18,7 @@ import pytest
 from tests.lines.dialect import LinesEndpoint
 from voicechat.config import load_config
 from voicechat.runtime.services import Services
-from voicechat.server import mount
+from voicechat.server import identification
 from voicechat.server.serve import Running, credentials, serving
 from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -187,7 +187,7 @@ def test_a_dialect_is_one_short_file() -> None:
 async def test_callers_who_say_nothing_take_no_places_of_other_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mount, "GREETING_OF_ADDRESS", 2)
+    monkeypatch.setattr(identification, "GREETING_OF_ADDRESS", 2)
     async with lines_server(tmp_path, ScriptedModel()) as server, AsyncExitStack() as silent:
         port = server.ports["lines"]
         for _ in range(2):

@@ -30,7 +30,8 @@ from voicechat.server.listener import listening
 from voicechat.server.load_shedding import LoadShedder
 from voicechat.server.load_signals import LoadLevel, load_limits
 from voicechat.server.metric_events import MetricEvent, SessionRefused
-from voicechat.server.mount import Conditions, Mount
+from voicechat.server.mount import Mount
+from voicechat.server.session_opening import Conditions
 from voicechat.session.agent import Agent
 from voicechat.session.events import Event, PressureChanged
 from voicechat.session.limits import SessionLimits

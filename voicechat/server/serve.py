@@ -42,7 +42,7 @@ from voicechat.server.load_shedding import LoadShedder
 from voicechat.server.load_signals import load_limits
 from voicechat.server.metric_events import MetricEvent
 from voicechat.server.metrics import Metrics
-from voicechat.server.mount import Conditions, Mount
+from voicechat.server.mount import Mount
 from voicechat.server.origins import Origins
 from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.phone.webhooks import PhoneWebhooks, phone_keys
@@ -54,6 +54,7 @@ from voicechat.server.rest.media.media import Media
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import configured, configured_media
+from voicechat.server.session_opening import Conditions
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.tool_servers import ClientToolServers
 from voicechat.server.tracing import trace_turn
