@@ -151,8 +151,8 @@ async def _read(
     for number in range(pages):
         if await job.ask(f"page {number}") == b"scan":
             scans.append(number)
-        # A scan takes far longer than a page of text, so it has the second half.
-        report((number + 1) / pages / (1 if read_picture is None else 2))
+        # A scan takes far longer than a page of text, so scans have the second half.
+        report((number + 1) / pages / (2 if scans and read_picture is not None else 1))
     read = scans[:MAX_SCANNED_PAGES] if read_picture is not None else []
     for done, number in enumerate(read, 1):
         assert read_picture is not None

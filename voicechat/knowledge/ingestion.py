@@ -8,6 +8,7 @@ are replaced as a whole, and a file that is no longer UPLOADING is left as it is
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -31,8 +32,10 @@ READ_SHARE = 0.5
 """Share of the progress that has been made when the text is read."""
 RETRY_S = (1.0, 5.0, 20.0, 60.0, 300.0, 900.0, 1800.0)
 """Waits before a service is asked again that may work later: 51 minutes together."""
-EMBEDDED_AT_ONCE = 512
-"""Windows between two reports of progress."""
+EMBEDDED_AT_ONCE = 32
+"""Passages between two reports of progress. The event loop waits for 2 ms while they
+are divided into windows.
+"""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -128,12 +131,14 @@ class Ingestion:
         embedder = self._embedder
         if embedder is None:
             return None
-        positions, texts = windows_of(title, passages)
+        positions: list[int] = []
         parts: list[Vectors] = []
-        for begin in range(0, len(texts), EMBEDDED_AT_ONCE):
-            some = texts[begin : begin + EMBEDDED_AT_ONCE]
-            parts.append(await self._retrying(lambda some=some: embed_passages(embedder, some)))  # type: ignore[misc]
-            report(READ_SHARE + (1 - READ_SHARE) * (begin + len(some)) / len(texts))
+        for begin in range(0, len(passages), EMBEDDED_AT_ONCE):
+            some = passages[begin : begin + EMBEDDED_AT_ONCE]
+            owners, texts = windows_of(title, some)
+            positions += [begin + owner for owner in owners]
+            parts.append(await self._retrying(partial(embed_passages, embedder, texts)))
+            report(READ_SHARE + (1 - READ_SHARE) * (begin + len(some)) / len(passages))
         return Windows(tuple(positions), np.concatenate(parts), embedder.identity)
 
     async def _retrying(self, attempt: Callable[[], Awaitable[T]]) -> T:
