@@ -40,6 +40,7 @@ class Request:
     """Or its body."""
     part: bytes = b""
     """Or the file of its form."""
+    part_name: str = "file"
     method: str = "POST"
     most_bytes: int = 1 << 60
     """The limit of its body, where a test can exceed it."""
@@ -49,7 +50,7 @@ class Request:
     def data(self) -> Any:
         if self.part:
             form = aiohttp.FormData()
-            form.add_field("file", self.part, filename="x")
+            form.add_field(self.part_name, self.part, filename="x.txt")
             return form
         return self.file or (json.dumps(self.body) if self.body else None)
 
@@ -83,6 +84,12 @@ REQUESTS = [
     Request("/image/imageToText", CONTRACT, part=picture(), most_bytes=64 << 20),
     Request("/image/enhanceImage", CONTRACT, part=picture(), most_bytes=64 << 20),
     Request("/image/generateVideo", CONTRACT, part=picture(), most_bytes=64 << 20),
+    Request(
+        "/uploadFile/uploadLearningFile?category=x",
+        CONTRACT,
+        part=b"A text.",
+        part_name="fileToUpload",
+    ),
     Request("/video/motInference", CONTRACT, part=b"x", most_bytes=64 << 20),
     Request("/video/mmeditingInference", CONTRACT, part=b"x", most_bytes=64 << 20),
     Request("/acme/v1/chat/completions", OPENAI, {"model": "m", "messages": MESSAGES}),

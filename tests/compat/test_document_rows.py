@@ -364,6 +364,20 @@ async def test_the_portals_rows(stage: Stage) -> None:
         assert answer.json["message"].startswith(message)
 
 
+async def test_the_portals_learning_files(stage: Stage) -> None:
+    path = "/uploadFile/uploadLearningFile"
+    for query, fields, status, message in (
+        ("", {"fileToUpload": b"A text."}, 400, "category: "),
+        ("?category=", {"fileToUpload": b"A text."}, 400, "category: "),
+        ("?category=a/b", {"fileToUpload": b"A text."}, 400, "category: "),
+        (f"?category={'x' * 65}", {"fileToUpload": b"A text."}, 400, "category: "),
+        ("?category=x", {"file": b"A text."}, 400, "fileToUpload: must be present"),
+    ):
+        answer = await send_form(stage, path + query, fields)
+        assert (answer.status, set(answer.json)) == (status, CONTRACT), (query, answer)
+        assert answer.json["message"].startswith(message), answer.json
+
+
 async def test_the_portals_files(stage: Stage) -> None:
     for path in (
         "/image/imageToText",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import fpdf
 import pytest
 import pytest_asyncio
 
@@ -19,6 +20,7 @@ from tests.compat.model_vendor import HEARD, SAID, USAGE
 from tests.compat.shapes import check_shape
 from tests.compat.stage import SAMPLES, Stage, configured_stage
 from tests.compat.vendors import PICTURE, VIDEO, picture
+from tests.documents.material import FONT
 from tests.rest.live import KEY, Answer
 
 pytestmark = [
@@ -29,6 +31,8 @@ pytestmark = [
 CONFIG = f"""
 [compat]
 guest_key = "{KEY}"
+[knowledge]
+embedder = ""
 """
 RECORDING = Path(__file__).parents[1] / "recordings" / "goforward.wav"
 REPLY = "".join(SAID)
@@ -42,7 +46,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def accounts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    config = CONFIG + 'documents = ["spark", "accounts"]\n'
+    config = CONFIG.replace("[knowledge]", 'documents = ["spark", "accounts"]\n[knowledge]')
     async with configured_stage(tmp_path_factory.mktemp("accounts"), config) as stage:
         yield stage
 
@@ -149,16 +153,39 @@ def file_form(name: str, content: bytes) -> aiohttp.FormData:
     return form
 
 
-async def test_the_portals_chat(stage: Stage) -> None:
-    body = json.loads(sample("portal/v1_chat_completions.request.json"))
-    del body["category"]  # names knowledge, which the server must have: not a model's matter
-    answer = await send(stage, "POST", "/v1/chat/completions", json.dumps(body).encode())
-    check_shape(json.loads(sample("portal/v1_chat_completions.answer.json")), answer.json)
-    assert answer.json["choices"][0]["message"] == {"role": "assistant", "content": REPLY}
-    assert answer.json["usage"] == USAGE
-    asked = stage.vendors.last("/v1/chat/completions")
+FACT = "大数据中心上云的单位数量为三十七家。"
+
+
+def lesson() -> bytes:
+    """A PDF with ``FACT``."""
+    document = fpdf.FPDF()
+    document.add_font("noto", fname=str(FONT))
+    document.add_page()
+    document.set_font("noto", size=14)
+    document.cell(text=FACT)
+    return bytes(document.output())
+
+
+async def test_the_portals_chat_answers_from_its_category(stage: Stage) -> None:
+    form = file_form("portal/uploadFile_uploadLearningFile.request.yaml", lesson())
+    learnt = await send(stage, "POST", "/uploadFile/uploadLearningFile?category=bj_gov", form)
+    expected = json.loads(sample("portal/uploadFile_uploadLearningFile.answer.json"))
+    assert (learnt.status, learnt.json) == (200, expected)
+
+    async def ask() -> dict[str, Any]:
+        answer = await run(stage, "/v1/chat/completions", "portal/v1_chat_completions.request.json")
+        check_shape(json.loads(sample("portal/v1_chat_completions.answer.json")), answer.json)
+        assert answer.json["choices"][0]["message"] == {"role": "assistant", "content": REPLY}
+        assert answer.json["usage"] == USAGE
+        return stage.vendors.last("/v1/chat/completions")
+
+    def is_told(asked: dict[str, Any]) -> bool:
+        return FACT in json.dumps(asked["messages"], ensure_ascii=False)
+
+    asked = await stage.until(ask, is_told)
     assert (asked["temperature"], asked["max_tokens"]) == (0.8, 500)
     assert asked["model"] == "vendor-chat", "and not a path of the client's"
+    assert "category" not in asked
 
 
 async def test_the_portals_recognition_and_speech(stage: Stage) -> None:

@@ -12,7 +12,14 @@ from voicechat.server.rest import recognising
 
 pytestmark = [pytest.mark.real_time, pytest.mark.long]
 
-LOCAL = ("/openai/models", "/image/enhanceImage", "/video/", "/PictureToTextModel", "image-ocr")
+LOCAL = (
+    "/uploadFile",
+    "/openai/models",
+    "/image/enhanceImage",
+    "/video/",
+    "/PictureToTextModel",
+    "image-ocr",
+)
 """What asks no service on the network."""
 LONG = ("/v1/asr", "/voiceModel/chat", "/image/generateVideo")
 """What may take minutes: recordings and videos."""
