@@ -17,6 +17,8 @@ provider = "scripted_services:open_chat_model"
 reply = ["Ten meters ", "it is."]
 [tts.default]
 provider = "scripted_services:open_synthesizer"
+[embedders.default]
+provider = "scripted_services:open_embedder"
 """
 
 

@@ -31,6 +31,8 @@ def test_when_all_works_the_status_is_0(
         "hands_free: voice model loaded; no turn_model",
         "tts.default",
         "asr.default",
+        "embedders.default (scripted_services:open_embedder): it answered with 2 dimensions",
+        "knowledge: in SQLite; searched by words, and by meaning with embedders.default",
     ):
         assert any(checked in line for line in lines), checked
     assert "voicechat.toml" in lines[0]
@@ -44,6 +46,26 @@ def failures(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def configure(directory: Path, added: str) -> None:
     path = directory / "voicechat.toml"
     path.write_text(path.read_text() + added)
+
+
+def test_without_an_embedder_it_says_what_is_lost(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(directory, '[knowledge]\nembedder = ""\n')
+    assert main(["doctor"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "knowledge" in line]
+    assert "searched by words only, because there is no embedder" in line
+    assert "[embedders.default]" in line
+
+
+def test_a_broken_knowledge_database_is_named(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"postgresql://nobody@127.0.0.1:{unused_port()}/none"
+    configure(directory, f'[knowledge]\ndatabase_url = "{url}"\n')
+    assert main(["doctor"]) == 1
+    [line] = failures(capsys)
+    assert line == "FAIL knowledge: knowledge cannot be read or written now; try again"
 
 
 def test_each_broken_service_is_named_and_the_others_are_still_checked(

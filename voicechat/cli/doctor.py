@@ -14,7 +14,9 @@ from voicechat.cli.checks import (
     check_codecs,
     check_data_directory,
     check_dialect,
+    check_embedder,
     check_keys,
+    check_knowledge,
     check_models,
     check_port,
     check_tool,
@@ -99,6 +101,11 @@ async def examine(config: Config) -> AsyncIterator[Diagnosis]:
         for order in fallback_orders(kind, services).values():
             if len(order) > 1:
                 yield _chain(kind, order, found)
+    for name, embedder in config.media_services.get("embedders", {}).items():
+        yield await _find(
+            f"embedders.{name} ({embedder.provider})", partial(check_embedder, config, name)
+        )
+    yield await _find("knowledge", partial(check_knowledge, config))
     for name, tool in config.tools.items():
         yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
     for name in config.dialects:

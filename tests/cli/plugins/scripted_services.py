@@ -5,8 +5,16 @@ names.
 import asyncio
 from collections.abc import AsyncIterator
 
+import numpy as np
+
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.providers.interfaces import (
+    AudioChunk,
+    EmbeddingRequest,
+    Embeddings,
+    TextEmbedder,
+    VoiceOptions,
+)
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 
@@ -20,6 +28,17 @@ def open_chat_model(*, reply: list[str]) -> ScriptedModel:
 
 def open_synthesizer() -> ScriptedSynthesizer:
     return ScriptedSynthesizer()
+
+
+class _ScriptedEmbedder(TextEmbedder):
+    identity = "scripted/2"
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        return Embeddings(np.array([[0.6, 0.8]] * len(request.texts), np.float32))
+
+
+def open_embedder() -> _ScriptedEmbedder:
+    return _ScriptedEmbedder()
 
 
 class _SlowSynthesizer(ScriptedSynthesizer):
