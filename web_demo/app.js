@@ -141,7 +141,7 @@ byId("open-panel").addEventListener("click", () => {
   byId("open-panel").textContent = text(isOpen ? "panel.close" : "panel.open");
 });
 // The other pages get the key the way this one got it: in the fragment, which is not sent.
-for (const id of ["recognise-link", "docs-link"]) byId(id).addEventListener("click", ({ currentTarget }) => (currentTarget.hash = location.hash));
+for (const id of ["recognise-link", "knowledge-link", "docs-link"]) byId(id).addEventListener("click", ({ currentTarget }) => (currentTarget.hash = location.hash));
 
 function start() {
   notice = null;

@@ -22,6 +22,11 @@ export class Credentials {
     return this.#key !== "";
   }
 
+  /** The Authorization header of a request. */
+  get authorization() {
+    return `Bearer ${this.#key}`;
+  }
+
   /** Take the key of `#key=...`, if there is one. */
   readFragment(fragment) {
     const key = new URLSearchParams(fragment.replace(/^#/, "")).get("key");

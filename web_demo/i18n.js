@@ -1,7 +1,7 @@
 // The interface's words, in English and Chinese. HTML names them: data-i18n, data-i18n-label, data-i18n-placeholder.
 
 const ENGLISH = {
-  "nav.label": "Pages", "nav.conversation": "Conversation", "nav.recognise": "Recognition", "nav.docs": "API",
+  "nav.label": "Pages", "nav.conversation": "Conversation", "nav.recognise": "Recognition", "nav.knowledge": "Knowledge", "nav.docs": "API",
   "conversation.label": "Conversation", "transcript.label": "Transcript", "panel.label": "Details",
   "panel.open": "Details", "panel.close": "Close", "language.switch": "中文", "theme.light": "Light theme", "theme.dark": "Dark theme",
   "welcome.lead": "Speak, and be answered.",
@@ -48,10 +48,13 @@ const ENGLISH = {
   "docs.message": "Message", "docs.connect": "Connect", "docs.disconnect": "Disconnect", "docs.connecting": "Connecting", "docs.connected": "Connected", "docs.closed": "Closed: {code} {reason}", "docs.bytes": "{count} bytes of audio",
   "recognise.title": "Recognition", "recognise.lead": "Words as they are recognised.", "recognise.drop": "Drop a recording here, or", "recognise.choose": "choose a file", "recognise.speak": "Speak", "recognise.stop": "Stop", "recognise.empty": "What is recognised appears here.",
   "recognise.save": "Save as", "recognise.progress": "{done} of {total} s", "recognise.unreadable": "This file cannot be read as audio.", "recognise.closed": "The server closed the connection: {reason}", "recognise.done": "Done: {seconds} s of audio", "recognise.label": "Recognised text",
+  "knowledge.title": "Knowledge", "knowledge.base": "Agent or knowledge base", "knowledge.open": "Open", "knowledge.files": "Documents", "knowledge.drop": "Drop documents here, or", "knowledge.choose": "choose files", "knowledge.empty": "No documents yet. PDF, Word, Excel, PowerPoint, text and CSV are read.",
+  "knowledge.sending": "sending, {percent} %", "knowledge.reading": "reading, {percent} %", "knowledge.failed": "cannot be used: {reason}", "knowledge.passages": "{count} passages", "knowledge.off": "not searched", "knowledge.remove": "Delete", "knowledge.remove.label": "Delete {title}",
+  "knowledge.try": "Try a question", "knowledge.question": "A question, as a user would ask it", "knowledge.ask": "Search", "knowledge.found": "{count} passages, the best first", "knowledge.nothing": "Nothing was found.", "knowledge.page": "page {page}", "knowledge.qa": "question and answer",
 };
 
 const CHINESE = {
-  "nav.label": "页面", "nav.conversation": "对话", "nav.recognise": "识别", "nav.docs": "接口",
+  "nav.label": "页面", "nav.conversation": "对话", "nav.recognise": "识别", "nav.knowledge": "知识库", "nav.docs": "接口",
   "conversation.label": "对话", "transcript.label": "对话内容", "panel.label": "详情",
   "panel.open": "详情", "panel.close": "关闭", "language.switch": "English", "theme.light": "浅色主题", "theme.dark": "深色主题",
   "welcome.lead": "你说，它答。",
@@ -98,6 +101,9 @@ const CHINESE = {
   "docs.message": "消息", "docs.connect": "连接", "docs.disconnect": "断开", "docs.connecting": "连接中", "docs.connected": "已连接", "docs.closed": "已关闭：{code} {reason}", "docs.bytes": "{count} 字节音频",
   "recognise.title": "识别", "recognise.lead": "边说边出文字。", "recognise.drop": "把录音拖到这里，或", "recognise.choose": "选择文件", "recognise.speak": "说话", "recognise.stop": "停止", "recognise.empty": "识别结果显示在这里。",
   "recognise.save": "另存为", "recognise.progress": "{done} / {total} 秒", "recognise.unreadable": "无法把这个文件读作音频。", "recognise.closed": "服务器关闭了连接：{reason}", "recognise.done": "完成：{seconds} 秒音频", "recognise.label": "识别文字",
+  "knowledge.title": "知识库", "knowledge.base": "智能体或知识库", "knowledge.open": "打开", "knowledge.files": "文档", "knowledge.drop": "把文档拖到这里，或", "knowledge.choose": "选择文件", "knowledge.empty": "还没有文档。支持 PDF、Word、Excel、PowerPoint、文本和 CSV。",
+  "knowledge.sending": "上传中 {percent}%", "knowledge.reading": "读取中 {percent}%", "knowledge.failed": "无法使用：{reason}", "knowledge.passages": "{count} 段", "knowledge.off": "不参与检索", "knowledge.remove": "删除", "knowledge.remove.label": "删除 {title}",
+  "knowledge.try": "试一个问题", "knowledge.question": "像用户那样提问", "knowledge.ask": "检索", "knowledge.found": "{count} 段，最相关的在前", "knowledge.nothing": "没有找到。", "knowledge.page": "第 {page} 页", "knowledge.qa": "问答",
 };
 
 export const LANGUAGES = { en: ENGLISH, zh: CHINESE };

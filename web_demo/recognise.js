@@ -167,7 +167,7 @@ byId("key-form").addEventListener("submit", (event) => {
   byId("key").value = "";
   draw();
 });
-for (const id of ["conversation-link", "docs-link"]) byId(id).addEventListener("click", ({ currentTarget }) => (currentTarget.hash = location.hash));
+for (const id of ["conversation-link", "knowledge-link", "docs-link"]) byId(id).addEventListener("click", ({ currentTarget }) => (currentTarget.hash = location.hash));
 byId("language").addEventListener("click", () => settings.set("language", document.documentElement.lang === "en" ? "zh" : "en"));
 settings.addEventListener("change", () => setLanguage(settings.get("language") || preferredLanguage()));
 document.addEventListener("language", () => {

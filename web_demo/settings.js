@@ -20,6 +20,7 @@ export const DEFAULTS = Object.freeze({
   silenceMs: 500,
   interruptionMs: 200,
   threshold: 0.5,
+  knowledgeBase: "default", // an agent, or a base that one names
   codeLanguage: "curl", // of the examples in the reference
 });
 

@@ -144,7 +144,7 @@ async def _ask(knowledge: KnowledgeApi, question: str, *, found: bool) -> None:
 def _show(passages: Sequence[FoundPassage]) -> None:
     for number, passage in enumerate(passages, 1):
         page = "" if passage.page is None else f", page {passage.page}"
-        print(f"\n[{number}] {' › '.join(passage.title.splitlines())}{page}")
+        print(f"\n[{number}] {' › '.join((passage.title, *passage.headings))}{page}")
         shown = " ".join(passage.content.split())
         print(
             textwrap.indent(textwrap.shorten(shown, SHOWN_CHARACTERS, placeholder=" ..."), "    ")

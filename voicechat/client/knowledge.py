@@ -41,6 +41,8 @@ class FoundPassage:
     kind: str
     """``file`` or ``qa``."""
     title: str
+    headings: tuple[str, ...]
+    """The headings above the passage, the outermost first; empty if unknown."""
     content: str
     page: int | None
     url: str
@@ -161,6 +163,7 @@ def _passage(item: dict[str, Any]) -> FoundPassage:
     return FoundPassage(
         kind=str(item["type"]),
         title=str(item["title"]),
+        headings=tuple(item.get("headings") or ()),
         content=str(item["content"]),
         page=item.get("page"),
         url=str(item["url"]),

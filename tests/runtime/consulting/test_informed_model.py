@@ -1,6 +1,7 @@
 """What a model reads of what was found, and what becomes of its marks."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,14 @@ async def test_the_prompt_is_prepared_with_what_has_been_found_so_far() -> None:
     await informed.prepare(ChatRequest(messages=(SYSTEM, QUESTION)))
     [part async for part in informed.reply(ChatRequest(messages=(SYSTEM, QUESTION)))]
     assert prepared == model.requests, "the reply's prompt is the one that was prepared"
+
+
+async def test_a_passage_stands_below_its_headings() -> None:
+    model = ScriptedModel()
+    found = replace(DOGS, headings=("Rules", "Animals"))
+    await _reply(model, Known(found))
+    content = str(model.requests[0].messages[0]["content"])
+    assert '[1] "Pets › Rules › Animals", page 3\n> Dogs may stay' in content
 
 
 async def test_without_findings_the_request_is_unchanged() -> None:

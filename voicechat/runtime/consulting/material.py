@@ -11,7 +11,7 @@ MOST_CHARACTERS = 2_000
 """The most of one piece of material that a model reads. A passage has about 1,200; a
 row of a table may be longer.
 """
-TITLE_CHARACTERS = 200
+TITLE_CHARACTERS = 300
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 _ABOUT = {
@@ -49,15 +49,16 @@ def quoted(material: Mapping[int, Finding], question: str) -> str:
     chinese = _language(question) == "zh"
     pieces = []
     for number, finding in material.items():
-        title = _BREAKS.sub(" ", finding.title)[:TITLE_CHARACTERS].strip()
+        named = " › ".join((finding.title, *finding.headings))
+        title = _BREAKS.sub(" ", named)[:TITLE_CHARACTERS].strip()
         page = "" if finding.page is None else f", {finding.page}"
         if page:
             page = f"，第 {finding.page} 页" if chinese else f", page {finding.page}"
-        named = f"《{title}》" if chinese else f'"{title}"'
+        quoted_title = f"《{title}》" if chinese else f'"{title}"'
         answered = f"> {title}\n" if finding.kind == "qa" else ""
         lines = finding.content[:MOST_CHARACTERS].splitlines() or [""]
         body = "\n".join(f"> {line}" for line in lines)
-        pieces.append(f"[{number}] {named}{page}\n{answered}{body}")
+        pieces.append(f"[{number}] {quoted_title}{page}\n{answered}{body}")
     return "\n\n".join(pieces)
 
 

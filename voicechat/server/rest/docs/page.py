@@ -201,6 +201,7 @@ _PAGE = """<!doctype html>
 <nav data-i18n-label="nav.label">
 <a href="./" data-key-link data-i18n="nav.conversation">Conversation</a>
 <a href="recognise.html" data-key-link data-i18n="nav.recognise">Recognition</a>
+<a href="knowledge.html" data-key-link data-i18n="nav.knowledge">Knowledge</a>
 <a href="docs" aria-current="page" data-i18n="nav.docs">API</a>
 </nav>
 <p class="connection"></p>

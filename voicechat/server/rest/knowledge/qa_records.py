@@ -203,6 +203,7 @@ def _found_item(finding: Finding, url: str) -> FoundItem:
     return FoundItem(
         type=finding.kind,
         title=finding.title,
+        headings=list(finding.headings),
         content=finding.content,
         page=finding.page,
         score=finding.score,

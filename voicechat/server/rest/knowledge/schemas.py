@@ -144,6 +144,8 @@ class FoundItem(ResponseModel):
 
     type: Literal["file", "qa"]
     title: str
+    headings: list[str]
+    """The headings above the passage, the outermost first."""
     content: str
     page: int | None
     """The page of the document on which the passage begins."""
