@@ -50,6 +50,7 @@ STATUSES = {
     TaskStatus.FAILED: "failed",
 }
 MAX_SECONDS = 600
+REFERENCE = "input_reference"
 EditModel = TypeVar("EditModel", bound=ImageEditRequest)
 VIDEO_TYPES = (Body("video/mp4"),)
 
@@ -204,21 +205,10 @@ class OpenAIMedia:
 
     async def _create_video(self, request: web.Request) -> web.Response:
         async with self._media.admitted(request) as principal:
-            asked, files = await read_request(request, VideosRequest, ("input_reference",))
-            texts = reference_texts(asked.input_reference)
-            pictures = await self._media.inputs.read_all(
-                texts, files.get("input_reference", ()), "input_reference", principal.key_id
-            )
-            width, height = read_size_text(asked.size, "size")
-            wanted = VideoRequest(
-                prompt=asked.prompt,
-                model=asked.model,
-                width=width,
-                height=height,
-                seconds=read_seconds(asked.seconds, "seconds"),
-                pictures=pictures,
-            )
+            asked, files = await read_request(request, VideosRequest, (REFERENCE,))
             service = self._media.services.videos.resolve("model", asked.model).name
+            pictures = await read_references(self._media, principal, asked.input_reference, files)
+            wanted = video_request(asked, pictures)
             task = await self._media.tasks.submit(principal, service, wanted)
         return json_response(video_answer(task, self._media))
 
@@ -298,7 +288,30 @@ async def read_edit(
     return asked, image_request(asked, pictures=pictures, mask=masks[0] if masks else None)
 
 
-def reference_texts(value: object) -> list[str | LargeText]:
+def video_request(asked: VideosRequest, pictures: tuple[Picture, ...]) -> VideoRequest:
+    """Convert a request in OpenAI's form. Raises ``RemoteProtocolError``."""
+    width, height = read_size_text(asked.size, "size")
+    return VideoRequest(
+        prompt=asked.prompt,
+        model=asked.model,
+        width=width,
+        height=height,
+        seconds=_read_seconds(asked.seconds, "seconds"),
+        pictures=pictures,
+    )
+
+
+async def read_references(
+    media: Media, principal: Principal, value: object, files: Mapping[str, list[bytes]]
+) -> tuple[Picture, ...]:
+    """Read the pictures of an ``input_reference``: its value, and files of a form.
+    Raises ``RemoteProtocolError``.
+    """
+    texts = _reference_texts(value)
+    return await media.inputs.read_all(texts, files.get(REFERENCE, ()), REFERENCE, principal.key_id)
+
+
+def _reference_texts(value: object) -> list[str | LargeText]:
     """Return the addresses, data URLs and base64 of an ``input_reference``. Raises
     ``RemoteProtocolError``.
     """
@@ -316,12 +329,12 @@ def _text(item: object) -> str | LargeText:
     if not isinstance(item, str | LargeText) or not item:
         raise RemoteProtocolError(
             Status.INVALID_PARAMETER,
-            "input_reference: should be an address, a data URL, base64, or a list of these",
+            f"{REFERENCE}: should be an address, a data URL, base64, or a list of these",
         )
     return item
 
 
-def read_seconds(value: str | float | None, path: str) -> float | None:
+def _read_seconds(value: str | float | None, path: str) -> float | None:
     """Read a length, which OpenAI writes as a text. Raises ``RemoteProtocolError``
     naming ``path``.
     """

@@ -7,8 +7,7 @@ from aiohttp import web
 from voicechat.config.server_sections import PlatformConfig
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import ServiceNames, quoted
-from voicechat.pictures.picture import Picture
-from voicechat.providers.media import ImageRequest, VideoRequest
+from voicechat.providers.media import ImageRequest
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import Principal
 from voicechat.server.response_notes import add_note
@@ -25,18 +24,19 @@ from voicechat.server.rest.compat.platforms.schemas import (
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.forms import FORM, read_flag
 from voicechat.server.rest.media.inputs import read_request
-from voicechat.server.rest.media.media import MEDIA_ERRORS, as_base64, read_size_text
+from voicechat.server.rest.media.media import MEDIA_ERRORS, as_base64
 from voicechat.server.rest.media.openai_media import (
     IMAGE_NUMBERS,
+    REFERENCE,
     STATUSES,
     VIDEO_TYPES,
     content_of,
     image_request,
     json_response,
     read_edit,
-    read_seconds,
-    reference_texts,
+    read_references,
     submit_remix,
+    video_request,
 )
 from voicechat.server.rest.media.openai_schemas import ImageItem, ImagesAnswer
 from voicechat.server.rest.media.tasks import MediaTask
@@ -218,19 +218,6 @@ class Platforms:
             return videos.resolve("model", wanted).name
         return _among(platform.videos, videos.aliases, wanted)
 
-    async def _references(
-        self, value: object, files: Mapping[str, list[bytes]], principal: Principal
-    ) -> tuple[Picture, ...]:
-        """Read the pictures of an ``input_reference``. Raises
-        ``RemoteProtocolError``.
-        """
-        return await self._media.inputs.read_all(
-            reference_texts(value),
-            files.get("input_reference", ()),
-            "input_reference",
-            principal.key_id,
-        )
-
     async def _generate(self, request: web.Request) -> web.Response:
         async with self._media.admitted(request) as principal:
             platform = self._platform(request)
@@ -275,18 +262,10 @@ class Platforms:
     async def _create_video(self, request: web.Request) -> web.Response:
         async with self._media.admitted(request) as principal:
             platform = self._platform(request)
-            asked, files = await read_request(request, PlatformVideosRequest, ("input_reference",))
+            asked, files = await read_request(request, PlatformVideosRequest, (REFERENCE,))
             service = self._video_service(platform, asked.model)
-            pictures = await self._references(asked.input_reference, files, principal)
-            width, height = read_size_text(asked.size, "size")
-            wanted = VideoRequest(
-                prompt=asked.prompt,
-                model=asked.model,
-                width=width,
-                height=height,
-                seconds=read_seconds(asked.seconds, "seconds"),
-                pictures=pictures,
-            )
+            pictures = await read_references(self._media, principal, asked.input_reference, files)
+            wanted = video_request(asked, pictures)
             task = await self._media.tasks.submit(
                 principal, service, wanted, platform=request.match_info["platform"]
             )
@@ -295,10 +274,10 @@ class Platforms:
     async def _remix(self, request: web.Request) -> web.Response:
         async with self._media.admitted(request) as principal:
             platform = self._platform(request)
-            asked, files = await read_request(request, PlatformRemixRequest, ("input_reference",))
+            asked, files = await read_request(request, PlatformRemixRequest, (REFERENCE,))
             self._video_service(platform, asked.model)
             await self._find(request, principal, "video")
-            if await self._references(asked.input_reference, files, principal):
+            if await read_references(self._media, principal, asked.input_reference, files):
                 add_note("input_reference: no service takes pictures to change a video; ignored")
             task = await submit_remix(
                 self._media,
