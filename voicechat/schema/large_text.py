@@ -20,7 +20,7 @@ LARGE_BYTES = 256 * 1024
 """Texts of more bytes are cut out. Every usual text but a picture is shorter."""
 MOST_REST_BYTES = 5 << 20
 """Bound of the body without its long texts: it is parsed at once."""
-MOST_TEXTS = 20_000
+MOST_TEXTS = 5_000
 """Most texts of a body, names of fields included. The largest legitimate request has
 some hundred.
 """

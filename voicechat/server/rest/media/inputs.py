@@ -3,6 +3,7 @@
 import asyncio
 import binascii
 import codecs
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -260,6 +261,7 @@ def _decoded(text: str | LargeText, path: str) -> bytes:
             cut = encoded[whole:]
             decoded.append(pybase64.b64decode(encoded[:whole], validate=True))
             size_bytes += len(decoded[-1])
+            time.sleep(0)  # releases the interpreter lock, which is else kept for 5 ms
             if size_bytes > MAX_PICTURE_BYTES:
                 raise _too_large(path, MAX_PICTURE_BYTES)
         decoded.append(pybase64.b64decode(cut, validate=True))
