@@ -42,6 +42,9 @@ async def test_a_wrong_key_and_none(stage: Stage) -> None:
     for asked in none:
         answer = await send_request(stage, asked, key="")
         check_error(answer, asked, 401, "token: a valid key is required")
+        has_guests = not asked.path.startswith(("/acme", "/api"))
+        note = answer.headers.get("Voicechat-Note", "")
+        assert ("compat.guest_key" in note) == has_guests, asked.path
 
 
 async def test_a_wrong_method(stage: Stage) -> None:

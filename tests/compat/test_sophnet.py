@@ -127,6 +127,8 @@ async def test_dashscopes_tasks_make_both(stage: Stage) -> None:
         "input": {"prompt": "a cat"},
         "parameters": {"n": 1, "size": "1328*1328", "prompt_extend": False},
     }
+    listed = (await stage.live.ask(IMAGES, method="GET")).json
+    assert listed[0] == {"task_id": task_id, "model": "qwen-image", "status": "SUCCEEDED"}
     first = {"type": "image_url", "image_url": {"url": JPEG}}
     body = video(first, size="832*480", duration=5, seed="7", ratio="16:9", watermark=True)
     submitted = await stage.live.ask(VIDEOS, body)

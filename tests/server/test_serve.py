@@ -89,6 +89,25 @@ def test_a_stored_key_replaces_the_one_made_here(config: Config) -> None:
     assert credentials(config).shown
 
 
+def test_a_guest_key_that_is_none_is_named_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {"VOICECHAT_DATA_DIR": str(tmp_path / "data"), "VOICECHAT_API_KEY": "environments"}
+
+    def start(guest_key: str) -> str:
+        caplog.clear()
+        credentials(load_config(None, environ, {"compat": {"guest_key": guest_key}}))
+        return caplog.text
+
+    assert "compat.guest_key is no valid key" in start("invented-key")
+    assert "invented-key" not in caplog.text
+    assert start("environments") == ""
+    record, key = KeyStore(tmp_path / "data" / "keys.sqlite3").create_key("guests")
+    assert start(key) == ""
+    KeyStore(tmp_path / "data" / "keys.sqlite3").revoke_key(record.id)
+    assert "compat.guest_key is no valid key" in start(key)
+
+
 def test_beyond_loopback_without_a_key_is_refused_in_plain_words(tmp_path: Path) -> None:
     environ = {"VOICECHAT_DATA_DIR": str(tmp_path)}
     everywhere = {"server": {"host": "0.0.0.0"}}
