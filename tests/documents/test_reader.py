@@ -1,6 +1,8 @@
 """Documents of every kind, and hostile ones, through the real child process."""
 
 import os
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -84,6 +86,11 @@ async def test_the_content_tells_the_kind_and_not_the_name(reading: Reading) -> 
     text = await reading.read("# 标题\n\n正文".encode("gb18030"), "wrong.docx")
     assert text.passages[0].headings == ("标题",)
     assert (await reading.read(b"a,b\n1,2", "a.csv")).markdown.startswith("| a | b |")
+    page = """<!DOCTYPE html><html><head><title>no</title><script>no()</script></head><body>
+        <h1>安装</h1><p>See <a href="http://x.example">this</a>.<img src="http://x.example">
+        <table><tr><th>型号</th></tr><tr><td>X-1</td></tr></table></body></html>"""
+    found = await reading.read(page.encode("gb18030"), "a.txt")
+    assert found.markdown == "# 安装\n\nSee this.\n\n| 型号 |\n| --- |\n| X-1 |"
 
 
 async def test_pages_that_are_pictures_are_read_where_something_reads_them(
@@ -108,7 +115,7 @@ async def test_what_is_no_document_is_told_so(reading: Reading) -> None:
     encrypted = "EncryptedPackage\0".encode("utf-16-le").ljust(64, b"\0") + b"\x22\0"
     cases = {
         "is empty": b" \n",
-        "is a page, a picture, a program or an archive": b"\x89PNG\r\n\x1a\n",
+        "is a picture, a program, an archive or markup": b"\x89PNG\r\n\x1a\n",
         "is encrypted": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + encrypted,
         "is a damaged archive": docx_file()[:-30],
         "is a damaged PDF": b"%PDF-1.7\n" + bytes(range(256)),
@@ -142,6 +149,49 @@ async def test_a_pdf_that_loops_is_read_once(reading: Reading) -> None:
     many = await reading.refusal(material.pdf_of_pages(100_000))
     assert many.status is Status.TOO_LARGE
     assert "100000 pages; 5000 are allowed" in many.message
+
+
+@pytest.mark.long
+async def test_damaged_documents_are_read_or_refused(reading: Reading) -> None:
+    whole = {
+        "doc": (ASSETS / "installation.doc").read_bytes(),
+        "docx": docx_file(),
+        "pdf": pdf_file(),
+        "pptx": pptx_file(),
+        "scan": material.scanned_pdf(),
+        "xlsx": xlsx_file(),
+    }
+    outcomes = Counter[tuple[str, str]]()
+    chance = random.Random(7)
+    for _ in range(150):
+        kind = chance.choice(sorted(whole))
+        content = damaged(whole[kind], chance)
+        try:
+            await reading.read(content, "a", read_picture=read_nothing)
+            outcomes[kind, "read"] += 1
+        except RemoteProtocolError as error:
+            outcomes[kind, error.status.name] += 1
+    assert {how for _, how in outcomes} <= {"read", "UNSUPPORTED_FORMAT", "TOO_LARGE"}
+    assert {kind for kind, how in outcomes if how == "read"} == set(whole)
+    assert {kind for kind, how in outcomes if how != "read"} == set(whole)
+
+
+async def read_nothing(_: bytes) -> str:
+    return "read"
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """Change, remove and repeat bytes."""
+    changed = bytearray(content)
+    for _ in range(chance.choice((1, 3, 10, 100))):
+        at, how = chance.randrange(len(changed)), chance.random()
+        if how < 0.6:
+            changed[at] = chance.randrange(256)
+        elif how < 0.8:
+            del changed[at : at + chance.randrange(1, 200)]
+        else:
+            changed[at:at] = changed[: chance.randrange(1, 300)]
+    return bytes(changed)
 
 
 @pytest.mark.long

@@ -73,7 +73,7 @@ async def test_the_vendors_own_sdk(stage: Stage, tmp_path: Path) -> None:
     )
     assert found.data.startswith("# 安装 Installation\n\n先打开电源")
     document.write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(RuntimeError, match="请求失败: file: the document is a page, a picture"):
+    with pytest.raises(RuntimeError, match="请求失败: file: the document is a picture"):
         await asyncio.to_thread(parser.create, easyllm_id="x", file_path=str(document))
 
 
@@ -96,5 +96,6 @@ async def test_what_is_refused(stage: Stage) -> None:
         got, answer = await parse(stage, content, **fields)
         assert (got, answer["status"]) == (status, code), answer
         assert answer["message"].startswith(message), answer
+    assert (await stage.live.ask(PATH, {"easyllm_id": "x"}, key="no")).status == 401
     refused = await stage.live.ask(PATH, {"easyllm_id": "x"})
     assert refused.json["message"] == "Content-Type: should be multipart/form-data"

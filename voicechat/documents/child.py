@@ -14,6 +14,7 @@ Markdown, and messages that begin with ``p`` and are JSON, a list of passages.
 
 import codecs
 import io
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -23,6 +24,8 @@ from typing import Protocol
 import office_oxide
 import orjson
 import pypdfium2 as pdfium
+from bs4 import BeautifulSoup
+from markdownify import ATX, MarkdownConverter
 
 from voicechat.documents.kinds import DocumentKind, encrypted, kind_of, unsupported
 from voicechat.documents.pages import joined_paragraphs, without_running_heads
@@ -206,6 +209,8 @@ def open_document(content: bytes, suffix: str, most_pages: int) -> OpenedDocumen
         return WholeDocument(
             kind, [table_of_csv(decode_text(content), tabs=suffix.lower() == ".tsv")]
         )
+    if kind is DocumentKind.HTML:
+        return WholeDocument(kind, [markdown_of_page(decode_text(content))])
     try:
         markdown = office_oxide.Document.from_bytes(content, kind.value).to_markdown()
     except office_oxide.OfficeOxideError as error:
@@ -221,6 +226,15 @@ def open_document(content: bytes, suffix: str, most_pages: int) -> OpenedDocumen
     if kind in (DocumentKind.PPTX, DocumentKind.PPT):
         return WholeDocument(kind, slides_of(markdown), is_paged=True)
     return WholeDocument(kind, [markdown.strip()])
+
+
+def markdown_of_page(html: str) -> str:
+    """Convert a web page, without its scripts, pictures and targets of links."""
+    page = BeautifulSoup(html, "html.parser")
+    for hidden in page(["head", "noscript", "script", "style", "template"]):
+        hidden.decompose()
+    converter = MarkdownConverter(heading_style=ATX, bullets="-", strip=["a", "img"])
+    return re.sub(r"\n{3,}", "\n\n", converter.convert_soup(page)).strip()
 
 
 def slides_of(markdown: str) -> list[str]:
@@ -315,6 +329,7 @@ def main() -> None:
     # Load what is loaded at the first use: the sandbox opens no file.
     for encoding in ENCODINGS:
         codecs.lookup(encoding)
+    markdown_of_page("<p>&eacute;</p>")
     with closing(pdfium.PdfDocument.new()) as document:
         _drawn(document.new_page(10, 10), 1.0)
     serve(open_job, LIMITS)

@@ -12,7 +12,7 @@ from enum import Enum
 from voicechat.audio.signatures import is_refused
 from voicechat.errors import Fault, RemoteProtocolError
 
-SUPPORTED = "pdf, docx, doc, xlsx, xls, pptx, ppt, txt, md, csv"
+SUPPORTED = "pdf, docx, doc, xlsx, xls, pptx, ppt, txt, md, csv, html"
 """For messages."""
 HEAD_BYTES = 1024
 """Readers of PDF look for its mark this far into a file (ISO 32000-1, annex H)."""
@@ -39,6 +39,7 @@ class DocumentKind(Enum):
     PPTX = "pptx"
     PPT = "ppt"
     CSV = "csv"
+    HTML = "html"
     TEXT = "text"
     """Plain text or Markdown."""
 
@@ -73,8 +74,10 @@ def kind_of(content: bytes, suffix: str) -> DocumentKind:
         if b"PK\x05\x06" in content[-_TAIL_BYTES:]:
             raise unsupported("is a PDF and an archive at once")
         return DocumentKind.PDF
+    if _start(head).startswith((b"<!doctype html", b"<html")):
+        return DocumentKind.HTML
     if _is_other(head):
-        raise unsupported("is a page, a picture, a program or an archive")
+        raise unsupported("is a picture, a program, an archive or markup")
     return DocumentKind.CSV if suffix.lower() in (".csv", ".tsv") else DocumentKind.TEXT
 
 
@@ -104,11 +107,15 @@ def _is_other(head: bytes) -> bool:
     """Whether a file is something else by its first bytes. What begins like JSON, an
     address or a list is a text.
     """
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    start = _start(head)
     if start.startswith((b"<!doctype html", b"<html", b"<?xml", b"<svg", b"<script", b"<?php")):
         return True
     text_like = start.startswith((b"<", b"{", b"[", b"#ext", b"ffconcat", b"v=0", b"http", b"file"))
     return not text_like and not start.startswith(b"%pdf") and is_refused(head)
+
+
+def _start(head: bytes) -> bytes:
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
 
 
 def _kind_of_archive(content: bytes) -> DocumentKind:

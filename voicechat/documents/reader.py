@@ -30,7 +30,7 @@ RETRY_S = 10
 MAX_PAGES = 5_000
 MAX_SCANNED_PAGES = 500
 """Pages of one document that are read as pictures: each takes seconds."""
-PACKAGES = ("office_oxide", "pypdfium2")
+PACKAGES = ("markdownify", "office_oxide", "pypdfium2")
 
 ReadPicture: TypeAlias = Callable[[bytes], Awaitable[str]]
 """Returns the text of a page in Markdown. The PNG file comes from a process that an

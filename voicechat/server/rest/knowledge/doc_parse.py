@@ -29,7 +29,7 @@ class DocParseForm(RequestModel):
     easyllm_id: Annotated[str, Field(min_length=1)]
     """A name; this server has one service for documents, which serves any name."""
     file: FilePart = b""
-    """pdf, docx, doc, xlsx, xls, pptx, ppt, txt, md or csv, of less than 50 MB."""
+    """pdf, docx, doc, xlsx, xls, pptx, ppt, txt, md, csv, html: less than 50 MB."""
 
 
 class DocParseAnswer(ResponseModel):
