@@ -15,10 +15,13 @@ import aiohttp
 
 from tests.chained import chained_model
 from voicechat.config import load_config
+from voicechat.knowledge.retriever import Retriever
+from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, SpeechRecognizer
 from voicechat.runtime.drawing import DrawingTool
 from voicechat.runtime.media_services import MediaServices
 from voicechat.runtime.services import Services
+from voicechat.runtime.toolbox import Toolbox
 from voicechat.server.serve import Credentials, Running, serving
 from voicechat.store.keys import KeyStore
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -124,7 +127,11 @@ async def serving_live(
     config: str = "",
     media: MediaServices | None = None,
     drawing_tools: Mapping[str, DrawingTool] | None = None,
+    *,
+    knows: bool = False,
+    toolbox: Toolbox | None = None,
 ) -> AsyncIterator[Live]:
+    """``knows``: whether there are knowledge bases, searched by words."""
     environ = {"VOICECHAT_DATA_DIR": str(folder / "data")}
     file = folder / "given.toml"
     file.write_text(config, "utf-8")
@@ -140,6 +147,12 @@ async def serving_live(
         synthesizers=synthesizers,
         media=media or MediaServices(),
         drawing_tools=drawing_tools or {},
+        knowledge=(
+            Retriever(SqliteKnowledgeStore(folder / "knowledge.sqlite3", 1 << 20))
+            if knows
+            else None
+        ),
+        toolbox=toolbox,
     )
     store = KeyStore(folder / "data" / "keys.sqlite3")
     credentials = Credentials(store, {"environment": KEY}, None)
