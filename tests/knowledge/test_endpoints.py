@@ -109,6 +109,16 @@ async def test_a_files_content_and_its_original(stage: KnowledgeStage) -> None:
     assert not list((stage.folder / "files").iterdir()), "the bytes are gone with the file"
 
 
+async def test_a_long_text_is_told_whole(stage: KnowledgeStage) -> None:
+    file = await stage.upload("text")
+    markdown = '段落 "one"\\ \n😀' * 20_000
+    await stage.store.put_passages("hotel", file["id"], markdown, [], pages=1)
+    _, answer = await stage.ask("GET", f"{FILES}/{file['id']}")
+    assert answer["result"]["content"] == markdown
+    assert next(iter(answer["result"])) == "id"
+    assert answer["status"] == 0
+
+
 async def test_pages_of_a_list(stage: KnowledgeStage) -> None:
     ids = [(await stage.upload(f"text {number}"))["id"] for number in range(3)]
     _, answer = await stage.ask("GET", f"{FILES}?pageNum=2&&pageSize=2")

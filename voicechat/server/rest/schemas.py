@@ -110,14 +110,29 @@ class AssistantMessage(ExtensibleResponse):
     """Only when there are some."""
 
 
+class Reference(ResponseModel):
+    """What a reply cites."""
+
+    index: int
+    """Its place, from 1, in the order in which sources are first cited."""
+    title: str
+    content: str
+    """The passage of a file, or the answer of a Q&A record."""
+    type: Literal["file", "qa", "web"]
+    url: str
+    """Where a file or a Q&A record can be read, with the key."""
+
+
 class Choice(ExtensibleResponse):
-    """The one reply; beside it what the model's server said of it, such as ``logprobs``
-    and ``refs``.
+    """The one reply; beside it what the model's server said of it, such as
+    ``logprobs``.
     """
 
     index: Literal[0]
     message: AssistantMessage
     finish_reason: str
+    refs: list[Reference] = _left_out()
+    """Everything that the reply cites, where it cites something."""
 
 
 class ChatCompletionAnswer(ExtensibleResponse):
@@ -162,6 +177,10 @@ class ChunkChoice(ExtensibleResponse):
     index: Literal[0]
     delta: Delta
     finish_reason: str | None = _left_out()
+    refs: list[Reference] = _left_out()
+    """What the text so far cites at its end; with the last chunk everything that the
+    reply cites.
+    """
 
 
 class ChatCompletionChunk(ExtensibleResponse):

@@ -21,6 +21,7 @@ from voicechat.server.rest.forms import FORM, receive_form
 from voicechat.server.rest.knowledge.envelope import (
     PAGE_PARAMETERS,
     KnowledgeAnswer,
+    answer_in_pieces,
     answer_with,
     page_fields,
     read_page,
@@ -204,15 +205,19 @@ class KnowledgeFileEndpoints:
             )
         )
 
-    async def _read(self, request: web.Request) -> web.Response:
+    async def _read(self, request: web.Request) -> web.StreamResponse:
         async with self._backend.admitted(request, ApiEndpoint.KNOWLEDGE) as principal:
             file = await self._readable(request, principal)
             content = await self._agents.store.content_of(principal.project, file.id)
             if content is None:
                 raise _no_such_file()
         address = file_url(self._agents.public_url(request), file.scope, file.id)
-        return answer_with(
-            FileDetailsAnswer(result=file_details(file, content, f"{address}/download"))
+        details = file_details(file, "", f"{address}/download")
+        return await answer_in_pieces(
+            request,
+            FileDetailsAnswer(result=details).model_dump_json(),
+            content,
+            write_ms=self._backend.limits.write_ms,
         )
 
     async def _change(self, request: web.Request) -> web.Response:
