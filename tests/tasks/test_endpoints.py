@@ -96,9 +96,10 @@ async def test_deleting_a_task_deletes_its_recording(server: Server) -> None:
 async def test_what_has_been_kept_long_enough_goes_with_its_recording(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voicechat.server.rest.uploads.ABANDONED_S", -10.0)
     _, made = await server.ask("POST", TASKS, data=form(data=DATA, audio_file=wav()))
     await server.finished(made["taskId"])
+    # Not before: the sweep that begins with the server would take the upload for abandoned.
+    monkeypatch.setattr("voicechat.server.rest.uploads.ABANDONED_S", -10.0)
     await server.transcriber.sweep()
     assert (await server.ask("GET", f"{TASKS}/{made['taskId']}"))[0] == 404
     assert server.on_disk() == []
@@ -135,6 +136,10 @@ async def test_a_repeated_request_gives_the_same_task_and_leaves_one_recording(
     assert (status, conflict["status"]) == (409, 40901)
     assert len(server.on_disk()) == 1
     assert (await submit(wav(2.0), key="bob"))[0] == 200
+    for wrong in ("", "é", "x" * 256):
+        headers = {"Idempotency-Key": wrong}
+        status, _ = await server.ask("POST", TASKS, headers=headers, json=DATA)
+        assert status == 400
     status, refused = await server.ask("POST", TASKS, headers={"Idempotency-Key": "a b"}, json=DATA)
     assert (status, refused["status"]) == (400, 40003)
 

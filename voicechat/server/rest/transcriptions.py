@@ -226,8 +226,10 @@ def _submission(
 
 
 def _idempotency_key(request: web.Request) -> str:
-    key = request.headers.get("Idempotency-Key", "")
-    if key and not _IDEMPOTENCY_KEY.fullmatch(key):
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return ""
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise RemoteProtocolError(
             Status.INVALID_PARAMETER,
             "Idempotency-Key: should be 1 to 255 ASCII characters without spaces",
