@@ -471,9 +471,13 @@ def _findings(database: SqlConnection, kind: SourceKind, ranked: Sequence[Ranked
         return []
     wanted = ", ".join(["(?, ?)"] * len(ranked))
     rows = database.execute(
-        "SELECT source.number, position, source.id, project, base, title, answer, headings, text,"
-        f" page, created_s FROM {_SHELVED} JOIN passage ON passage.source = source.number"
-        f" WHERE (passage.source, position) IN (VALUES {wanted})",
+        # From the places that are wanted to the rows: SQLite uses no index for
+        # "(source, position) IN (...)".
+        f"WITH wanted (source, position) AS (VALUES {wanted})"
+        " SELECT source.number, passage.position, source.id, project, base, title, answer,"
+        " headings, text, page, created_s FROM wanted JOIN passage"
+        " ON passage.source = wanted.source AND passage.position = wanted.position"
+        " JOIN source ON source.number = passage.source JOIN shelf ON shelf.number = source.shelf",
         [number for place in ranked for number in (place.source, place.position)],
     )
     by_place = {(row[0], row[1]): row[2:] for row in rows}
