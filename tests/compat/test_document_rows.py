@@ -404,16 +404,20 @@ async def test_bodies_that_are_files(stage: Stage) -> None:
     """``/v1/asr`` of the portal, and the Spark application's voice and picture."""
     for path, form in (("/v1/asr", CONTRACT), ("/voiceModel/chat", CODED)):
         for content, status, message in (
-            (b"", 400, "is empty"),
-            (json.dumps({"a": 1}).encode(), 415, "no known kind of recording"),
-            (picture(), 415, "no known kind of recording"),
+            (b"", 400, "body: is empty"),
+            (json.dumps({"a": 1}).encode(), 415, "body: this is no known kind of recording"),
+            (picture(), 415, "body: this is no known kind of recording"),
         ):
             answer = await stage.live.ask(path, content)
             assert (answer.status, set(answer.json)) == (status, form), answer
             assert message in answer.json["message"]
-        for fields in ({"other": b"x"}, {"file": b""}):
+        for fields, message in (
+            ({"other": b"x"}, "file: must be present"),
+            ({"file": b""}, "file: is empty"),
+        ):
             answer = await send_form(stage, path, fields)
             assert (answer.status, set(answer.json)) == (400, form), answer
+            assert answer.json["message"] == message
         silence = await stage.live.ask(path, bytes(32_000))
         assert silence.status == 200, "samples without a header"
     for content, status in ((b"", 415), (b"x", 415), (picture(), 200), (picture(kind="JPEG"), 200)):

@@ -91,6 +91,7 @@ async def receive_form(
                     Status.INVALID_PARAMETER, f"{part.name}: there is more than one file"
                 )
             has_file, file_name = True, part.file_name
+            upload.field_name = part.name
             while piece := await part.read_piece():
                 await upload.write_piece(piece)
             await upload.finish_upload()

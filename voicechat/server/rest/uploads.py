@@ -67,6 +67,8 @@ class Upload:
         self.size_bytes = 0
         self.most_bytes = folder.limits.file_bytes
         """Its largest size: less for a compressed body."""
+        self.field_name = folder.field_name
+        """The parameter that errors name."""
         self.kept = False
         self._folder = folder
         self._digest = hashlib.sha256()
@@ -88,7 +90,7 @@ class Upload:
     def _too_large(self) -> RemoteProtocolError:
         most = min(self.most_bytes, self._folder.limits.file_bytes)
         return RemoteProtocolError(
-            Status.TOO_LARGE, f"{self._folder.field_name}: the file may have {most} bytes here"
+            Status.TOO_LARGE, f"{self.field_name}: the file may have {most} bytes here"
         )
 
     async def write_piece(self, piece: bytes) -> None:
@@ -111,9 +113,7 @@ class Upload:
         """
         await self._flush()
         if self._file is None:
-            raise RemoteProtocolError(
-                Status.INVALID_PARAMETER, f"{self._folder.field_name}: is empty"
-            )
+            raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{self.field_name}: is empty")
         await _on_disk(_make_durable, self._file, self.path)
         self._file = None
 
@@ -133,8 +133,8 @@ class Upload:
             if self._folder.only_recordings and is_refused(bytes(self._buffer[:SIGNATURE_BYTES])):
                 raise RemoteProtocolError(
                     Status.UNSUPPORTED_FORMAT,
-                    "audio_file: this is no known kind of recording, but a page, a playlist, an "
-                    "archive, a picture or a program",
+                    f"{self.field_name}: this is no known kind of recording, but a page, a "
+                    "playlist, an archive, a picture or a program",
                 )
             await _on_disk(self._open_file)
         assert self._file is not None

@@ -88,6 +88,7 @@ class CompatParts:
         transcriber = self.transcriber
         async with transcriber.recordings.receiving(principal.key_id) as upload:
             if request.content_type != FORM:
+                upload.field_name = "body"
                 await receive_file(request, upload)
             elif not (await receive_form(request, upload)).has_file:
                 raise RemoteProtocolError(Status.INVALID_PARAMETER, "file: must be present")
