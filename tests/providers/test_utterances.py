@@ -392,7 +392,7 @@ async def test_the_words_are_shown_as_soon_as_the_speaker_may_have_finished() ->
             break
     (partial_s, partial), (final_s, final) = shown
     assert partial == final
-    # After 200 ms of silence and one pass; the pause is 700 ms long.
+    # After a short silence and one pass; the pause is 700 ms long.
     assert partial_s < 0.8 + 0.2 + 0.1 + 0.3 < final_s
 
 

@@ -50,9 +50,10 @@ SLOWING = 8
 passes together process at most nine times the audio (a geometric series), however long
 it is.
 """
-EARLY_QUIET_MS = 200
-"""Silence after which an utterance may be complete; longer than the closure of a stop
-consonant (below 150 ms).
+EARLY_QUIET_MS = 120
+"""Silence after which an utterance may be complete. The pause detection stays active
+for 60 to 80 ms after a sound, so the real silence is at least 180 ms: longer than the
+closure of a stop consonant (below 150 ms).
 """
 EARLY_PASSES = 4
 """Passes of one utterance after hesitations. After this many, only the full pause
