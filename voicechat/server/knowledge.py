@@ -30,6 +30,10 @@ MOST_FOUND = 5
 """Passages that a model reads for a question: some 1,500 tokens, which a model on this
 machine processes while the user speaks.
 """
+HALF_DEADLINE_S = 1.5
+"""How long each half of a search may take: less than a request waits, so that the
+other half is not lost with it.
+"""
 LISTED_NAMES = 20
 BASE_NAME = re.compile(r"[\w.\-]{1,64}")
 """The names of knowledge bases."""
@@ -59,6 +63,8 @@ class AgentsKnowledge:
         """
         self.retriever = retriever
         self.store = retriever.store
+        self._by_words = Retriever(retriever.store)
+        """Searches without the embedder, which may be a slow service."""
         self.public_url = public_url
         self._agents = agents
         self._deadline_s = deadline_s
@@ -98,6 +104,7 @@ class AgentsKnowledge:
         search = self._search(agent, project)
         ahead = SearchAhead(
             search,
+            quick=self._search(agent, project, self._by_words),
             deadline_s=self._deadline_s,
             may_search=self._may_search,
             observe=self._observe,
@@ -118,9 +125,13 @@ class AgentsKnowledge:
         )
         return Consultation(now, url_of=partial(source_url, url), keeps_marks=keeps_marks)
 
-    def _search(self, agent: Agent, project: str) -> Search:
+    def _search(self, agent: Agent, project: str, retriever: Retriever | None = None) -> Search:
         return partial(
-            self.retriever.search, project, _bases(agent), limit=MOST_FOUND, deadline_s=SEARCH_S
+            (retriever or self.retriever).search,
+            project,
+            _bases(agent),
+            limit=MOST_FOUND,
+            deadline_s=HALF_DEADLINE_S,
         )
 
 

@@ -93,6 +93,25 @@ async def test_when_the_whole_question_is_late_what_was_found_for_its_beginning_
     assert consulted[0].outcome is SearchOutcome.LATE
 
 
+async def test_when_the_search_is_late_the_quick_one_serves(
+    search: DirectedSearch, consulted: list[KnowledgeConsulted]
+) -> None:
+    quick = DirectedSearch(Findings((BREAKFAST,)), takes_s=0.01)
+    ahead = SearchAhead(search, quick=quick, observe=consulted.append)
+    search.takes_s = 1.0
+    ahead.note_words("when is breakfast")
+    assert not quick.asked, "it is not needed before the turn ends"
+    assert await ahead.find("When is breakfast?") == quick.findings
+    assert consulted[-1].outcome is SearchOutcome.LATE
+    await asyncio.sleep(2)
+    assert await ahead.find("When is breakfast?") == search.findings
+    assert len(quick.asked) == 1, "it is not needed for what has been found"
+    quick.takes_s = search.takes_s = 1e6
+    assert await ahead.find("May my dog stay?") == Findings()
+    await ahead.aclose()
+    assert not quick.running
+
+
 async def test_what_has_been_found_so_far_is_told_at_once(
     search: DirectedSearch, ahead: SearchAhead
 ) -> None:

@@ -51,8 +51,8 @@ class SearchOutcome(Enum):
     NOTHING = "nothing"
     """The search ended and found nothing."""
     LATE = "late"
-    """The search had not ended. The reply used the result for its first words, if there
-    was one.
+    """The search had not ended. The reply used the result of the quick search, or that
+    for its first words, if there was one.
     """
     FAILED = "failed"
 
@@ -87,14 +87,18 @@ class SearchAhead:
         self,
         search: Search,
         *,
+        quick: Search | None = None,
         deadline_s: float = DEADLINE_S,
         may_search: Callable[[], bool] = lambda: True,
         observe: Callable[[KnowledgeConsulted], None] = lambda _: None,
     ) -> None:
-        """``deadline_s``: how long a reply waits. ``may_search``: whether there is time
-        for searches that may be in vain. ``observe`` is called once for each reply.
+        """``quick`` is a search that asks no service. Its result is used if ``search``
+        is late. ``deadline_s``: how long a reply waits. ``may_search``: whether there
+        is time for searches that may be in vain. ``observe`` is called once for each
+        reply.
         """
         self._search = search
+        self._quick = quick
         self._deadline_s = deadline_s
         self._may_search = may_search
         self._observe = observe
@@ -125,15 +129,21 @@ class SearchAhead:
             return Findings()
         asked_s = self._loop.time()
         search = self._searches.get(words) or self._begin(words, question)
-        if search.findings is None:
+        quick = None
+        if search.findings is None and not search.task.done():
+            if self._quick is not None:
+                quick = self._run(self._quick, question)
             await asyncio.wait({search.task}, timeout=self._deadline_s)
         findings, outcome = search.findings, SearchOutcome.FOUND
         if findings is None and not search.task.done():
-            findings, outcome = self._nearest(words), SearchOutcome.LATE
+            found = None if quick is None else quick.findings
+            findings, outcome = found or self._nearest(words), SearchOutcome.LATE
         elif findings is None:
             outcome = SearchOutcome.FAILED
         elif not findings.found and findings.answer is None:
             outcome = SearchOutcome.NOTHING
+        if quick is not None:
+            quick.task.cancel()
         self._observe(KnowledgeConsulted(outcome, self._loop.time() - asked_s))
         return findings or Findings()
 
@@ -165,10 +175,14 @@ class SearchAhead:
             self._searches.pop(key).task.cancel()
         while len(self._searches) >= MOST_SEARCHES:
             self._searches.pop(next(iter(self._searches))).task.cancel()
-        search = self._searches[words] = _Search()
-        running_search = search.run(self._search, text[-MOST_CHARACTERS:])
-        search.task = self._tasks.spawn(running_search, "knowledge-search")
+        search = self._searches[words] = self._run(self._search, text)
         return search
+
+    def _run(self, search: Search, text: str) -> "_Search":
+        running = _Search()
+        work = running.run(search, text[-MOST_CHARACTERS:])
+        running.task = self._tasks.spawn(work, "knowledge-search")
+        return running
 
     def _nearest(self, words: str) -> Findings | None:
         """Return the newest result for words like these, without a fixed answer, which
