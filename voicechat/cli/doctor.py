@@ -107,7 +107,8 @@ async def examine(config: Config) -> AsyncIterator[Diagnosis]:
         )
     yield await _find("knowledge", partial(check_knowledge, config))
     for name, tool in config.tools.items():
-        yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
+        subject = f"tools.{name} ({tool.function})" if tool.function else f"tools.{name}"
+        yield await _find(subject, partial(check_tool, config, name))
     for name in config.dialects:
         yield await _find(f"dialects.{name}", partial(check_dialect, config, name))
     for name, agent in config.agents.agents.items():

@@ -319,8 +319,8 @@ class MediaTasks:
         file = MadeFile(name=upload.name, content_type="video/mp4")
         return {"files": [asdict(file)], "video": asdict(made)}
 
-    async def _job(self, task: StoredTask) -> "_Job":
-        return _Job(task.id, await self._files.remembered_job(task.id), self._files)
+    async def _job(self, task: StoredTask) -> "_TaskJob":
+        return _TaskJob(task.id, await self._files.remembered_job(task.id), self._files)
 
     async def _request(self, task: StoredTask) -> ImageRequest | VideoRequest:
         fields = json.loads(str(task.payload["request"]))
@@ -334,7 +334,7 @@ class MediaTasks:
         return await asyncio.to_thread(read_size, await self._files.read(name))
 
 
-class _Job:
+class _TaskJob:
     """The `RemoteJob` of a task."""
 
     def __init__(self, task_id: str, remote_id: str, files: MediaFiles) -> None:
@@ -363,7 +363,7 @@ class _Job:
 class _VideoJob:
     """The `VideoJob` of a task."""
 
-    def __init__(self, job: _Job, upload: Upload, report: ReportProgress) -> None:
+    def __init__(self, job: _TaskJob, upload: Upload, report: ReportProgress) -> None:
         self.key = job.key
         self.begin = job.begin
         self._upload = upload
