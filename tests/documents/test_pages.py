@@ -2,6 +2,7 @@
 
 import pytest
 
+from voicechat.documents.kinds import DocumentKind, kind_of
 from voicechat.documents.pages import joined_paragraphs, without_running_heads
 from voicechat.documents.plain_text import decode_text, table_of_csv
 from voicechat.documents.sheets import without_empty_cells
@@ -58,6 +59,25 @@ def test_what_is_no_text_is_refused() -> None:
     for content in (bytes(range(256)) * 20, b"\x01\x02\x03" * 10, b"a\0b\0\0c\0"):
         with pytest.raises(RemoteProtocolError, match="no text"):
             decode_text(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("[1] 说明".encode("utf-16"), DocumentKind.TEXT),
+        (b'{"a": 1}', DocumentKind.TEXT),
+        (b"A PDF begins with %PDF-1.7", DocumentKind.TEXT),
+        (b"junk %PDF-1.7 ... startxref 7 %%EOF", DocumentKind.PDF),
+        ("\ufeff<!DOCTYPE html>".encode("utf-16-le"), DocumentKind.HTML),
+    ],
+)
+def test_the_first_bytes_tell_the_kind(content: bytes, kind: DocumentKind) -> None:
+    assert kind_of(content, ".txt") is kind
+
+
+def test_rich_text_is_told_as_such() -> None:
+    with pytest.raises(RemoteProtocolError, match="is RTF, although its name may say doc"):
+        kind_of(b"{\\rtf1\\ansi text}", ".doc")
 
 
 def test_separated_values_are_a_table() -> None:

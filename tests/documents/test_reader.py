@@ -10,6 +10,7 @@ import pytest
 
 from tests.documents import material
 from tests.documents.material import docx_file, docx_of, pdf_file, pptx_file, xlsx_file
+from voicechat.documents import reader as reader_module
 from voicechat.documents.reader import DocumentReader, DocumentText
 from voicechat.errors import RemoteProtocolError, Status
 
@@ -149,6 +150,14 @@ async def test_a_pdf_that_loops_is_read_once(reading: Reading) -> None:
     many = await reading.refusal(material.pdf_of_pages(100_000))
     assert many.status is Status.TOO_LARGE
     assert "100000 pages; 5000 are allowed" in many.message
+
+
+async def test_without_its_packages_it_says_what_to_install(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "PACKAGES", ("no_such_package",))
+    with pytest.raises(RemoteProtocolError, match=r"pip install 'voicechat\[knowledge\]'"):
+        await reading.read(b"text", "a.txt")
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ The name of a file decides only between kinds of text, because texts of all kind
 alike.
 """
 
+import codecs
 import io
 import re
 import zipfile
@@ -70,12 +71,14 @@ def kind_of(content: bytes, suffix: str) -> DocumentKind:
         return _kind_of_archive(content)
     if head.startswith(_OLE):
         return _kind_of_ole(content)
-    if _is_pdf(head):
+    if _is_pdf(content):
         if b"PK\x05\x06" in content[-_TAIL_BYTES:]:
             raise unsupported("is a PDF and an archive at once")
         return DocumentKind.PDF
     if _start(head).startswith((b"<!doctype html", b"<html")):
         return DocumentKind.HTML
+    if _start(head).startswith(b"{\\rtf"):
+        raise unsupported("is RTF, although its name may say doc")
     if _is_other(head):
         raise unsupported("is a picture, a program, an archive or markup")
     return DocumentKind.CSV if suffix.lower() in (".csv", ".tsv") else DocumentKind.TEXT
@@ -98,9 +101,12 @@ def encrypted() -> RemoteProtocolError:
     )
 
 
-def _is_pdf(head: bytes) -> bool:
-    at = head.find(b"%PDF-")
-    return at == 0 or (at > 0 and not _is_other(head))
+def _is_pdf(content: bytes) -> bool:
+    """Whether the mark of a PDF begins the file, or stands behind something else and
+    the file ends like one. A text may mention the mark.
+    """
+    at = content.find(b"%PDF-", 0, HEAD_BYTES)
+    return at == 0 or (at > 0 and b"startxref" in content[-HEAD_BYTES:])
 
 
 def _is_other(head: bytes) -> bool:
@@ -115,7 +121,10 @@ def _is_other(head: bytes) -> bool:
 
 
 def _start(head: bytes) -> bytes:
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    """Return the first letters of a text in lower case, without its mark."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", "ignore").encode("utf-8", "ignore")
+    return head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
 
 
 def _kind_of_archive(content: bytes) -> DocumentKind:

@@ -280,10 +280,12 @@ def _append(file: FileIO, digest: "hashlib._Hash", content: bytes) -> None:
 
 def _make_durable(file: FileIO, path: Path) -> None:
     """Sync content and name to the disk (POSIX: the name is in the folder, which needs
-    its own sync), and give the file its final name.
+    its own sync), and give the file its final name and the time of now, from which the
+    sweep counts: the sync may have taken long.
     """
     os.fsync(file.fileno())
     file.close()
+    os.utime(_unfinished(path))
     os.replace(_unfinished(path), path)
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
