@@ -20,6 +20,9 @@ def model_routes(vendors: "Vendors") -> list[web.RouteDef]:
     async def chat(request: web.Request) -> web.StreamResponse:
         asked = await request.json()
         vendors.asked.append((request.path, asked))
+        if len(asked["messages"]) > vendors.most_messages:
+            error = {"message": "m", "type": "x", "code": "context_length_exceeded"}
+            return web.json_response({"error": error}, status=400)
         about = {"id": "chatcmpl-1", "created": 1_700_000_000, "model": asked["model"]}
         if not asked.get("stream"):
             message = {"role": "assistant", "content": "".join(SAID)}

@@ -263,6 +263,24 @@ async def test_a_new_conversation_has_a_code_and_begins_with_its_message(stage: 
     assert [message["content"] for message in asked] == ["喵", "x", "你好，世界。", "x"]
 
 
+async def test_what_is_too_long_for_the_model_loses_its_oldest_messages(stage: Stage) -> None:
+    path, body = "/openai/chat", {**CHAT, "chatcode": "long"}
+    begin = {"role": "system", "content": "喵"}
+    for number in range(4):
+        said = {"role": "user", "content": f"message {number}"}
+        await stage.live.ask(path, {**body, "messages": [said], "initMessage": begin})
+    stage.vendors.most_messages = 5
+    try:
+        answer = await stage.live.ask(path, {**body, "messages": [MESSAGE]})
+    finally:
+        stage.vendors.most_messages = 1000
+    assert answer.status == 200, answer
+    asked = stage.vendors.last("/v1/chat/completions")["messages"]
+    assert asked[0] == begin, "but not what it begins with"
+    assert asked[-1] == MESSAGE
+    assert 2 <= len(asked) <= 5
+
+
 async def test_the_platforms_pictures(stage: Stage) -> None:
     encoded = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
     for answer in (

@@ -51,6 +51,8 @@ class Vendors:
     """Of every request; see ``fail``."""
     breaks: bool = False
     """Whether replies break off after their first piece."""
+    most_messages: int = 1000
+    """Of a chat; one with more is too long for the model."""
     jobs: dict[str, int] = field(default_factory=dict)
     """How often each job was looked at."""
     stopped: list[str] = field(default_factory=list)
