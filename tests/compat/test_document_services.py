@@ -22,7 +22,7 @@ LOCAL = (
 )
 """What asks no service on the network."""
 VIDEO = "/image/generateVideo"
-LONG = {
+LONG: dict[str, tuple[str, ...]] = {
     "late": ("/v1/asr", "/voiceModel/chat", VIDEO),
     "dead": (VIDEO,),
     "broken": (VIDEO,),
