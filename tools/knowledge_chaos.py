@@ -1,7 +1,7 @@
 """Kills processes that ingest documents at random moments, and checks that every upload
 ends in exactly one state, with its passages stored once.
 
-    python -m tools.knowledge_chaos --uploads 100 [--seed N]
+    python -m tools.knowledge_chaos --uploads 100 [--seed N] [--database postgresql://...]
 
 Several workers share one folder. This process uploads documents through them, kills one
 with SIGKILL every so often, starts it again, and at the end looks at the store and at
@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from voicechat.knowledge.ingestion import Ingestion
-from voicechat.knowledge.interface import FileStatus, KnowledgeFile, KnowledgeScope
+from voicechat.knowledge.interface import (
+    FileStatus,
+    KnowledgeFile,
+    KnowledgeScope,
+    KnowledgeStore,
+)
+from voicechat.knowledge.postgres_store import PostgresKnowledgeStore
 from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 from voicechat.pictures.inspector import PictureInspector
 from voicechat.runtime.media_services import MediaServices
@@ -63,7 +69,7 @@ class Tally:
 class Ingesting:
     """The parts of one process that ingests."""
 
-    store: SqliteKnowledgeStore
+    store: KnowledgeStore
     intake: KnowledgeIntake
     folder: Path
 
@@ -77,11 +83,17 @@ def document(number: int) -> bytes:
 
 
 @asynccontextmanager
-async def ingesting(folder: Path) -> AsyncIterator[Ingesting]:
+async def ingesting(folder: Path, database_url: str) -> AsyncIterator[Ingesting]:
     """Open the store, the tasks and the files below ``folder``, and ingest."""
-    store = SqliteKnowledgeStore(folder / "knowledge.sqlite3", 1 << 20)
+    store: KnowledgeStore = (
+        PostgresKnowledgeStore(database_url)
+        if database_url
+        else SqliteKnowledgeStore(folder / "knowledge.sqlite3", 1 << 20)
+    )
     await store.start()
-    settings = TaskSettings(folder=folder, poll_s=0.05, adopt_s=0.2, max_attempts=50)
+    settings = TaskSettings(
+        folder=folder, database_url=database_url, poll_s=0.05, adopt_s=0.2, max_attempts=50
+    )
     transcriber = Transcriber(
         Services({}, {}, {}),
         TranscriptionSettings(tasks=settings),
@@ -118,11 +130,11 @@ async def upload(parts: Ingesting, number: int) -> KnowledgeFile:
     return file
 
 
-async def work_until_killed(folder: Path) -> None:
+async def work_until_killed(folder: Path, database_url: str) -> None:
     """One worker: takes numbers on its standard input as uploads, and answers with the
     ids of the files.
     """
-    async with ingesting(folder) as parts:
+    async with ingesting(folder, database_url) as parts:
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             print((await upload(parts, int(line))).id, flush=True)
@@ -131,14 +143,14 @@ async def work_until_killed(folder: Path) -> None:
 class Worker:
     """A child process, and the one upload that may be under way to it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self._arguments = ("--worker", str(folder), "--database", database_url)
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tools.knowledge_chaos", "--worker", str(self._folder)),
+            *(sys.executable, "-m", "tools.knowledge_chaos", *self._arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -174,11 +186,11 @@ async def _line(process: asyncio.subprocess.Process) -> str:
     return line.strip() if line.endswith("\n") else ""
 
 
-async def torment(folder: Path, uploads: int, workers: int, seed: int) -> Tally:
+async def torment(folder: Path, database_url: str, uploads: int, workers: int, seed: int) -> Tally:
     """Run it all; the tally says what came of it."""
     chance = random.Random(seed)
     tally = Tally()
-    crowd = [Worker(folder) for _ in range(workers)]
+    crowd = [Worker(folder, database_url) for _ in range(workers)]
     for worker in crowd:
         await worker.start()
     enough = asyncio.Event()
@@ -209,15 +221,15 @@ async def torment(folder: Path, uploads: int, workers: int, seed: int) -> Tally:
         await killing
     for worker in crowd:
         await worker.kill()
-    await examine(folder, tally)
+    await examine(folder, database_url, tally)
     return tally
 
 
-async def examine(folder: Path, tally: Tally) -> None:
+async def examine(folder: Path, database_url: str, tally: Tally) -> None:
     """Finish what is left, and hold what the store and the disk say against what was
     acknowledged.
     """
-    async with ingesting(folder) as parts:
+    async with ingesting(folder, database_url) as parts:
         async with asyncio.timeout(LAST_END_S):
             while await parts.store.waiting_files():  # noqa: ASYNC110 - other processes' work has no event
                 await asyncio.sleep(0.1)
@@ -262,15 +274,22 @@ def main() -> int:
     parser.add_argument("--uploads", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--database", default="", help="postgresql://...; SQLite without it")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        asyncio.run(work_until_killed(arguments.worker))
+        asyncio.run(work_until_killed(arguments.worker, arguments.database))
         return 0
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         tally = asyncio.run(
-            torment(Path(folder), arguments.uploads, arguments.workers, arguments.seed)
+            torment(
+                Path(folder),
+                arguments.database,
+                arguments.uploads,
+                arguments.workers,
+                arguments.seed,
+            )
         )
     print(tally.line())
     return 1 if tally.wrong else 0

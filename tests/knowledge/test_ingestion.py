@@ -323,7 +323,7 @@ async def test_what_reconciles_goes_on_after_failures(stage: Stage) -> None:
 
 @pytest.mark.long
 async def test_a_hundred_uploads_end_in_one_state_each(tmp_path: Path) -> None:
-    tally = await torment(tmp_path, uploads=100, workers=2, seed=5)
+    tally = await torment(tmp_path, "", uploads=100, workers=2, seed=5)
     assert tally.wrong == []
     assert tally.ended == {"ENABLED": 80, "ERROR": 20}
     assert tally.kills >= LEAST_KILLS
