@@ -46,7 +46,7 @@ _SOFT_HYPHENS = "\u00ad\u0002\ufffe"
 
 
 @dataclass(slots=True)
-class Run:
+class TextRun:
     """Characters on one line without a large gap. Places are in points from the lower
     left corner of the page.
     """
@@ -70,10 +70,10 @@ class PdfTable:
     """A table of ruled lines."""
 
     grid: RuledGrid
-    cells: dict[tuple[int, int], list[Run]] = field(default_factory=dict)
+    cells: dict[tuple[int, int], list[TextRun]] = field(default_factory=dict)
     """The runs in each row, from the bottom, and column."""
 
-    def put(self, run: Run) -> None:
+    def put(self, run: TextRun) -> None:
         """Add a run to its cell."""
         place = self.grid.row(run.middle), self.grid.column(run.left + 1)
         self.cells.setdefault(place, []).append(run)
@@ -95,7 +95,7 @@ class PdfTable:
 class PdfLine:
     """The runs of one line, or a whole table in its place."""
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[TextRun] = field(default_factory=list)
     table: PdfTable | None = None
 
     @property
@@ -199,7 +199,7 @@ def markdown_of(lines: Sequence[PdfLine], body: float, levels: dict[float, int])
 # --- characters -----------------------------------------------------------------------
 
 
-def _runs(page: pdfium.PdfPage, grids: list[RuledGrid]) -> Iterator[Run]:
+def _runs(page: pdfium.PdfPage, grids: list[RuledGrid]) -> Iterator[TextRun]:
     text = page.get_textpage()
     try:
         yield from _runs_of(text, grids)
@@ -207,8 +207,8 @@ def _runs(page: pdfium.PdfPage, grids: list[RuledGrid]) -> Iterator[Run]:
         text.close()
 
 
-def _runs_of(text: pdfium.PdfTextPage, grids: list[RuledGrid]) -> Iterator[Run]:
-    run: Run | None = None
+def _runs_of(text: pdfium.PdfTextPage, grids: list[RuledGrid]) -> Iterator[TextRun]:
+    run: TextRun | None = None
     pending = ""
     for at in range(min(text.count_chars(), MAX_CHARACTERS)):
         character = _character(raw.FPDFText_GetUnicode(text, at))
@@ -225,7 +225,7 @@ def _runs_of(text: pdfium.PdfTextPage, grids: list[RuledGrid]) -> Iterator[Run]:
         else:
             if run is not None:
                 yield run
-            run = Run(character, left, right, baseline, _size_of(text, at), _is_bold(text, at))
+            run = TextRun(character, left, right, baseline, _size_of(text, at), _is_bold(text, at))
         pending = ""
     if run is not None:
         yield run
@@ -262,7 +262,9 @@ def _character(code: int) -> str:
     return "" if unicodedata.category(character) in ("Cc", "Cf") else character
 
 
-def _follows(run: Run, left: float, right: float, baseline: float, grids: list[RuledGrid]) -> bool:
+def _follows(
+    run: TextRun, left: float, right: float, baseline: float, grids: list[RuledGrid]
+) -> bool:
     if abs(baseline - run.baseline) > _RAISED * run.size or left < run.left:
         return False
     if left - run.right > _GAP * run.size:
@@ -271,11 +273,11 @@ def _follows(run: Run, left: float, right: float, baseline: float, grids: list[R
     return grid is None or grid.column(run.left + 1) == grid.column((left + right) / 2)
 
 
-def _grid_of(run: Run, grids: list[RuledGrid]) -> RuledGrid | None:
+def _grid_of(run: TextRun, grids: list[RuledGrid]) -> RuledGrid | None:
     return next((grid for grid in grids if grid.holds(run.left + 1, run.middle)), None)
 
 
-def _needs_space(run: Run, left: float, pending: str) -> bool:
+def _needs_space(run: TextRun, left: float, pending: str) -> bool:
     return bool(pending) and not (_WIDE.match(run.text[-1]) and left - run.right < 1.0)
 
 
@@ -293,7 +295,7 @@ def _has_bold_name(text: pdfium.PdfTextPage, at: int) -> bool:
 # --- lines, paragraphs, tables --------------------------------------------------------
 
 
-def _continues(line: PdfLine, run: Run) -> bool:
+def _continues(line: PdfLine, run: TextRun) -> bool:
     """Whether a run stands beside the line's last one."""
     if not line.runs:
         return False
@@ -384,7 +386,7 @@ def _rounded(size: float) -> float:
     return round(size * 2) / 2
 
 
-def _joined(runs: Iterable[Run]) -> str:
+def _joined(runs: Iterable[TextRun]) -> str:
     """Join the runs of a paragraph or cell, and words that were divided."""
     text = ""
     for run in runs:
