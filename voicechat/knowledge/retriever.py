@@ -22,7 +22,7 @@ FUSION_RANK = 10
 authors' 60 is for many rankings; with two, 10 finds 3 % more of the questions of
 ``tests/knowledge/questions`` among the first three.
 """
-CANDIDATES = 30
+CANDIDATES = 50
 """Results of each search that are fused."""
 QA_SHARE = 3
 """At most one of so many results is a Q&A record, but one may always be: the nearest
