@@ -6,7 +6,7 @@
     python -m tools.evaluate_knowledge growth --database postgresql://...
 
 ``hits`` reads the documents of ``tests/knowledge/questions`` as the server does, and
-needs ``voicechat[test]``. The other two fill a store with the passages of these
+needs ``voicechat[test]``. The last two fill a store with the passages of these
 documents, repeated, and with random vectors, which cost as much as real ones.
 ``--database`` is SQLite in a new folder unless it names PostgreSQL. Run on idle cores.
 """
