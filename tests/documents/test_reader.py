@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.documents import material
 from tests.documents.material import docx_file, docx_of, pdf_file, pptx_file, xlsx_file
@@ -14,12 +15,12 @@ from voicechat.documents import reader as reader_module
 from voicechat.documents.reader import DocumentReader, DocumentText
 from voicechat.errors import RemoteProtocolError, Status
 
-pytestmark = pytest.mark.real_time
+pytestmark = [pytest.mark.real_time, pytest.mark.asyncio(loop_scope="module")]
 ASSETS = Path(__file__).parent / "assets"
 TABLE = "| 型号 | Power |\n| --- | --- |\n| X-1 | 100 W |\n| X-2 | 200 W |"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def reader() -> AsyncIterator[DocumentReader]:
     reader = DocumentReader()
     yield reader
