@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from voicechat.processes.child import serve
 
@@ -36,8 +35,6 @@ class EchoJob:
                 yield str(EchoJob.open_jobs).encode()
             case b"inherited":
                 yield ",".join(sorted(os.listdir("/proc/self/fd"), key=int)).encode()
-            case b"autogroup":
-                yield Path("/proc/self/autogroup").read_bytes()
             case b"nice":
                 yield str(os.nice(0)).encode()
             case b"count":

@@ -496,17 +496,3 @@ asyncio.run(main())
     await parent.wait()
     # A zombie that nobody reaps here is dead, too.
     await until(lambda: not exists(pid) or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
-
-
-def groups_sessions() -> bool:
-    try:
-        return Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() == "1"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not groups_sessions(), reason="this kernel does not group sessions")
-async def test_a_child_s_session_has_its_niceness_too() -> None:
-    async with warm_pool() as pool:
-        channel = await pool.open_channel(wait_ms=SOON_MS)
-        assert (await ask(channel, b"autogroup"))[0].endswith(b" nice 3\n")

@@ -11,11 +11,9 @@ import queue
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from voicechat.processes.frames import (
@@ -30,9 +28,6 @@ from voicechat.processes.frames import (
 MAX_REASON_CHARACTERS = 500
 """Bound of the reason sent to the parent when ``load`` fails."""
 
-_AUTOGROUP = Path("/proc/self/autogroup")
-_AUTOGROUP_ATTEMPTS = 20
-_AUTOGROUP_APART_S = 0.1
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
@@ -197,25 +192,3 @@ def _become_child(niceness: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if niceness and hasattr(os, "nice"):  # Windows has none
         os.nice(niceness)
-        _lower_session(niceness)
-
-
-def _lower_session(niceness: int) -> None:
-    """Give the process's session the same niceness, if it is the only one in it.
-
-    Desktop kernels of Linux divide the cores among sessions first (sched(7),
-    "autogroup"), and a process's own niceness counts only within its session. Children
-    of a pool have sessions of their own: without this, all of them and the parent would
-    get the same time.
-    """
-    if os.getsid(0) != os.getpid():
-        return
-    for _ in range(_AUTOGROUP_ATTEMPTS):
-        try:
-            _AUTOGROUP.write_text(str(niceness))
-        except BlockingIOError:
-            time.sleep(_AUTOGROUP_APART_S)  # the kernel accepts ten changes a second
-        except OSError:
-            return  # not this kernel
-        else:
-            return
