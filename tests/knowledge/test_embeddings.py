@@ -247,7 +247,7 @@ async def test_more_inputs_than_one_request_of_the_service(stage: Stage) -> None
 @pytest.mark.parametrize("tokens", [[1, 2], [[1, 2], [3]]])
 async def test_token_numbers_are_refused(stage: Stage, tokens: Any) -> None:
     async with stage.client() as client:
-        with pytest.raises(openai.BadRequestError, match="input"):
+        with pytest.raises(openai.BadRequestError, match="input: token numbers"):
             await client.embeddings.create(model="default", input=tokens)
 
 

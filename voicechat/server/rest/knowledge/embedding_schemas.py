@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from voicechat.schema.checked import Check, Items, RequestModel, between, one_of
 from voicechat.server.rest.schemas import ResponseModel
@@ -33,6 +33,26 @@ def _embeddable(text: str) -> str:
 
 
 Text = Annotated[str, Check(_embeddable, {"minLength": 1, "maxLength": MAX_CHARACTERS})]
+
+
+def _as_texts(value: object) -> object:
+    """Put a single text into a list. Raises ``ValueError`` for token numbers."""
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise ValueError("token numbers are of one model only; send texts")
+    return [value] if isinstance(value, str) else value
+
+
+_TEXT_SCHEMA: dict[str, object] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_CHARACTERS,
+}
+_TEXT_OR_TEXTS: dict[str, object] = {
+    "anyOf": [
+        _TEXT_SCHEMA,
+        {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1, "maxItems": MAX_INPUTS},
+    ]
+}
 
 
 class EmbeddingsRequest(RequestModel):
@@ -83,16 +103,15 @@ class OpenAIEmbeddingsRequest(RequestModel):
 
     model: str
     """A configured embedding service, or one of OpenAI's names for the default."""
-    input: Text | Annotated[list[Text], Items(1, MAX_INPUTS, "texts")]
+    input: Annotated[
+        Annotated[list[Text], Items(1, MAX_INPUTS, "texts")],
+        BeforeValidator(_as_texts),
+        WithJsonSchema(_TEXT_OR_TEXTS),
+    ]
     """One text or several. Token numbers are refused: each model has its own."""
     encoding_format: Annotated[str, one_of("float", "base64")] = "float"
     dimensions: Annotated[int, between(1, MAX_DIMENSIONS)] | None = None
     """Length of the vectors; without it the model's own."""
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The input as a list."""
-        return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
 
 class EmbeddingUsage(ResponseModel):

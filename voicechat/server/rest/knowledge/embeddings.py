@@ -100,7 +100,9 @@ class EmbeddingOperations:
             embedder = self._embedder("" if default else asked.model)
             made = await _made(
                 embedder,
-                EmbeddingRequest(texts=asked.texts, dimensions=asked.dimensions, model=asked.model),
+                EmbeddingRequest(
+                    texts=tuple(asked.input), dimensions=asked.dimensions, model=asked.model
+                ),
             )
             tokens = made.prompt_tokens or 0
             usage = OpenAIEmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
