@@ -85,6 +85,8 @@ function decodeTyped({ event_type: type, status = 0, message = "", reason = null
       return { kind: "speech_stopped", atMs: fields.audio_end_ms };
     case "conversation.chat.latency":
       return { kind: "latency", reply: replyKey(fields.id), totalMs: fields.total_ms, stagesMs: fields.stages_ms };
+    case "conversation.picture":
+      return { kind: "picture", url: fields.url ?? "", prompt: fields.prompt ?? "", message };
     case "error":
       return { kind: "error", status, message };
     default:

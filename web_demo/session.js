@@ -5,7 +5,7 @@
 // arrives; the server promises that nothing follows its `canceled`, so until that answer everything is old.
 
 import { request } from "./protocol.js";
-import { Turn, asMessages, light, newReply } from "./turns.js";
+import { Turn, addPicture, asMessages, light, newReply } from "./turns.js";
 
 export const INTERRUPTED_SHOWN_MS = 900;
 const REPORT_MS = 200;
@@ -170,7 +170,7 @@ export class Session {
       case "error":
         return this.#failed(message);
       default:
-        return [];
+        return message.kind === "picture" ? addPicture(this.turns, message) : [];
     }
   }
 

@@ -10,6 +10,7 @@ export class Turn {
     this.number = number;
     this.user = { finals: [], partial: "", typed: false };
     this.reply = null;
+    this.pictures = []; // { url, prompt, message }; without a url: why there is none
     this.marks = {};
     this.fault = "";
   }
@@ -61,4 +62,11 @@ export function asMessages(turns) {
       { role: "user", content: userText },
       ...(heardText.trim() ? [{ role: "assistant", content: heardText.trim() }] : []),
     ]);
+}
+
+/** Show a picture with the last turn that was answered: it may come long after the one that asked for it. */
+export function addPicture(turns, { url, prompt, message }) {
+  const turn = turns.findLast(({ reply }) => reply) ?? turns.at(-1);
+  turn?.pictures.push({ url, prompt, message });
+  return [];
 }

@@ -207,3 +207,17 @@ test("a reply that cannot be sounded is read as it comes, and remembered whole",
   assert.equal(session.state(50), "idle");
   assert.deepEqual(session.history().at(-1), { role: "assistant", content: "Hello there. How are you?" });
 });
+
+test("a picture belongs to the last turn that was answered", () => {
+  const session = speaking();
+  const picture = { event_type: "conversation.picture", status: 0, message: "", id: "p", prompt: "a cat", url: "http://h/media/a.png" };
+  session.receive(completed, 1300);
+  assert.deepEqual(session.receive(decode(JSON.stringify(picture)), 1400), []);
+  session.receive(decode(JSON.stringify({ ...picture, status: 50204, message: "refused", url: undefined })), 1500);
+  const [turn] = session.turns;
+  assert.deepEqual(turn.pictures, [
+    { url: "http://h/media/a.png", prompt: "a cat", message: "" },
+    { url: "", prompt: "a cat", message: "refused" },
+  ]);
+  assert.deepEqual(new Session().receive(decode(JSON.stringify(picture)), 0), []);
+});

@@ -44,6 +44,7 @@ export class TranscriptView {
     write(parts.partial, partial);
     parts.user.hidden = !turn.userText;
     this.#showReply(turn, parts);
+    for (const picture of turn.pictures.slice(parts.pictures.children.length)) parts.pictures.append(createPicture(picture));
     if (finals.length && turn.marks.end && !parts.announced) {
       parts.announced = true;
       this.#announce(turn.userText);
@@ -75,8 +76,18 @@ function createParts() {
   const [assistant, assistantRole, heard, ahead] = createLine("assistant", "heard", "ahead");
   const note = make("span", "note");
   assistant.append(note);
-  item.append(user, assistant);
-  return { item, user, userRole, settled, partial, assistant, assistantRole, heard, ahead, note };
+  const pictures = make("div", "pictures");
+  item.append(user, assistant, pictures);
+  return { item, user, userRole, settled, partial, assistant, assistantRole, heard, ahead, note, pictures };
+}
+
+/** A picture that opens in a tab of its own, or why there is none. */
+function createPicture({ url, prompt, message }) {
+  if (!/^https?:/.test(url)) return Object.assign(make("span", "note"), { textContent: message });
+  const image = Object.assign(make("img", "picture"), { src: url, alt: prompt });
+  const link = Object.assign(make("a", "picture-link"), { href: url, target: "_blank", rel: "noreferrer" });
+  link.append(image);
+  return link;
 }
 
 /** One speaker's line: his name in the margin, then two spans of text. Only what he says is in `data-role`. */
