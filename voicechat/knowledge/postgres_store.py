@@ -151,10 +151,13 @@ class PostgresConnection:
     ) -> list[Ranked]:
         """See ``SqlConnection.nearest``. All vectors of the shelves are compared."""
         rows = self._database.execute(
-            "SELECT source, position, max(-(vector <#> %s::vector)) AS cosine FROM passage_window"
+            # Materialized, so that cosines are sorted by passage and not the vectors.
+            "WITH near AS MATERIALIZED ("
+            "SELECT source, position, -(vector <#> %s::vector) AS cosine FROM passage_window"
             " WHERE source IN (SELECT number FROM source"
-            " WHERE shelf = ANY(%s) AND status = 'ENABLED' AND embedder = %s)"
-            " GROUP BY source, position ORDER BY cosine DESC, source, position LIMIT %s",
+            " WHERE shelf = ANY(%s) AND status = 'ENABLED' AND embedder = %s))"
+            " SELECT source, position, max(cosine) AS best FROM near"
+            " GROUP BY source, position ORDER BY best DESC, source, position LIMIT %s",
             (_written(vector), list(shelves), embedder, limit),
         )
         return [Ranked(*row) for row in rows]
