@@ -15,10 +15,10 @@ text = "go forward ten meters"
 [llm.default]
 provider = "scripted_services:open_chat_model"
 reply = ["Ten meters ", "it is."]
-[tts.default]
-provider = "scripted_services:open_synthesizer"
 [embedders.default]
 provider = "scripted_services:open_embedder"
+[tts.default]
+provider = "scripted_services:open_synthesizer"
 """
 
 

@@ -1,14 +1,14 @@
 """A knowledge store in a SQLite file, for one machine. It needs no server and no
 extension of SQLite.
 
-Vectors are searched in memory (`VectorCache`). `docs/knowledge.md` compares this with
-the extension sqlite-vec.
+Vectors are searched in memory (`VectorCache`).
 """
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ LOCK_TIMEOUT_S = 30.0
 """How long a writer waits for another process. The longest transaction, the passages of
 a file of 100 MB, takes some seconds.
 """
+RETRY_S = 0.02
 PAGE_CACHE_KIB = 16 * 1024
 """Memory of each connection for pages of the file."""
 _TYPES = {
@@ -57,6 +58,10 @@ class SqliteKnowledgeStore(SqlKnowledgeStore):
         """Create or migrate the file. Raises ``ConfigError``."""
         with self._file.transaction():
             pass
+        try:
+            _log_ahead(self._file.path)
+        except sqlite3.Error as error:
+            raise self._file.unusable(error) from error
 
     @contextmanager
     def transaction(self, *, writes: bool) -> Iterator["SqliteConnection"]:
@@ -76,6 +81,26 @@ class SqliteKnowledgeStore(SqlKnowledgeStore):
         self._all.clear()
 
 
+def _log_ahead(path: Path) -> None:
+    """Have SQLite write ahead to a log: readers then do not wait for writers. A power
+    failure may lose the last seconds, and never damages the file.
+
+    The file remembers it. SQLite does not wait for other connections when it changes
+    this, so it is tried until they have ended their transactions.
+    """
+    until_s = time.monotonic() + LOCK_TIMEOUT_S
+    with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)) as database:
+        while True:
+            try:
+                database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= until_s:
+                    raise
+                time.sleep(RETRY_S)
+
+
 class SqliteConnection:
     """A `SqlConnection`."""
 
@@ -85,9 +110,6 @@ class SqliteConnection:
         self._database = sqlite3.connect(
             path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
-        # Readers do not wait for writers; a power failure may lose the last seconds,
-        # and never damages the file.
-        self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
 
     @contextmanager
