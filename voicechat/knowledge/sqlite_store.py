@@ -88,15 +88,13 @@ def _log_ahead(path: Path) -> None:
     The file remembers it. SQLite does not wait for other connections when it changes
     this, so it is tried until they have ended their transactions.
     """
-    until_s = time.monotonic() + LOCK_TIMEOUT_S
     with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)) as database:
-        while True:
+        for tries_left in reversed(range(round(LOCK_TIMEOUT_S / RETRY_S))):
             try:
                 database.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() >= until_s:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not tries_left:
                     raise
                 time.sleep(RETRY_S)
 

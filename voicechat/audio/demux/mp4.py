@@ -63,7 +63,7 @@ class _Packet:
 
 
 @dataclass(slots=True)
-class _Run:
+class _FragmentRun:
     """The position of the next packet while a fragment's index is parsed."""
 
     position: int
@@ -202,13 +202,13 @@ class Mp4Demuxer:
         track = self._track
         if track is None:
             raise undecodable("mp4", "a fragment comes before the description of the tracks")
-        run = _Run(self._position, 0)
+        run = _FragmentRun(self._position, 0)
         for name, fragment in _boxes(content):
             if name == b"traf":
                 self._read_track_fragment(fragment, track, run)
         return run.packets
 
-    def _read_track_fragment(self, content: bytes, track: _SoundTrack, run: _Run) -> None:
+    def _read_track_fragment(self, content: bytes, track: _SoundTrack, run: _FragmentRun) -> None:
         header = _only(content, b"tfhd")
         flags, number = struct.unpack_from(">II", header)
         if number != track.number:
@@ -234,7 +234,7 @@ class Mp4Demuxer:
 _WHOLE = "the recording is not fragmented; send it as a whole recording, or record fragmented MP4"
 
 
-def _read_run(content: bytes, base: int, track: _SoundTrack, run: _Run) -> None:
+def _read_run(content: bytes, base: int, track: _SoundTrack, run: _FragmentRun) -> None:
     flags, count = struct.unpack_from(">II", content)
     if count + len(run.packets) > MAX_PACKETS:
         raise undecodable("mp4", f"a fragment has more than {MAX_PACKETS} packets")
