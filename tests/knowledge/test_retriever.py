@@ -186,13 +186,30 @@ async def test_few_records_are_among_many_passages(stage: Stage) -> None:
     assert sum(finding.kind == "qa" for finding in found.found) <= 2
 
 
-def test_fusion_prefers_agreement() -> None:
-    a, b, c = (
-        Finding(kind="file", source_id=name, scope=MINE, title="", content=name, score=0)
-        for name in "abc"
-    )
-    assert [found.content for found in fuse([[a, b], [c, b]])] == ["b", "a", "c"]
-    assert fuse([]) == []
+def ranking(**scores: float) -> list[Finding]:
+    return [
+        Finding(kind="file", source_id=name, scope=MINE, title="", content=name, score=score)
+        for name, score in scores.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by_words", "by_vectors", "fused"),
+    [
+        (ranking(a=9, b=8), ranking(c=0.9, b=0.85, d=0.5), {"b": 0.88, "a": 0.5, "c": 0.5, "d": 0}),
+        (ranking(a=9, b=3), [], {"a": 0.5, "b": 0.17}),
+        ([], ranking(a=0.9), {"a": 0.5}),
+        # A few passages with nearly the same cosine: the words decide.
+        (ranking(a=2), ranking(b=0.87, a=0.86), {"a": 0.83, "b": 0.5}),
+        ([], [], {}),
+    ],
+)
+def test_what_both_searches_like_comes_first(
+    by_words: list[Finding], by_vectors: list[Finding], fused: dict[str, float]
+) -> None:
+    found = {finding.content: round(finding.score, 2) for finding in fuse(by_words, by_vectors)}
+    assert found == fused
+    assert list(found) == list(fused)
 
 
 async def test_many_texts_are_embedded_in_batches_and_in_order() -> None:

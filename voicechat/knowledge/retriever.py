@@ -1,7 +1,7 @@
 """Finds what a question asks for, by words and by vectors together.
 
-The two rankings are joined by reciprocal rank fusion (Cormack, Clarke and Büttcher,
-2009). It needs ranks only, because a BM25 score and a cosine cannot be compared.
+A BM25 score and a cosine cannot be compared, so each ranking's scores are brought to 0
+to 1 before they are added: the convex combination of Bruch, Gai and Ingber (2023).
 """
 
 import asyncio
@@ -17,13 +17,15 @@ from voicechat.knowledge.interface import Finding, Findings, KnowledgeStore, QaR
 from voicechat.knowledge.words import LONGEST_TEXT, question_words
 from voicechat.providers.interfaces import TextEmbedder
 
-FUSION_RANK = 10
-"""k of reciprocal rank fusion: how little the first ranks differ from the next. Its
-authors' 60 is for many rankings; with two, 10 finds 3 % more of the questions of
-``tests/knowledge/questions`` among the first three.
-"""
 CANDIDATES = 50
-"""Results of each search that are fused."""
+"""Results of each search that are fused. If there are so many, the last counts as
+nothing.
+"""
+LEAST_SPREAD = 0.03
+"""The least difference between the best cosine and one that counts as nothing. Among a
+few passages all cosines are nearly the same, and say little. With multilingual
+E5 the first and the fiftieth usually differ by 0.04.
+"""
 QA_SHARE = 3
 """At most one of so many results is a Q&A record, but one may always be: the nearest
 question is near only if somebody has answered such a question.
@@ -99,8 +101,9 @@ class Retriever:
             self._half("words", self._by_words(project, bases, text), deadline_s),
             self._half("vectors", self._by_vectors(project, bases, text), deadline_s),
         )
-        files = fuse([half["file"] for half in halves if half])
-        records = fuse([half["qa"] for half in halves if half])
+        by_words, by_vectors = (half or {"file": [], "qa": []} for half in halves)
+        files = fuse(by_words["file"], by_vectors["file"])
+        records = fuse(by_words["qa"], by_vectors["qa"])
         answer = next((found for found in records if _same_question(text, found)), None)
         if answer is not None:
             return Findings((answer,), _as_record(answer))
@@ -147,17 +150,31 @@ class Retriever:
         return {"file": await nearest("file"), "qa": await nearest("qa")}
 
 
-def fuse(rankings: Sequence[Sequence[Finding]]) -> list[Finding]:
-    """Join rankings, each the best first, by reciprocal rank fusion."""
+def fuse(by_words: Sequence[Finding], by_vectors: Sequence[Finding]) -> list[Finding]:
+    """Join two rankings, each the best first. What is the best of both scores 1."""
     scores: defaultdict[tuple[str, int], float] = defaultdict(float)
     found: dict[tuple[str, int], Finding] = {}
-    for ranking in rankings:
-        for rank, finding in enumerate(ranking, start=1):
+    for ranking, spread in (
+        (by_words, _spread_of_words([finding.score for finding in by_words])),
+        (by_vectors, _spread_of_cosines([finding.score for finding in by_vectors])),
+    ):
+        for finding in ranking:
             place = (finding.source_id, finding.position)
-            scores[place] += 1 / (FUSION_RANK + rank)
+            scores[place] += (1 - (ranking[0].score - finding.score) / spread) / 2
             found[place] = finding
     best = sorted(found, key=lambda place: -scores[place])
     return [replace(found[place], score=scores[place]) for place in best]
+
+
+def _spread_of_words(scores: Sequence[float]) -> float:
+    """Return the difference between the best score and nothing, of ranked scores."""
+    if len(scores) >= CANDIDATES and scores[-1] < scores[0]:
+        return scores[0] - scores[-1]
+    return scores[0] if scores else 1.0
+
+
+def _spread_of_cosines(cosines: Sequence[float]) -> float:
+    return max(LEAST_SPREAD, cosines[0] - cosines[-1]) if cosines else 1.0
 
 
 def _same_question(text: str, found: Finding) -> bool:

@@ -9,6 +9,7 @@ import importlib
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 
 from voicechat.errors import ConfigError
 
@@ -41,6 +42,11 @@ POLITE = frozenset(
 )
 """Words that change nothing about a question."""
 
+PAIR = "+"
+"""Begins a pair of neighbouring Chinese characters among the words of a text. No word
+begins with it.
+"""
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]+")
 _FORMS = 65_536
 """Word forms whose stems are kept."""
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -63,17 +69,21 @@ def search_words(text: str) -> list[str]:
 
     Parts of a compound word come before it (jieba's search mode). Numbers, versions and
     product codes stay whole, thousands without their comma. Words of ``UNSEARCHED`` are
-    left out, unless the text has no others.
+    left out, unless the text has no others. Pairs of Chinese characters follow, each
+    after ``PAIR``: they find what the dictionary does not know, or divides differently
+    in question and document.
     """
-    words = _cut(text)
-    return [_stem(word) for word in words if word not in UNSEARCHED] or words
+    folded = _folded(text)
+    words = _cut(folded)
+    found = [_stem(word) for word in words if word not in UNSEARCHED] or words
+    return [*found, *_pairs(folded)]
 
 
 def question_words(text: str) -> frozenset[str]:
     """Return all words of a question but those of politeness, compared as above. Two
     questions with the same ones are the same question.
     """
-    return frozenset(_stem(word) for word in _cut(text) if word not in POLITE)
+    return frozenset(_stem(word) for word in _cut(_folded(text)) if word not in POLITE)
 
 
 def storable(text: str) -> str:
@@ -83,11 +93,20 @@ def storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def _cut(text: str) -> list[str]:
+def _folded(text: str) -> str:
+    return _THOUSANDS.sub("", unicodedata.normalize("NFKC", storable(text)).lower())
+
+
+def _cut(folded: str) -> list[str]:
     from rjieba import cut_for_search
 
-    folded = _THOUSANDS.sub("", unicodedata.normalize("NFKC", storable(text)).lower())
     return [word for word in cut_for_search(folded) if any(map(str.isalnum, word))]
+
+
+def _pairs(folded: str) -> list[str]:
+    return [
+        PAIR + first + second for run in _HAN.findall(folded) for first, second in pairwise(run)
+    ]
 
 
 @lru_cache(_FORMS)
