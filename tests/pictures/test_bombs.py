@@ -39,7 +39,7 @@ def test_usual_pictures_are_far_from_the_bounds() -> None:
 def test_each_takes_less_than_a_second_of_cpu_time(name: str, tmp_path: Path) -> None:
     file = tmp_path / "picture"
     file.write_bytes(BOMBS[name]())
-    command = [sys.executable, "-m", "tests.pictures.inspect_one", file]
+    command = [sys.executable, "-m", "tests.pictures.inspect_one", str(file)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         memory_kib = process.stdout.read()
