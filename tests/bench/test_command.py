@@ -17,6 +17,7 @@ def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_conversations_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--sessions", "2", "--seconds", "3", "--json"]) == 0
     found = figures(capsys)

@@ -146,6 +146,7 @@ def test_a_refusal_is_one_line(
     )
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_what_has_come_and_the_next_pull_goes_on(
     server: FileServer, catalogue: str, tmp_path: Path
 ) -> None:

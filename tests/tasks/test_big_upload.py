@@ -14,6 +14,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.long
 async def test_a_large_upload_takes_little_memory() -> None:
     size_bytes = 40_000_000
     outcome = await upload(size_bytes)

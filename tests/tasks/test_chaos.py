@@ -43,6 +43,7 @@ async def test_every_acknowledged_task_ends_in_one_result(
     assert tally.kills > 0
 
 
+@pytest.mark.long
 async def test_a_task_that_kills_its_process_fails_after_its_attempts(tmp_path: Path) -> None:
     settings = TaskSettings(folder=tmp_path, poll_s=0.02, adopt_s=0.1, max_attempts=2)
     begun = False

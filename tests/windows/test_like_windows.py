@@ -81,6 +81,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         process.communicate()
 
 
+@pytest.mark.long
 def test_the_commands_read_wav_from_standard_input(tmp_path: Path, recordings: Path) -> None:
     (tmp_path / "voicechat.toml").write_text(CONFIG)
     command = [sys.executable, "-m", "voicechat", "transcribe", "-"]

@@ -91,6 +91,7 @@ def descriptors(pid: int | str = "self") -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+@pytest.mark.long
 async def test_a_server_of_workers_outlives_a_flood_of_silent_connections(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, descriptors=160) as server, server.conversation() as inside:
         before = descriptors(server.process.pid)
@@ -123,6 +124,7 @@ async def connect(server: Fleet, flood: ExitStack) -> None:
         await asyncio.get_running_loop().sock_connect(client, (host, int(port)))
 
 
+@pytest.mark.long
 async def test_a_raw_space_and_early_frames_are_understood_by_every_worker(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, workers=2) as server:
         host, port = server.url.removeprefix("http://").split(":")

@@ -49,6 +49,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.long
 async def test_sessions_are_spread_and_the_metrics_are_those_of_all(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, workers=3) as server, AsyncExitStack() as open_ones:
         # What is exact of it is in the supervisor's tests.
@@ -92,6 +93,7 @@ async def test_places_that_get_free_are_given_to_the_next(tmp_path: Path) -> Non
         assert min(held[0], held[1]) >= 1
 
 
+@pytest.mark.long
 async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
         conversations = await server.spread_conversations(open_ones, workers=2, each=2)
@@ -354,6 +356,7 @@ async def test_workers_that_die_again_and_again_are_given_up(tmp_path: Path) -> 
     assert "giving up" in server.errors[-1]
 
 
+@pytest.mark.long
 async def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server:
         (ledger,) = server.open_files("ledger.sqlite3")
