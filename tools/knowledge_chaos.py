@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.killable_worker import KillableWorker
 from voicechat.knowledge.ingestion import Ingestion
 from voicechat.knowledge.interface import (
     FileStatus,
@@ -140,64 +141,19 @@ async def work_until_killed(folder: Path, database_url: str) -> None:
             print((await upload(parts, int(line))).id, flush=True)
 
 
-class Worker:
-    """A child process, and the one upload that may be under way to it."""
-
-    def __init__(self, folder: Path, database_url: str) -> None:
-        self._arguments = ("--worker", str(folder), "--database", database_url)
-        self._process: asyncio.subprocess.Process | None = None
-        self._ready = asyncio.Event()
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tools.knowledge_chaos", *self._arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        if await _line(self._process) != "ready":
-            raise RuntimeError("a worker did not start")
-        self._ready.set()
-
-    async def upload(self, number: int) -> str:
-        """The file's id; empty when the worker died before it acknowledged."""
-        await self._ready.wait()
-        # Held on to: a kill puts another one in its place while the answer is awaited.
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        try:
-            process.stdin.write(f"{number}\n".encode())
-            await process.stdin.drain()
-        except ConnectionError:
-            return ""
-        return await _line(process)
-
-    async def kill(self) -> None:
-        assert self._process is not None
-        self._ready.clear()
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-
-async def _line(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    line = (await process.stdout.readline()).decode()
-    return line.strip() if line.endswith("\n") else ""
-
-
 async def torment(folder: Path, database_url: str, uploads: int, workers: int, seed: int) -> Tally:
     """Run it all; the tally says what came of it."""
     chance = random.Random(seed)
     tally = Tally()
-    crowd = [Worker(folder, database_url) for _ in range(workers)]
+    arguments = ("--worker", str(folder), "--database", database_url)
+    crowd = [KillableWorker("tools.knowledge_chaos", *arguments) for _ in range(workers)]
     for worker in crowd:
         await worker.start()
     enough = asyncio.Event()
 
-    async def upload_all(worker: Worker, numbers: range) -> None:
+    async def upload_all(worker: KillableWorker, numbers: range) -> None:
         for number in numbers:
-            while not (file_id := await worker.upload(number)):
+            while not (file_id := await worker.ask(number)):
                 tally.unacknowledged += 1
                 await asyncio.sleep(0.1)
             tally.acknowledged[file_id] = number

@@ -59,5 +59,7 @@ async def test_a_job_that_is_just_being_begun_is_stopped_too(stage: Stage) -> No
 async def test_pictures_are_stopped_too(stage: Stage) -> None:
     task = await submitted(stage, PICTURES, "qwen")
     name = list(stage.vendors.jobs)[-1]
-    await deleted(stage, f"/api/open-apis/projects/default/easyllms/texttoimage/task/{task}")
+    address = f"/api/open-apis/projects/default/easyllms/texttoimage/task/{task}"
+    await deleted(stage, address)
     await stage.live.until(lambda: name in stage.vendors.stopped)
+    assert (await stage.live.ask(address, method="GET")).status == 404
