@@ -290,3 +290,15 @@ def test_audio_that_is_skipped_before_any_was_recognised_says_how_it_was_declare
     effects = session.receive(cmd.CommitTurn("hello"), 0)
     routes = [effect for effect in effects if isinstance(effect, ef.RouteAudio)]
     assert routes == [ef.RouteAudio(ef.Route.SKIP, settings.input)]
+
+
+def test_an_announced_drain_is_reported_at_any_moment_and_changes_nothing() -> None:
+    opened, listening, busy, over = Session(), Session(), replying(), Session()
+    listening.receive(AUDIO, 0)
+    over.receive(ev.Disconnected(), 0)
+    for session in (opened, listening, busy):
+        before = (session.state, session.deadline_ms())
+        effects = session.receive(ev.DrainAnnounced(30_000), 0)
+        assert effects == [ef.Send(nt.GoingAway(30_000))]
+        assert (session.state, session.deadline_ms()) == before
+    assert over.receive(ev.DrainAnnounced(30_000), 0) == []

@@ -103,6 +103,14 @@ def test_pressure_ends_nothing_and_is_no_message_of_the_client() -> None:
     assert dictation.deadline_ms() == deadline_ms
 
 
+def test_an_announced_drain_is_reported_and_ends_nothing() -> None:
+    dictation = TranscriptionSession()
+    dictation.receive(AUDIO, 0)
+    assert dictation.receive(ev.DrainAnnounced(30_000), 1) == [ef.Send(nt.GoingAway(30_000))]
+    assert dictation.receive(ev.DrainRequested(30_000), 1) != []
+    assert dictation.receive(ev.DrainAnnounced(1), 2) == []
+
+
 def test_everything_that_ends_it_drops_its_stream() -> None:
     ends: list[tuple[ev.Event, list[nt.Ending]]] = [
         (ev.WriteStalled("slow"), [nt.Ending.NOT_READING]),

@@ -11,7 +11,7 @@ from voicechat.runtime.conversation import Conversation
 from voicechat.server.auth import Principal
 from voicechat.server.load_shedding import CAPACITY_RETRY_S, LoadShedder
 from voicechat.server.load_signals import LoadLevel
-from voicechat.session.events import AccessEnded, DrainRequested, PressureChanged
+from voicechat.session.events import AccessEnded, DrainAnnounced, DrainRequested, PressureChanged
 from voicechat.store.ledger import Ledger
 from voicechat.store.session_slots import SessionSlots
 
@@ -77,12 +77,14 @@ class Admission:
             conversation.post(PressureChanged(level > LoadLevel.CALM))
 
     async def drain(self, deadline_s: float) -> None:
-        """Refuse new sessions and end the open ones: idle ones now, others when their
-        turn ends or the deadline passes.
+        """Refuse new sessions, announce the end to the open ones, and end them: idle
+        ones now, others when their turn ends or the deadline passes.
         """
         self._draining = True
+        left_ms = int(deadline_s * 1000)
         for conversation in self._conversations:
-            conversation.post(DrainRequested(conversation.now_ms + int(deadline_s * 1000)))
+            conversation.post(DrainAnnounced(left_ms))
+            conversation.post(DrainRequested(conversation.now_ms + left_ms))
         try:
             async with asyncio.timeout(deadline_s + DRAIN_GRACE_S):
                 await self._empty.wait()

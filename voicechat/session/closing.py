@@ -5,7 +5,7 @@ from typing import assert_never
 from voicechat.errors import Fault
 from voicechat.session import events as ev
 from voicechat.session.effects import Close, RecordMetric, SessionClosed
-from voicechat.session.notices import Ended, Ending, Outcome
+from voicechat.session.notices import Ended, Ending, GoingAway, Outcome
 from voicechat.session.session_core import SessionCore
 from voicechat.session.states import TURN, State
 from voicechat.session.turns import Turns
@@ -26,7 +26,9 @@ class EndableTurns(Turns):
         """Why the session ends as soon as no turn is in progress."""
 
     def handle_end(self, event: ev.EndEvent) -> None:
-        """End at once, or for a drain as soon as the turn in progress is over."""
+        """End at once, or for a drain as soon as the turn in progress is over. An
+        announced drain is only reported.
+        """
         match event:
             case ev.Disconnected():
                 self._drop_everything()
@@ -38,6 +40,8 @@ class EndableTurns(Turns):
             case ev.Faulted():
                 message = "internal error; this session ends"
                 self.end_session(Ended(Ending.FAULT, message, Fault.INTERNAL))
+            case ev.DrainAnnounced():
+                self._core.notify(GoingAway(event.left_ms))
             case ev.DrainRequested():
                 self.drain_at_ms = max(self._core.now_ms, event.deadline_ms)
                 self.leave_when_idle(RESTARTS)

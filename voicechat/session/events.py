@@ -238,6 +238,13 @@ class WriteStalled:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainAnnounced:
+    """The server stops in ``left_ms`` at the latest; ``DrainRequested`` follows."""
+
+    left_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     """The server stops: finish the turn in progress until ``deadline_ms`` (session
     time), then close.
@@ -281,8 +288,12 @@ class Ticked:
     """
 
 
-EndEvent: TypeAlias = Disconnected | WriteStalled | AccessEnded | Faulted | DrainRequested
-"""The events that end a session, at once or as soon as its turn is over."""
+EndEvent: TypeAlias = (
+    Disconnected | WriteStalled | AccessEnded | Faulted | DrainAnnounced | DrainRequested
+)
+"""The events that end a session, at once or as soon as its turn is over, or announce
+its end.
+"""
 
 Event: TypeAlias = (
     AnyCommand
@@ -309,6 +320,7 @@ Event: TypeAlias = (
     | ReplyFailed
     | AudioSent
     | WriteStalled
+    | DrainAnnounced
     | DrainRequested
     | PressureChanged
     | AccessEnded

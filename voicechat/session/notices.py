@@ -265,6 +265,15 @@ class LatencyMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class GoingAway:
+    """The server stops, and ends the session in ``left_ms`` milliseconds at the latest.
+    A client that can continue elsewhere may leave at any time until then.
+    """
+
+    left_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A service failed, or a limit was reached. The session continues."""
 
@@ -307,6 +316,7 @@ Notice: TypeAlias = (
     | ReplyCut
     | ReplyEnded
     | LatencyMeasured
+    | GoingAway
     | Failed
     | Ended
 )

@@ -192,6 +192,7 @@ class Session:
                 | ev.WriteStalled()
                 | ev.AccessEnded()
                 | ev.Faulted()
+                | ev.DrainAnnounced()
                 | ev.DrainRequested()
             ):
                 self._turns.handle_end(event)

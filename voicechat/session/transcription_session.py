@@ -18,7 +18,7 @@ from voicechat.session.effects import (
 )
 from voicechat.session.idle_timeout import IdleTimeout
 from voicechat.session.limits import SessionLimits, earliest_ms
-from voicechat.session.notices import Ended, Ending
+from voicechat.session.notices import Ended, Ending, GoingAway
 from voicechat.session.transcription_state import TranscriptionState
 from voicechat.session.types import InputSettings
 
@@ -115,6 +115,8 @@ class TranscriptionSession:
                 return self._end(Ended(Ending.ACCESS, event.message, event.fault))
             case ev.Faulted():
                 return self._end(Ended(Ending.FAULT, "internal error", Fault.INTERNAL))
+            case ev.DrainAnnounced():
+                return [Send(GoingAway(event.left_ms))]
             case ev.DrainRequested():
                 message = "the server restarts; connect again"
                 return self._end(Ended(Ending.RESTART, message, Fault.AT_CAPACITY))
