@@ -1,8 +1,9 @@
 """How often endpointing cuts an unfinished turn off, and how long it makes a finished
 one wait: with Kokoro's voices, Whisper and Smart Turn, in English and Chinese.
 
-``python -m tools.evaluate_turns MODELS [--noise NAME --snr DB]``: MODELS is the folder
-into which ``voicechat models pull local`` put its models.
+``python -m tools.evaluate_turns MODELS [--noise NAME|all --snr DB]``: MODELS is the
+folder into which ``voicechat models pull local`` put its models; ``all`` measures
+without noise and with each one.
 
 Each phrase is spoken, mixed with noise, recognised, and judged by the turn model after
 300 ms of silence, as in a conversation. Four ways to decide are then scaled by
@@ -13,6 +14,9 @@ turn model alone; both (``AdaptiveSilence``). Printed are, as in eot-bench:
   median delay after finished ones is 300 ms;
 - delay at 5 %: the median delay after finished turns at which no more than 5 % of the
   unfinished ones are cut off.
+
+The last column says of how many turns "both" cut off, in parts of the worse of words
+and model, and whether that is more than the better of them.
 """
 
 import argparse
@@ -39,6 +43,7 @@ NOISES = ("white", "pink", "hum", "music", "babble", "voice", "echo")
 """``voice``: another one, also in the silence behind the turn; ``echo``: the same in a
 room, as an assistant that is heard by its own microphone.
 """
+ALL = "all"
 ROOM_S = 0.3
 """Within this time the room's sound falls by 60 dB."""
 
@@ -77,19 +82,31 @@ class Turn:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("models", type=Path, help="the folder of the pulled models")
-    parser.add_argument("--noise", choices=NOISES, help="mixed with the speech")
+    parser.add_argument("--noise", choices=(*NOISES, ALL), help="mixed with the speech")
     parser.add_argument("--snr", type=float, default=10.0, help="of speech to noise, in dB")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     listening = Listening(given.models, given.threads)
-    print(f"noise: {given.noise or 'none'}" + (f", {given.snr:g} dB" if given.noise else ""))
-    print("| | turns | | fixed | words | model | both |\n|---|---|---|---|---|---|---|")
-    for language in VOICES:
-        turns = list(listening.turns(language, given.noise, given.snr))
-        cut = [f"{share:.0%}" for share in map(cut_off, policies(turns))]
-        delay = [f"{ms} ms" if ms else "-" for ms in map(delay_at_share, policies(turns))]
-        print(f"| {language} | {len(turns)} | false cut-offs at 300 ms | {' | '.join(cut)} |")
-        print(f"| | | delay at 5 % | {' | '.join(delay)} |", flush=True)
+    print("| noise | | turns | | fixed | words | model | both | both / worse |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    noises = (None, *NOISES) if given.noise == ALL else (given.noise,)
+    for noise in noises:
+        for language in VOICES:
+            turns = list(listening.turns(language, noise, given.snr))
+            print_rows(f"{noise}, {given.snr:g} dB" if noise else "none", language, turns)
+
+
+def print_rows(noise: str, language: str, turns: Sequence[Turn]) -> None:
+    """Print the two rows of one language with one noise."""
+    cut = [cut_off(delays) for delays in policies(turns)]
+    _fixed, words, model, both = cut
+    share = f"{both / max(words, model):.2f}" if max(words, model) else "-"
+    verdict = " (more than the better)" if both > min(words, model) else ""
+    shares = " | ".join(f"{part:.0%}" for part in cut)
+    print(f"| {noise} | {language} | {len(turns)} | false cut-offs at 300 ms | {shares}", end="")
+    print(f" | {share}{verdict} |")
+    delays_ms = [f"{ms} ms" if ms else "-" for ms in map(delay_at_share, policies(turns))]
+    print(f"| | | | delay at 5 % | {' | '.join(delays_ms)} | |", flush=True)
 
 
 Delays = Callable[[int], Sequence[tuple[bool, int]]]
@@ -157,6 +174,8 @@ class Listening:
         self._chance = np.random.default_rng(1)
         self._other = self._speech_of("The weather will stay like this for the rest of the week.")
         """What another voice said."""
+        self._clean: dict[tuple[str, str], Samples] = {}
+        """The phrases that were spoken, by text and voice."""
 
     def turns(self, language: str, noise: str | None, snr_db: float) -> Iterator[Turn]:
         for finished, phrases in ((True, FINISHED), (False, UNFINISHED)):
@@ -177,8 +196,11 @@ class Listening:
         """
         if not finished:
             phrase += "，" if language == "zh" else ","
-        samples = np.frombuffer(self._speech.speak(phrase, voice), "<i2").astype(np.float64)
-        return np.concatenate([samples, np.zeros(PCM_RATE_HZ * SILENCE_MS // 1000)])
+        if (phrase, voice) not in self._clean:
+            spoken = np.frombuffer(self._speech.speak(phrase, voice), "<i2").astype(np.float64)
+            silence = np.zeros(PCM_RATE_HZ * SILENCE_MS // 1000)
+            self._clean[phrase, voice] = np.concatenate([spoken, silence])
+        return self._clean[phrase, voice]
 
     def _speech_of(self, text: str) -> Samples:
         """A sentence by a voice of none of the turns."""
