@@ -17,8 +17,13 @@ Printed for each language, in milliseconds, median and 90th percentile:
 - *stopped*: from ``conversation.chat.cancel`` to the answer that the reply is over.
 
 Then follow the largest values that the server's metrics had meanwhile: how late its
-event loop was, how many uses of each service waited, the real-time factors, the load
-level, refusals, and how many replies that began early were used.
+event loop was, and for how much of that it had computed itself; how many uses of each
+service waited, the real-time factors, the load level, refusals, and how many replies
+that began early were used. *Control* is the lag of an idle event loop in a process of
+its own (`tools.idle_loop`) on the same cores at the same time.
+
+With ``--sessions N`` users arrive every two seconds. Those whom the server refuses are
+counted, with the reason.
 
 *Wrong* are the edits between what was said and what was recognised: words in English,
 characters in Chinese, without punctuation, numbers as they are spoken.
@@ -59,6 +64,7 @@ from voicechat.client import (
     connect,
 )
 from voicechat.client.messages import LatencyMessage
+from voicechat.errors import AdmissionError
 from voicechat.providers.faster_whisper import BEAM_SIZE, PassOptions, WorkerOptions
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.session.latency_breakdown import Stage
@@ -95,6 +101,8 @@ ANSWER_S = 60.0
 """A turn without an answer after this time counts as not answered."""
 BETWEEN_S = 1.0
 """Silence before the user speaks again."""
+ARRIVE_S = 2.0
+"""The conversations begin one after the other."""
 READY_S = 300.0
 """The models are loaded from the disk."""
 READY = re.compile(r"ready.*?(http\S+?)/#key=(\S+)")
@@ -246,14 +254,20 @@ def main() -> None:
 async def print_conversation(given: argparse.Namespace, language: str) -> None:
     """Hold the conversations of one language, and print a table."""
     spoken = list(phrases(given.models, language, given.turns * given.sessions))
-    async with serving(given.models, given.bundle) as (pid, url, key):
+    largest: dict[str, float] = {}
+    async with serving(given.models, given.bundle) as (pid, url, key), control(largest):
         before = usage_of(pid)
-        largest: dict[str, float] = {}
         watching = asyncio.create_task(watch(url, key, largest))
         async with asyncio.TaskGroup() as tasks:
             conversations = [
                 tasks.create_task(
-                    one_conversation(url, key, spoken[number :: given.sessions], given.hear)
+                    one_conversation(
+                        url,
+                        key,
+                        spoken[number :: given.sessions],
+                        given.hear,
+                        number * ARRIVE_S,
+                    )
                 )
                 for number in range(given.sessions)
             ]
@@ -269,9 +283,28 @@ async def print_conversation(given: argparse.Namespace, language: str) -> None:
             print(f" | {turn.stages_ms} {turn.errors or ''}")
     print_table(given, language, turns)
     if before is not None and after is not None:
-        print(f"CPU {(after.cpu_s - before.cpu_s) / len(turns):.2f} s a turn")
+        print(f"CPU {(after.cpu_s - before.cpu_s) / max(len(turns), 1):.2f} s a turn")
     print("largest values of the server's metrics, read every 3 s:")
     print("\n".join(f"{name} {value:g}" for name, value in sorted(largest.items())), flush=True)
+
+
+@asynccontextmanager
+async def control(largest: dict[str, float]) -> AsyncIterator[None]:
+    """Measure an idle event loop in a process of its own meanwhile."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tools.idle_loop",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        await process.stdout.readline()  # it measures now
+        yield
+        answer, _ = await process.communicate()
+        largest["control: loop_lag_seconds"] = float(answer)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def watch(url: str, key: str, largest: dict[str, float]) -> None:
@@ -290,19 +323,24 @@ def keep_largest(largest: dict[str, float], metrics: str) -> None:
 
 
 async def one_conversation(
-    url: str, key: str, spoken: Sequence[Phrase], hear_s: float
+    url: str, key: str, spoken: Sequence[Phrase], hear_s: float, after_s: float
 ) -> list[Turn]:
-    """Hold one conversation."""
-    async with connect(url, key=key) as conversation:
-        settings = chat_settings(
-            input_format="pcm",
-            sample_rate_hz=PCM_RATE_HZ,
-            output_format="PCM_16000HZ_MONO_16BIT",
-            turn_detection={},
-            binary_audio=True,
-        )
-        await conversation.update(settings | {"report_latency": True})
-        return await User(conversation, hear_s).converse(spoken)
+    """Hold one conversation, after a while; no turns if it is refused."""
+    settings = chat_settings(
+        input_format="pcm",
+        sample_rate_hz=PCM_RATE_HZ,
+        output_format="PCM_16000HZ_MONO_16BIT",
+        turn_detection={},
+        binary_audio=True,
+    )
+    await asyncio.sleep(after_s)
+    try:
+        async with connect(url, key=key) as conversation:
+            await conversation.update(settings | {"report_latency": True})
+            return await User(conversation, hear_s).converse(spoken)
+    except AdmissionError as refusal:
+        print(f"a conversation was refused: {refusal}")
+        return []
 
 
 def phrases(models: Path, language: str, count: int) -> Iterator[Phrase]:

@@ -3,6 +3,7 @@ milliseconds.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,9 +45,9 @@ from voicechat.session.effects import (
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LAG_PERIOD_S = 0.25
-LAG_WINDOW = 40
-"""The lag gauge is the maximum of this many measurements: 10 s, about a scrape
+LAG_PERIOD_S = 0.02
+LAG_WINDOW = 500
+"""The lag gauges are the maximum of this many measurements: 10 s, about a scrape
 interval.
 """
 TEXT_SHARE = 0.02
@@ -152,6 +153,12 @@ class Metrics:
         self._lag = Gauge(
             "voicechat_loop_lag_seconds",
             "Worst event loop lag of the last 10 s",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._computed_lag = Gauge(
+            "voicechat_loop_lag_computing_seconds",
+            "Worst event loop lag of the last 10 s for which the loop itself can have computed",
             registry=registry,
             multiprocess_mode="livemax",
         )
@@ -271,24 +278,30 @@ class Metrics:
                 self._asked.unregister(shown)
 
     @contextmanager
-    def measuring_loop_lag(self) -> Iterator[None]:
+    def measuring_loop_lag(self, cpu_s: Callable[[], float] = time.thread_time) -> Iterator[None]:
         """Measure how late the running event loop calls a timer, while the context
-        lasts.
+        lasts, and how much of that it can have computed itself. The rest of the lag is
+        the wait for a core. ``cpu_s``: the thread's CPU time.
         """
         loop = asyncio.get_running_loop()
         lags_s: deque[float] = deque(maxlen=LAG_WINDOW)
-
+        computed_s: deque[float] = deque(maxlen=LAG_WINDOW)
         timer: asyncio.TimerHandle
 
-        def called(due_s: float) -> None:
-            nonlocal timer
-            now_s = loop.time()
-            lags_s.append(max(0.0, now_s - due_s))
+        def called(due_s: float, cpu_before_s: float) -> None:
+            lag_s, cpu_now_s = max(0.0, loop.time() - due_s), cpu_s()
+            lags_s.append(lag_s)
+            computed_s.append(min(lag_s, cpu_now_s - cpu_before_s))
             self._lag.set(max(lags_s))
-            timer = loop.call_at(now_s + LAG_PERIOD_S, called, now_s + LAG_PERIOD_S)
+            self._computed_lag.set(max(computed_s))
+            call_next(cpu_now_s)
 
-        first_s = loop.time() + LAG_PERIOD_S
-        timer = loop.call_at(first_s, called, first_s)
+        def call_next(cpu_now_s: float) -> None:
+            nonlocal timer
+            due_s = loop.time() + LAG_PERIOD_S
+            timer = loop.call_at(due_s, called, due_s, cpu_now_s)
+
+        call_next(cpu_s())
         try:
             yield
         finally:

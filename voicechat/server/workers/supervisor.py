@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from voicechat.config import Config
 from voicechat.errors import ConfigError, VoiceChatError
 from voicechat.processes.pool import RestartBackoff
+from voicechat.processes.scheduling import ask_for_short_slices
 from voicechat.processes.shared_children import ChildHost
 from voicechat.server.admission import DRAIN_GRACE_S
 from voicechat.server.credentials import Credentials, credentials
@@ -103,6 +104,7 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
     A second signal, or one during the warm-up, stops at once. Raises ConfigError, and
     WorkersFailedError when the workers do not start or crash in a loop.
     """
+    ask_for_short_slices()  # it relays the jobs of the models
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     failure = ""
