@@ -282,9 +282,10 @@ class ReplyTask:
 
     async def _think(self) -> None:
         start = self._start
-        request: ChatRequest | None = ChatRequest(
-            messages=start.messages, options=start.chat.options
-        )
+        if start.awaits_tools:
+            request = await self._requests.get()
+        else:
+            request = ChatRequest(messages=start.messages, options=start.chat.options)
         try:
             while request is not None:
                 await self._take_parts(self._model.reply(request))

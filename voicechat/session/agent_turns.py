@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from voicechat.session.agent import Agent
 from voicechat.session.limits import earliest_ms
 from voicechat.session.notices import Ended, Ending
+from voicechat.session.snapshot import AgentSnapshot
 from voicechat.session.types import ToolExchange, ToolOutcome
 
 END_CONVERSATION = "end_conversation"
@@ -58,6 +59,24 @@ class AgentTurns:
             or agent.end_conversation
             or agent.transfers
         )
+
+    def snapshot(self) -> AgentSnapshot:
+        """Return what the agent has said by itself."""
+        return AgentSnapshot(
+            greeting_due=self._greeting_due,
+            begun=self.begun,
+            prompts=self._prompts,
+            ending=self._ending,
+            idle=self._idle,
+            said_goodbye=self._said_goodbye,
+            transfer_to=self.transfer_to,
+        )
+
+    def restore(self, kept: AgentSnapshot) -> None:
+        """Continue from a snapshot."""
+        self._greeting_due, self.begun = kept.greeting_due, kept.begun
+        self._prompts, self._ending, self._idle = kept.prompts, kept.ending, kept.idle
+        self._said_goodbye, self.transfer_to = kept.said_goodbye, kept.transfer_to
 
     @property
     def ended(self) -> Ended:

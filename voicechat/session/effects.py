@@ -118,6 +118,10 @@ class StartReply:
     """False: the reply is text only; nothing of it is synthesised."""
     scripted: bool = False
     """True: the text is known already; no chat model is asked."""
+    awaits_tools: bool = False
+    """True: the client's tools are awaited; the chat model is first asked by
+    ``ContinueReply``.
+    """
 
 
 @dataclass(frozen=True, slots=True)

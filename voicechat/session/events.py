@@ -45,6 +45,20 @@ class AudioArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Restored:
+    """The session was restored from a snapshot, and its client is there again. It comes
+    before any other event.
+    """
+
+    speak_on: bool
+    """Whether the reply that was interrupted is spoken on; False: it is dropped."""
+    heard_ms: int | None = None
+    """How much of that reply's audio the client has played; None: it does not say."""
+    has_all: bool = False
+    """Whether the client has received everything that was sent up to the snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnected:
     """The connection is gone: nothing can be sent any more."""
 
@@ -298,6 +312,7 @@ its end.
 Event: TypeAlias = (
     AnyCommand
     | Opened
+    | Restored
     | AudioStarted
     | AudioArrived
     | Disconnected

@@ -25,6 +25,15 @@ class History:
         """The messages of the items, without reserved places."""
         return tuple(item.message for item in self._items if item.message)
 
+    @property
+    def made(self) -> int:
+        """How many ids have been made."""
+        return self._made
+
+    def restore(self, items: Sequence[Item], made: int) -> None:
+        """Continue with these items, after ``made`` ids have been made."""
+        self._items, self._made = list(items), made
+
     def __contains__(self, item_id: str) -> bool:
         return self._place_of(item_id) is not None
 

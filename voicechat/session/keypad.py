@@ -22,6 +22,15 @@ class KeypadEntry:
         self._keys = ""
         self._complete_at_ms = 0
 
+    @property
+    def kept(self) -> tuple[str, int]:
+        """The keys of the incomplete entry, and when it is complete."""
+        return self._keys, self._complete_at_ms
+
+    def restore(self, keys: str, complete_at_ms: int) -> None:
+        """Continue with an incomplete entry; see ``kept``."""
+        self._keys, self._complete_at_ms = keys, complete_at_ms
+
     def press(self, key: str, now_ms: int) -> bool:
         """Add a key; return False, and change nothing, if the key does not exist."""
         if key not in KEYS:

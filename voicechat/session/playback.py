@@ -16,6 +16,11 @@ class PlaybackClock:
         self._position_ms = 0
         self._as_of_ms = 0
 
+    def restore(self, sent_ms: int, heard_ms: int, now_ms: int) -> None:
+        """Continue at ``heard_ms`` of ``sent_ms``."""
+        self.sent_ms = sent_ms
+        self._settle(heard_ms, now_ms)
+
     def position_ms(self, now_ms: int) -> int:
         """Return the estimated media position at ``now_ms``."""
         return min(self.sent_ms, self._position_ms + now_ms - self._as_of_ms)

@@ -1,7 +1,7 @@
 """One reply: its text, its sentences, its audio, and how much of it has been heard."""
 
 from collections import deque
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
@@ -20,6 +20,7 @@ from voicechat.session.notices import (
     SentenceBegun,
 )
 from voicechat.session.playback import PlaybackClock
+from voicechat.session.snapshot import PieceSnapshot, ReplySnapshot
 from voicechat.session.tool_calls import NOT_TOLD, ReplyTools
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.types import ToolCall, ToolExchange, Usage
@@ -116,6 +117,59 @@ class Reply:
         """Whether its audio is only an apology: the model failed before any sentence
         was spoken.
         """
+
+    def snapshot(self, now_ms: int) -> ReplySnapshot:
+        """Return the reply as it is now, without its audio."""
+        return ReplySnapshot(
+            number=self.number,
+            begun_ms=self.begun_ms,
+            text=self.text,
+            text_finished=self._text_finished,
+            voiced=self.voiced,
+            is_fallback=self.is_fallback,
+            spoken=self.spoken,
+            pieces=tuple(
+                PieceSnapshot(
+                    text=piece.text,
+                    spoken=piece.spoken,
+                    begin_ms=piece.begin_ms,
+                    end_ms=piece.end_ms,
+                    done=piece.done,
+                )
+                for piece in self._pieces
+            ),
+            made_ms=self._made_ms,
+            sent_ms=self.clock.sent_ms,
+            heard_ms=self.clock.position_ms(now_ms),
+            playback_stopped=self._playback_stopped,
+            exchanges=self.tools.snapshot(),
+            rounds=self.tools.rounds,
+            awaits_tools=bool(self.tools.awaited),
+            usage=self.usage,
+        )
+
+    @classmethod
+    def restored(cls, kept: ReplySnapshot, now_ms: int) -> "Reply":
+        """Return the reply of a snapshot. It can be cut or heard to its end; nothing
+        more is made for it.
+        """
+        reply = cls(kept.number, kept.begun_ms, None, voiced=kept.voiced)
+        reply.text, reply._text_finished = kept.text, kept.text_finished
+        reply.is_fallback, reply._all_made = kept.is_fallback, kept.spoken
+        reply._pieces = _estimated(kept.pieces)
+        reply._sentences = [piece for piece in reply._pieces if piece.spoken]
+        reply._made_ms = reply._left_ms = kept.made_ms
+        reply.clock.restore(kept.sent_ms, kept.heard_ms, now_ms)
+        reply._playback_stopped = kept.playback_stopped
+        reply.tools.restore(kept.exchanges, kept.rounds)
+        reply.tools.asked_ms = now_ms if kept.awaits_tools else None
+        reply.usage = kept.usage
+        return reply
+
+    @property
+    def text_finished(self) -> bool:
+        """Whether the model has finished."""
+        return self._text_finished
 
     def handle_event(self, event: ReplyMade, now_ms: int) -> list[Effect]:
         """Handle a result of the model or the synthesiser."""
@@ -411,13 +465,29 @@ class Reply:
         """
         return self.clock.reaches_ms(self._made_ms) if self.clock.sent_ms >= self._made_ms else None
 
-    @staticmethod
-    def _share(piece: _Piece, position_ms: int) -> float:
+    def _share(self, piece: _Piece, position_ms: int) -> float:
         """Return the part of the piece that has been played. For a piece that is not
         complete, its length is estimated.
         """
-        made_ms = piece.end_ms - piece.begin_ms
+        begin_ms = piece.begin_ms if piece.end_ms or piece.done else self._made_ms
+        made_ms = max(0, piece.end_ms - begin_ms)
         length_ms = made_ms if piece.done else max(made_ms, speaking_ms(piece.spoken))
-        if position_ms >= piece.begin_ms + length_ms and piece.done:
+        if position_ms >= begin_ms + length_ms and piece.done:
             return 1.0
-        return max(0.0, min(0.999, (position_ms - piece.begin_ms) / max(1, length_ms)))
+        return max(0.0, min(0.999, (position_ms - begin_ms) / max(1, length_ms)))
+
+
+def _estimated(kept: Sequence[PieceSnapshot]) -> list[_Piece]:
+    """Return the pieces of a snapshot. Those whose audio was not complete get an
+    estimated length, because the listener may have heard more since.
+    """
+    pieces: list[_Piece] = []
+    end_ms = 0
+    for piece in kept:
+        begin_ms, spoken_ms = max(piece.begin_ms, end_ms), piece.end_ms
+        if piece.spoken and not piece.done:
+            spoken_ms = max(spoken_ms, begin_ms + speaking_ms(piece.spoken))
+        if piece.spoken:
+            end_ms = spoken_ms
+        pieces.append(_Piece(piece.text, piece.spoken, begin_ms, spoken_ms, done=True))
+    return pieces

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from voicechat.session.effects import Effect, StartReply
 from voicechat.session.history import History
 from voicechat.session.reply import Reply
+from voicechat.session.snapshot import RepliesSnapshot, RequestSnapshot
 from voicechat.session.types import (
     ChatSettings,
     Item,
@@ -85,6 +86,15 @@ def _last_words(said: tuple[Message, ...]) -> str:
     return ""
 
 
+def continue_prompt(heard: str) -> str:
+    """Return what the model is asked when its answer was interrupted after ``heard`` by
+    a fault of the server.
+    """
+    if language_of(heard) == "zh":
+        return "(你的回答因连接中断而停止。请从中断处继续, 不要重复已说过的内容。)"
+    return "(Your answer was cut off by a lost connection. Continue where it stopped.)"
+
+
 def build_request(settings: Settings, overrides: ReplyOverrides) -> ReplyRequest:
     """Return the request for one reply: its overrides applied to the settings."""
     chat = settings.chat
@@ -120,6 +130,59 @@ class ReplyRegistry:
         that turn.
         """
         self._count = 0
+
+    def snapshot(
+        self, playing: Reply | None, asked: str, question: str, now_ms: int
+    ) -> RepliesSnapshot:
+        """Return the replies as they are now. A preemptive reply and out-of-band
+        replies in progress are left out.
+        """
+        current = self.current if self.uncommitted is None else None
+        unknown = set(self.out_of_band)
+        if self.uncommitted is not None and self.current is not None:
+            unknown.add(self.current.number)
+        request = self.requests[current.number] if current is not None else None
+        return RepliesSnapshot(
+            items=self.history.items,
+            items_made=self.history.made,
+            replies_made=self._count,
+            recent=tuple(
+                reply.snapshot(now_ms)
+                for number, reply in self.recent.items()
+                if number not in unknown
+            ),
+            current=current.number if current is not None else 0,
+            playing=playing.number if playing is not None else 0,
+            request=(
+                None
+                if request is None
+                else RequestSnapshot(
+                    chat=request.chat,
+                    voice=request.voice,
+                    voiced=request.voiced,
+                    input=request.input,
+                    lead_ms=request.lead_ms,
+                    after=request.after,
+                )
+            ),
+            history_cleared=self.history_cleared,
+            asked=asked,
+            question=question,
+        )
+
+    def restore(self, kept: RepliesSnapshot, now_ms: int) -> Reply | None:
+        """Continue from a snapshot; return the reply that may still be heard."""
+        self.history.restore(kept.items, kept.items_made)
+        self._count, self.history_cleared = kept.replies_made, kept.history_cleared
+        for reply in kept.recent:
+            self.recent[reply.number] = Reply.restored(reply, now_ms)
+        self.current = self.recent.get(kept.current)
+        if kept.request is not None and self.current is not None:
+            asked = kept.request
+            self.requests[self.current.number] = ReplyRequest(
+                asked.chat, asked.voice, asked.voiced, asked.input, asked.lead_ms, asked.after
+            )
+        return self.recent.get(kept.playing)
 
     def in_progress(self, number: int) -> Reply | None:
         """Return the reply of that number if it is in progress, current or out of band;

@@ -18,6 +18,7 @@ from voicechat.session.effects import (
     PrepareReply,
     RecordMetric,
     Send,
+    StartReply,
     StopReply,
     ToolEnded,
     TurnTimed,
@@ -38,7 +39,14 @@ from voicechat.session.notices import (
 )
 from voicechat.session.reply import Reply, ReplyMade
 from voicechat.session.reply_playback import ReplyPlayback
-from voicechat.session.reply_registry import ReplyRegistry, Uncommitted, build_request
+from voicechat.session.reply_registry import (
+    ReplyRegistry,
+    ReplyRequest,
+    Uncommitted,
+    build_request,
+    continue_prompt,
+)
+from voicechat.session.snapshot import ExchangeSnapshot, RepliesSnapshot
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.types import (
@@ -348,6 +356,90 @@ class ReplyState:
         for reply in stopped:
             effects += self._break_out_of_band(reply, Outcome.CANCELED, now_ms)
         return effects
+
+    # --- after a lost connection ------------------------------------------------------
+
+    def snapshot(self, now_ms: int) -> RepliesSnapshot:
+        """Return the replies and the history as they are now."""
+        return self._registry.snapshot(self.playback.playing, self._asked, self._question, now_ms)
+
+    def restore(self, kept: RepliesSnapshot, now_ms: int) -> None:
+        """Continue from a snapshot. Nobody makes the reply in progress any more:
+        ``speak_on`` or ``stop_current`` must follow.
+        """
+        self.playback.playing = self._registry.restore(kept, now_ms)
+        self._asked, self._question = kept.asked, kept.question
+
+    def note_heard(self, heard_ms: int | None, *, has_all: bool, now_ms: int) -> None:
+        """The client of an interrupted reply has played ``heard_ms`` of it; None: it
+        does not say. ``has_all``: it has received all audio that was sent.
+        """
+        reply = self.current or self.playback.playing
+        if reply is None:
+            return
+        if heard_ms is not None:
+            reply.clock.restore(max(heard_ms, reply.clock.sent_ms), heard_ms, now_ms)
+        elif has_all:
+            reply.clock.restore(reply.clock.sent_ms, reply.clock.sent_ms, now_ms)
+
+    def speak_on(self, settings: Settings, now_ms: int) -> list[Effect]:
+        """Cut the interrupted reply to what was heard, and begin another one that says
+        the rest. No other one begins if nothing is left to say.
+        """
+        old = self.current or self.playback.playing
+        assert old is not None
+        request = self._registry.requests.get(old.number)
+        if request is None:
+            request = build_request(settings, ReplyOverrides())
+        awaited = old.tools.split_unanswered() if old.tools.awaited else ()
+        heard = "" if old.is_fallback else old.heard_text(now_ms)
+        if self.current is not None:
+            items = self._registry.remember(old, heard)
+            ended = ReplyEnded(old.number, Outcome.CANCELED, items, old.usage)
+            told = [Send(ReplyCut(old.number, heard, items)), Send(ended)]
+            del self._registry.requests[old.number]
+        else:
+            told = [Send(ReplyCut(old.number, heard, self._registry.truncate(old, heard)))]
+        self._registry.current = self.playback.playing = None
+        return [*told, *self._say_rest(old, heard, request, awaited, now_ms)]
+
+    def _say_rest(
+        self,
+        old: Reply,
+        heard: str,
+        request: ReplyRequest,
+        awaited: tuple[ExchangeSnapshot, ...],
+        now_ms: int,
+    ) -> list[Effect]:
+        rest = old.text[len(heard) :]
+        if awaited:
+            reply, started = self._begin_rest(request, now_ms)
+            reply.tools.restore(awaited, old.tools.rounds)
+            reply.tools.await_answers(now_ms)
+            return [replace(started, awaits_tools=True), Send(ReplyBegun(reply.number, now_ms))]
+        if old.is_fallback or (old.text_finished and not rest.strip()):
+            return []
+        if old.text_finished:
+            reply, started = self._begin_rest(request, now_ms)
+            said = [*reply.add_text(rest, now_ms), *reply.finish_text("stop", now_ms)]
+            begun = Send(ReplyBegun(reply.number, now_ms))
+            return [replace(started, scripted=True), begun, *said]
+        reads_history = request.input is None and not self._registry.history_cleared
+        unsaid: list[Message] = [] if reads_history else old.tools.messages(heard)
+        if rest.strip():
+            unsaid.append({"role": "assistant", "content": rest})
+        if unsaid or old.tools.messages(heard):
+            unsaid.append({"role": "user", "content": continue_prompt(old.text)})
+        reply, started = self._begin_rest(request, now_ms, tuple(unsaid))
+        said = reply.add_text(rest, now_ms) if rest.strip() else []
+        return [started, Send(ReplyBegun(reply.number, now_ms)), *said]
+
+    def _begin_rest(
+        self, request: ReplyRequest, now_ms: int, unsaid: tuple[Message, ...] = ()
+    ) -> tuple[Reply, StartReply]:
+        reply, started = self._registry.begin(request, now_ms, unsaid)
+        self._registry.current = self.playback.playing = reply
+        return reply, started
 
     # --- playback and stopping --------------------------------------------------------
 

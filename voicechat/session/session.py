@@ -27,6 +27,7 @@ from voicechat.session.notices import (
     Why,
 )
 from voicechat.session.session_core import SessionCore
+from voicechat.session.snapshot import SessionSnapshot
 from voicechat.session.states import TURN, State, Step
 from voicechat.session.turn_taking import Decision
 from voicechat.session.types import Message, Settings
@@ -87,6 +88,43 @@ class Session:
     def messages(self) -> tuple[Message, ...]:
         """The items of the history."""
         return self._core.replies.history.messages
+
+    # --- across processes -------------------------------------------------------------
+
+    def snapshot(self, now_ms: int) -> SessionSnapshot:
+        """Return the conversation as it is at ``now_ms``; see ``restore``."""
+        core = self._core
+        transcription = core.transcription
+        keys, keys_complete_at_ms = core.keypad.kept
+        return SessionSnapshot(
+            now_ms=max(core.now_ms, now_ms),
+            state=core.state.name,
+            settings=core.settings,
+            replies=core.replies.snapshot(max(core.now_ms, now_ms)),
+            agent=core.agent.snapshot(),
+            words=transcription.gathering.text,
+            user_speaks=transcription.alive,
+            awaited=self._turns.snapshot(),
+            streams=transcription.streams,
+            last_speech_ms=core.idle_timeout.last_speech_ms,
+            keys=keys,
+            keys_complete_at_ms=keys_complete_at_ms,
+        )
+
+    def restore(self, kept: SessionSnapshot) -> None:
+        """Become the conversation of a snapshot, whose settings this session was made
+        with. ``Restored`` must be the first event, at ``now_ms`` of the snapshot.
+        """
+        core = self._core
+        core.state, core.now_ms = State[kept.state], kept.now_ms
+        awaited = kept.awaited.words if kept.awaited is not None else None
+        core.transcription.restore(kept.words, awaited, kept.streams)
+        core.replies.restore(kept.replies, kept.now_ms)
+        core.agent.restore(kept.agent)
+        core.keypad.restore(kept.keys, kept.keys_complete_at_ms)
+        core.idle_timeout.note_message(kept.now_ms)
+        core.idle_timeout.note_speech(kept.last_speech_ms)
+        self._turns.restore(kept.awaited)
 
     # --- the machine ------------------------------------------------------------------
 
@@ -168,8 +206,8 @@ class Session:
                 self._on_audio()
             case ev.AudioArrived():
                 self._note_audio(event.at_ms)
-            case ev.Opened():
-                self._core.idle_timeout.note_message(self._core.now_ms)
+            case ev.Opened() | ev.Restored():
+                self._on_connected(event)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._turns.handle_recognition(event)
             case ev.RecognitionDelayed():
@@ -198,6 +236,12 @@ class Session:
                 self._turns.handle_end(event)
             case _:
                 assert_never(event)
+
+    def _on_connected(self, event: ev.Opened | ev.Restored) -> None:
+        self._core.idle_timeout.note_message(self._core.now_ms)
+        if isinstance(event, ev.Restored):
+            self._turns.go_on(event)
+            self._core.turn_detector.recall_words(self._core.state, self._core.now_ms)
 
     # --- the clock --------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from voicechat.session.snapshot import ExchangeSnapshot
 from voicechat.session.types import Message, ToolCall, ToolExchange
 
 MOST_CALLS = 64
@@ -140,6 +141,31 @@ class ReplyTools:
         self.asked_ms: int | None = None
         """When the client was asked for answers; None: none are awaited."""
         self._gathered = self._new()
+
+    def snapshot(self) -> tuple[ExchangeSnapshot, ...]:
+        """Return the completed calls. Calls that are still coming in pieces are left
+        out.
+        """
+        return tuple(
+            ExchangeSnapshot(position=made.position, calls=made.calls, answers=dict(made.answers))
+            for made in self._exchanges
+        )
+
+    def restore(self, kept: Sequence[ExchangeSnapshot], rounds: int) -> None:
+        """Continue from a snapshot."""
+        self._exchanges = [
+            _Exchange(made.position, made.calls, dict(made.answers)) for made in kept
+        ]
+        self.rounds = rounds
+        self._gathered = self._new()
+
+    def split_unanswered(self) -> tuple[ExchangeSnapshot, ...]:
+        """Remove the calls that the client has not answered, and return them as they
+        would stand at the beginning of another reply.
+        """
+        last = self._exchanges.pop()
+        self.asked_ms = None
+        return (ExchangeSnapshot(position=0, calls=last.calls, answers=last.answers),)
 
     def add_piece(self, piece: ToolCall) -> ToolCall | None:
         """Add a piece of a call; return it as it is sent to the client, None if it is

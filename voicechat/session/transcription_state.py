@@ -90,6 +90,20 @@ class TranscriptionState:
         self._failures = 0
         self._retry_at_ms = 0
 
+    @property
+    def streams(self) -> int:
+        """How many streams have been opened."""
+        return self._streams
+
+    def restore(self, words: str, awaited: str | None, streams: int) -> None:
+        """Continue after ``streams`` streams, none of which exists any more: with the
+        words of the next turn, and those of the committed turn if there is one.
+        """
+        self._streams = streams
+        self.gathering = Utterance(finals=[words] if words else [])
+        if awaited is not None:
+            self.awaited = Utterance(finals=[awaited] if awaited else [])
+
     def is_current(self, stream: int) -> bool:
         """Whether results of ``stream`` are still used."""
         return stream == self.gathering.stream or (

@@ -121,6 +121,17 @@ class TurnDetector:
         dropped = [] if contested else self._replies.drop_preemptive()
         return [noticed, *dropped, *self._transcription.open_stream_from(settings, event.at_ms)]
 
+    def recall_words(self, state: State, now_ms: int) -> None:
+        """After a lost process: words of the user's turn that were recognised before
+        are answered, unless the user speaks on.
+        """
+        words = self._transcription.gathering.text
+        if self._turn_taking is None or not words or state is not State.LISTENING:
+            return
+        self._turn_taking.speech_started(now_ms, contested=False)
+        self._turn_taking.speech_stopped(now_ms)
+        self._turn_taking.note_transcript(words, now_ms, words)
+
     def note_transcript(self, now_ms: int) -> Sequence[Effect]:
         """The text of the next turn has changed. A preemptive reply to other words is
         dropped.

@@ -23,6 +23,7 @@ from voicechat.session.notices import (
     Why,
 )
 from voicechat.session.session_core import SessionCore
+from voicechat.session.snapshot import AwaitedSnapshot
 from voicechat.session.states import TURN, State, Step
 from voicechat.session.turn_times import TurnTimes
 from voicechat.session.types import Message, ReplyOverrides
@@ -75,6 +76,56 @@ class Turns:
             self._core.notify(Done(command.cause))
         else:
             self._core.reject(command, Why.NO_REPLY, str(number))
+
+    def snapshot(self) -> AwaitedSnapshot | None:
+        """Return the committed turn whose last transcript is awaited."""
+        awaited, heard = self._awaited, self._core.transcription.awaited
+        if awaited is None:
+            return None
+        respond = awaited.respond
+        return AwaitedSnapshot(
+            item_id=awaited.item_id,
+            words=heard.text if heard is not None else "",
+            respond=respond.overrides if respond is not None else None,
+            insists=awaited.insists,
+        )
+
+    def restore(self, kept: AwaitedSnapshot | None) -> None:
+        """Continue from a snapshot."""
+        if kept is not None:
+            respond = cmd.Respond(kept.respond) if kept.respond is not None else None
+            self._awaited = _Awaited(self._core.now_ms, kept.item_id, respond, kept.insists)
+
+    def go_on(self, event: ev.Restored) -> None:
+        """Continue the turn that was in progress when the process was lost: with the
+        words that had been recognised, or with the rest of its reply.
+        """
+        core, replies = self._core, self._core.replies
+        replies.note_heard(event.heard_ms, has_all=event.has_all, now_ms=core.now_ms)
+        if core.state is State.TRANSCRIBING:
+            self._on_last_words()
+            return
+        self._remember_aside()
+        if core.state is State.REPLYING:
+            self._times = TurnTimes(core.now_ms, core.now_ms, core.now_ms)
+            if event.speak_on:
+                core.effects += replies.speak_on(core.settings, core.now_ms)
+            if replies.current is None:
+                self.end_turn(Outcome.SPOKEN, spoken=True)
+            elif not event.speak_on:
+                self.stop_turn()
+                self.end_turn(Outcome.CANCELED)
+        elif not replies.playback.audible(core.now_ms):
+            pass
+        elif event.speak_on:
+            core.move(Step.RESPOND)
+            self._note_turn(core.now_ms)
+            self._times.understood_ms = core.now_ms
+            core.effects += replies.speak_on(core.settings, core.now_ms)
+            if replies.current is None:
+                self.end_turn(Outcome.SPOKEN, spoken=True)
+        else:
+            core.effects += replies.playback.stop(core.now_ms)
 
     def interrupt_turn(self, notice: Done | Interrupted) -> None:
         """Stop the turn in progress and the last reply's playback; send ``notice``."""
