@@ -14,7 +14,7 @@ from voicechat.config import AdmissionConfig
 from voicechat.errors import AtCapacityError, Status
 from voicechat.runtime.loop_lateness import LATE_S
 from voicechat.runtime.read_scheduler import ReadScheduler
-from voicechat.server.load_shedding import BUSY_WINDOW_S, HOLD_S, LoadShedder
+from voicechat.server.load_shedding import BUSY_WINDOW_S, FEW, HOLD_S, MOST_LOAD, LoadShedder
 from voicechat.server.load_signals import LoadLevel, load_limits, thread_busy_s
 from voicechat.testing.socket import MemorySocket
 from voicechat.testing.virtual_time import VirtualTimeLoop
@@ -374,3 +374,20 @@ async def test_each_lag_is_told_to_the_scheduler_of_reads() -> None:
         await asyncio.sleep(0.1)
         assert not socket.reading
     assert socket.reading, "nothing reads it any more once nobody measures"
+
+
+async def test_the_load_is_the_part_of_the_refusing_threshold_that_the_worst_signal_has() -> None:
+    loads: list[float] = []
+    with measuring() as machine:
+        machine.load_shedder.on_load = loads.append
+        machine.sessions = FEW
+        await machine.work(0.3, 12)
+        busy = loads[-1]
+        machine.waiting = 2
+        await asyncio.sleep(2)
+        waiting = loads[-1]
+        machine.stand_still(20)
+        await asyncio.sleep(1)
+    assert busy == pytest.approx(0.3 / 0.75, abs=0.05)
+    assert waiting == 1.0
+    assert max(loads) == MOST_LOAD

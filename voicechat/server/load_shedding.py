@@ -59,6 +59,8 @@ FEW = 10
 """Below 10 settled sessions there is no meaningful average, and so few sessions do not
 keep the process busy.
 """
+MOST_LOAD = 10.0
+"""The highest load that is reported: lags have no bound of their own."""
 CAPACITY_RETRY_S = 5
 """Seconds that a refused client is asked to wait. An estimate: conversations last
 longer, load peaks rarely do.
@@ -91,6 +93,10 @@ class LoadShedder:
         """
         self.on_level: Sequence[Callable[[LoadLevel], None]] = ()
         """Callbacks for each new level."""
+        self.on_load: Callable[[float], None] = lambda _: None
+        """Called at every judgement with the load: the largest signal as a part of its
+        threshold for refusing, at most ``MOST_LOAD``.
+        """
         self.level = LoadLevel.CALM
         self._limits = limits
         self._reads = reads or ReadScheduler()
@@ -202,6 +208,8 @@ class LoadShedder:
         values = {signal: signal.current_value(now_s) for signal in signals}
         if self._sessions() < FEW:
             values[self._busy] = 0.0
+        load = max(value / signal.thresholds.refuse for signal, value in values.items())
+        self.on_load(min(load, MOST_LOAD))
         found, worst = max(
             ((signal.thresholds.level(values[signal]), signal) for signal in signals),
             key=lambda pair: pair[0],

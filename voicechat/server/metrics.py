@@ -168,6 +168,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._load = Gauge(
+            "voicechat_load",
+            "The highest of the admission's measurements, as a part of its refuse threshold",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._busy = Counter(
             "voicechat_refused_busy",
             "Clients refused under pressure",
@@ -228,6 +234,10 @@ class Metrics:
     def set_load_level(self, level: LoadLevel) -> None:
         """Export the load level; with several workers the highest one is shown."""
         self._pressure.set(level)
+
+    def set_load(self, load: float) -> None:
+        """Export the load; with several workers the highest one is shown."""
+        self._load.set(load)
 
     def count_load_refusal(self, figure: str) -> None:
         """Count a client that was refused because of the signal ``figure``."""

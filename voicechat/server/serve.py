@@ -319,6 +319,7 @@ def _build_parts(
         pass_on=context.pass_on,
     )
     load_shedder.on_level = (admission.set_load_level, metrics.set_load_level, context.on_level)
+    load_shedder.on_load = metrics.set_load
     metrics.follow_sessions(lambda: admission.all_sessions)
     metrics.follow_workers(context.ledger.processes, lambda: admission.sessions_by_worker)
     return _Parts(
