@@ -10,7 +10,6 @@ which no single conversation reaches.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import logging
@@ -51,7 +50,7 @@ def read_key(text: str) -> bytes:
     plain = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
     try:
         key = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error among them
         raise ValueError(_WANTED) from None
     if len(key) != KEY_BYTES:
         raise ValueError(_WANTED)

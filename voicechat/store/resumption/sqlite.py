@@ -31,6 +31,10 @@ MAX_FILE_BYTES = 2 << 30
 _PAGE_BYTES = 4096
 _LOCK_TIMEOUT_S = 1.0
 """How long to wait for another process that writes."""
+_TOO_LATE = 2
+"""Lifetimes. A state that expires later than in two was saved before a reboot. One
+lifetime would be too few: another process may have read the clock a moment later.
+"""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 1), fence INTEGER NOT NULL);
 INSERT OR IGNORE INTO counter VALUES (1, 0);
@@ -68,7 +72,7 @@ class SqliteResumptionStore(ResumptionStore):
     async def start(self) -> None:
         """Create the file. Raises ``ConfigError`` if it cannot be created or read."""
         try:
-            await self._run(lambda: None)
+            await self._run(self._database)
         except StoreUnavailableError as error:
             raise ConfigError(
                 f"resumption.store: the file {self._path} cannot be used: {error.__cause__}"
@@ -166,7 +170,7 @@ class SqliteResumptionStore(ResumptionStore):
         database = self._database()
         database.execute("BEGIN IMMEDIATE")
         try:
-            database.execute(_PURGE, (now_s, now_s + self._lifetime_s))
+            database.execute(_PURGE, (now_s, now_s + _TOO_LATE * self._lifetime_s))
             yield database
         except BaseException:
             if database.in_transaction:  # a full disk has ended it already
