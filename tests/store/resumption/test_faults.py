@@ -107,7 +107,7 @@ async def test_a_killed_process_loses_nothing_that_was_saved(
 ) -> None:
     path = tmp_path / "data" / "states.sqlite3"
     for _ in range(3):
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: ASYNC220 - the loop has nothing else to do
             [sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True
         ) as child:
             assert child.stdout is not None

@@ -103,7 +103,9 @@ async def test_the_largest_state_is_kept_and_one_byte_more_is_refused(
     assert (await store.acquire(NAME, "two"))[1] == bytes(MOST_BYTES)
 
 
-@pytest.mark.parametrize("text", ["", "short", "=" * 44, "é" * 44, base64.b64encode(b"x" * 31).decode()])
+@pytest.mark.parametrize(
+    "text", ["", "short", "=" * 44, "é" * 44, base64.b64encode(b"x" * 31).decode()]
+)
 def test_a_text_that_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="32 random bytes"):
         read_key(text)
