@@ -41,6 +41,7 @@ ORDER = (
     media.MediaServiceConfig,
     sections.MediaConfig,
     sections.KnowledgeConfig,
+    server_sections.ResumptionConfig,
     server_sections.PlatformConfig,
     server_sections.AdmissionConfig,
     server_sections.CompatConfig,
@@ -74,8 +75,8 @@ read as TOML, else as a text |
 if there is no `[llm.default]` |
 
 Secrets can stay out of the file: `api_key_env = "NAME"` reads `api_key` from the
-variable `NAME`, and so does any key of a service, of `[server]` or of `[transcription]`
-that ends in `_env`.
+variable `NAME`, and so does any key of a service, of `[server]`, `[transcription]`,
+`[compat]` or `[resumption]` that ends in `_env`.
 
 This page is generated from the code by `python -m tools.configuration_page`, and a test
 compares it with the code.

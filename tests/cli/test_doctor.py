@@ -1,3 +1,4 @@
+import base64
 import re
 import socket
 from pathlib import Path
@@ -33,6 +34,7 @@ def test_when_all_works_the_status_is_0(
         "asr.default",
         "embedders.default (scripted_services:open_embedder): it answered with 2 dimensions",
         "knowledge: in SQLite; searched by words, and by meaning with embedders.default",
+        "resumption: sqlite: four operations took",
     ):
         assert any(checked in line for line in lines), checked
     assert "voicechat.toml" in lines[0]
@@ -56,6 +58,17 @@ def test_without_an_embedder_it_says_what_is_lost(
     [line] = [line for line in capsys.readouterr().out.splitlines() if "knowledge" in line]
     assert "searched by words only, because there is no embedder" in line
     assert "[embedders.default]" in line
+
+
+def test_a_store_of_conversations_that_is_away_is_named(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, key = f"redis://:hidden@127.0.0.1:{unused_port()}", base64.b64encode(bytes(32)).decode()
+    configure(directory, f'[resumption]\nstore = "{url}"\nkey = "{key}"\n')
+    assert main(["doctor"]) == 1
+    [line] = failures(capsys)
+    assert "resumption.store does not work" in line
+    assert "hidden" not in line
 
 
 def test_a_broken_knowledge_database_is_named(

@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestServer
 from voicechat.errors import Status
 from voicechat.providers.interfaces import VoiceOptions
 from voicechat.runtime.consulting.search_ahead import KnowledgeConsulted, SearchOutcome
+from voicechat.runtime.guarded_store import StoreCalled
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.app import build_app
 from voicechat.server.metric_events import MetricEvent, SessionRefused
@@ -61,6 +62,7 @@ def test_every_fact_is_counted() -> None:
         ToolEnded("weather", ToolOutcome.TIMEOUT, took_ms=10_000),
         ToolEnded("", ToolOutcome.ANSWERED, took_ms=250),
         KnowledgeConsulted(SearchOutcome.LATE, waited_s=0.15),
+        StoreCalled("save", "late", took_s=0.5),
     ]
     assert {type(fact) for fact in facts} == set(get_args(MetricEvent))
     metrics = Metrics()
@@ -82,6 +84,9 @@ def test_every_fact_is_counted() -> None:
     assert value(metrics, "voicechat_refused_total", status="50301") == 1
     assert value(metrics, "voicechat_knowledge_searches_total", outcome="late") == 1
     assert value(metrics, "voicechat_knowledge_wait_seconds_sum") == pytest.approx(0.15)
+    saved_late = {"operation": "save", "outcome": "late"}
+    assert value(metrics, "voicechat_resumption_store_calls_total", **saved_late) == 1
+    assert value(metrics, "voicechat_resumption_store_seconds_sum") == pytest.approx(0.5)
     assert value(metrics, "voicechat_tool_calls_total", tool="weather", outcome="timeout") == 1
     assert value(metrics, "voicechat_tool_calls_total", tool=CLIENT, outcome="answered") == 1
     assert value(metrics, "voicechat_tool_seconds_sum", tool=CLIENT) == pytest.approx(0.25)

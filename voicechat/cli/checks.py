@@ -25,6 +25,7 @@ from voicechat.config import (
 from voicechat.config.endpoints import open_endpoint
 from voicechat.config.knowledge import open_knowledge
 from voicechat.config.media import open_media
+from voicechat.config.resumption import open_resumption_store
 from voicechat.errors import AdmissionError, ConfigError, VoiceChatError
 from voicechat.providers.interfaces import (
     PCM_RATE_HZ,
@@ -46,6 +47,7 @@ from voicechat.server.serve import credentials, open_detector
 from voicechat.session.types import InputSettings
 from voicechat.store.model_catalogue import MODELS_FOLDER, read_catalogue
 from voicechat.store.models import ModelFolder
+from voicechat.store.resumption.interface import StoreUnavailableError
 from voicechat.text.words import join
 from voicechat.voice.turn_model import LENGTH_MS, TurnModel
 
@@ -341,3 +343,30 @@ def _seconds(pcm: bytes) -> str:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
+
+
+async def check_resumption(config: Config) -> str:
+    """Check that a state can be stored and read again, and return how long that
+    took.
+    """
+    store = open_resumption_store(config)
+    if store is None:
+        return "switched off"
+    name, state = f"doctor {secrets.token_hex(16)}", secrets.token_bytes(32)
+    loop = asyncio.get_running_loop()
+    try:
+        await store.start()
+        began_s = loop.time()
+        lease, _ = await store.acquire(name, "doctor")
+        await store.save(lease, state)
+        lease, found = await store.acquire(name, "doctor again")
+        await store.end(lease)
+        took_ms = (loop.time() - began_s) * 1000
+    except StoreUnavailableError as error:
+        raise CommandError(f"resumption.store does not work: {error}") from error
+    finally:
+        await store.aclose()
+    if found != state:
+        raise CommandError("resumption.store returned another state than was stored")
+    kind = config.resumption.store.partition(":")[0]
+    return f"{kind}: four operations took {took_ms:.0f} ms"

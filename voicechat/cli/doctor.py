@@ -19,6 +19,7 @@ from voicechat.cli.checks import (
     check_knowledge,
     check_models,
     check_port,
+    check_resumption,
     check_tool,
     check_voice_detection,
 )
@@ -106,6 +107,7 @@ async def examine(config: Config) -> AsyncIterator[Diagnosis]:
             f"embedders.{name} ({embedder.provider})", partial(check_embedder, config, name)
         )
     yield await _find("knowledge", partial(check_knowledge, config))
+    yield await _find("resumption", partial(check_resumption, config))
     for name, tool in config.tools.items():
         subject = f"tools.{name} ({tool.function})" if tool.function else f"tools.{name}"
         yield await _find(subject, partial(check_tool, config, name))

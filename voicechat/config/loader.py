@@ -49,6 +49,7 @@ about a second, and memory of its cache.
 _MODELS_FOLDER_USERS = ("sherpa_onnx", "faster_whisper", "piper", "kokoro", "llama_cpp")
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
+_WITH_SECRETS = ("server", "transcription", "compat", "resumption")
 _MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -116,6 +117,7 @@ def load_config(
         devices=checked.devices,
         wyoming=checked.wyoming,
         phone=checked.phone,
+        resumption=checked.resumption,
         admission=checked.admission,
         llm=checked.llm,
         asr=checked.asr,
@@ -307,7 +309,7 @@ def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
     """Replace ``api_key_env = "NAME"`` by ``api_key`` with the value of that variable,
     and likewise every key that ends in ``_env``.
     """
-    sections = {name: tree.get(name) for name in ("server", "transcription", "compat")}
+    sections = {name: tree.get(name) for name in _WITH_SECRETS}
     for kind in (*_EMBEDDED, *MEDIA_KINDS):
         services = tree[kind] if isinstance(tree.get(kind), dict) else {}
         sections |= {f"{kind}.{name}": service for name, service in services.items()}

@@ -29,6 +29,7 @@ from voicechat.config.server_sections import (
     DevicesConfig,
     PhoneConfig,
     PlatformConfig,
+    ResumptionConfig,
     ServerConfig,
     WyomingConfig,
 )
@@ -358,6 +359,7 @@ class ConfigFile(ConfigSection):
     devices: DevicesConfig = DevicesConfig()
     wyoming: WyomingConfig = WyomingConfig()
     phone: PhoneConfig = PhoneConfig()
+    resumption: ResumptionConfig = ResumptionConfig()
     agents: dict[str, AgentConfig] = {}
     dialects: dict[str, DialectConfig] = {}
 
@@ -392,6 +394,7 @@ class Config:
     devices: DevicesConfig = field(default_factory=DevicesConfig)
     wyoming: WyomingConfig = field(default_factory=WyomingConfig)
     phone: PhoneConfig = field(default_factory=PhoneConfig)
+    resumption: ResumptionConfig = field(default_factory=ResumptionConfig)
     dialects: Mapping[str, DialectConfig] = field(default_factory=dict)
     """Protocols besides the built-in ones."""
     data_dir: Path

@@ -7,8 +7,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from voicechat.config.section import ConfigSection, Names, Network, as_tuple, network
 from voicechat.names import ANY, DEFAULT
+from voicechat.store.resumption.sealing_keys import read_key
 
 SHORTEST_SECRET = 8
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#@\s]+", re.IGNORECASE)
 
 
@@ -98,6 +100,53 @@ class AdmissionConfig(ConfigSection):
     """The number of streams that wait for a slot of a provider."""
     waiting_streams_refuse: Annotated[int, Field(ge=1)] = 2
     """The same, for refusing."""
+
+
+def _resumption_store(text: str) -> str:
+    if text not in ("", "memory", "sqlite") and not text.startswith(REDIS_SCHEMES):
+        raise ValueError("memory, sqlite, redis://..., rediss://... or unix://...")
+    return text
+
+
+def _sealing_key(text: str) -> str:
+    if text:
+        read_key(text)
+    return text
+
+
+class ResumptionConfig(ConfigSection):
+    """``[resumption]``: conversations that continue after a lost connection. Their
+    states are encrypted (AES-256-GCM) wherever they leave the process.
+    """
+
+    window_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 30_000
+    """How long after a lost connection a client may return. 0: no conversation can be
+    resumed.
+    """
+    store: Annotated[str, AfterValidator(_resumption_store), Field(repr=False)] = "sqlite"
+    """Where the states are kept. ``sqlite``: in a file of the data directory, which
+    survives a killed process. ``memory``: in each process for itself.
+    ``redis://[:PASSWORD@]HOST[:PORT][/NUMBER]``, ``rediss://`` (with TLS) or
+    ``unix://``: in Redis from version 6 or Valkey, for several machines; it requires
+    ``key`` and `voicechat[cluster]`.
+    """
+    key: Annotated[str, AfterValidator(_sealing_key), Field(repr=False)] = ""
+    """The key that encrypts: 32 random bytes in base64, as `openssl rand -base64 32`
+    prints. All machines need the same. Empty: the server makes one, in the file
+    ``resumption.key`` of the data directory.
+    """
+    old_keys: Annotated[
+        tuple[Annotated[str, AfterValidator(_sealing_key)], ...],
+        Field(repr=False),
+        BeforeValidator(as_tuple),
+    ] = ()
+    """Keys that only decrypt. To change the key, first add the new one here on all
+    machines, then exchange both, then remove the old one.
+    """
+    deadline_ms: Annotated[int, Field(ge=10, le=60_000)] = 1_000
+    """How long an operation of the store may take. No audio waits for it; a client that
+    returns does.
+    """
 
 
 Document: TypeAlias = Literal["sophnet", "platforms", "portal", "relay", "spark", "accounts"]

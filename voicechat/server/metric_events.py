@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from voicechat.errors import Status
 from voicechat.runtime.consulting.search_ahead import KnowledgeConsulted
+from voicechat.runtime.guarded_store import StoreCalled
 from voicechat.session.effects import SessionMetric
 
 
@@ -15,4 +16,4 @@ class SessionRefused:
     status: Status
 
 
-MetricEvent: TypeAlias = SessionMetric | SessionRefused | KnowledgeConsulted
+MetricEvent: TypeAlias = SessionMetric | SessionRefused | KnowledgeConsulted | StoreCalled

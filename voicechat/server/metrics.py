@@ -29,6 +29,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from voicechat.runtime.consulting.search_ahead import KnowledgeConsulted
+from voicechat.runtime.guarded_store import StoreCalled
 from voicechat.runtime.services import Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.gc_tuning import GcPauses, measuring_gc_pauses
@@ -142,6 +143,18 @@ class Metrics:
             "voicechat_knowledge_omissions",
             "Halves of knowledge searches (words, vectors) that were left out",
             ["half", "reason"],
+            registry=registry,
+        )
+        self._store_calls = Counter(
+            "voicechat_resumption_store_calls",
+            "Operations of the store of conversations that can be resumed, by how they ended",
+            ["operation", "outcome"],
+            registry=registry,
+        )
+        self._store_took = Histogram(
+            "voicechat_resumption_store_seconds",
+            "How long operations of that store took",
+            buckets=(0.001, *_LATENCY_BUCKETS_S),
             registry=registry,
         )
         about = "Tool calls by the configured tool, or the client, and how they ended"
@@ -259,6 +272,9 @@ class Metrics:
                 self._late.labels(kind.value).inc()
             case SessionClosed(ending):
                 self._closed.labels(ending.name.lower()).inc()
+            case StoreCalled(operation, outcome, took_s):
+                self._store_calls.labels(operation, outcome).inc()
+                self._store_took.observe(took_s)
             case SessionRefused(status):
                 self._refused.labels(str(int(status))).inc()
             case PreemptiveReplyEnded(used, saved_ms):  # preemptive generation

@@ -15,7 +15,6 @@ from voicechat.errors import ConfigError
 MAX_CONNECTIONS = 8
 """Connections of one process. Each carries one request at a time."""
 Value: TypeAlias = bytes | str | int | float
-SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def connect(url: str, deadline_s: float, key: str) -> Redis:

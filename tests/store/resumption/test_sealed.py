@@ -9,7 +9,8 @@ import pytest
 from voicechat.errors import ConfigError
 from voicechat.store.resumption.interface import MAX_STATE_BYTES, StateTooLargeError
 from voicechat.store.resumption.memory import MemoryResumptionStore
-from voicechat.store.resumption.sealed import MOST_BYTES, SealedStore, key_of_file, read_key
+from voicechat.store.resumption.sealed import MOST_BYTES, SealedStore
+from voicechat.store.resumption.sealing_keys import key_of_file, read_key
 
 OLD, NEW, OTHER = (bytes([each]) * 32 for each in (1, 2, 3))
 NAME, STATE = "conversation-of-ann", b'{"said":"my number is 12345"}'
