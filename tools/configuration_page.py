@@ -14,7 +14,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from voicechat.config import agent_sections, media, sections, server_sections, tool_sections
+from voicechat.config import (
+    agent_sections,
+    media,
+    record_sections,
+    sections,
+    server_sections,
+    tool_sections,
+)
 from voicechat.runtime.fallback import policy
 from voicechat.session import limits
 
@@ -42,6 +49,8 @@ ORDER = (
     sections.MediaConfig,
     sections.KnowledgeConfig,
     server_sections.ResumptionConfig,
+    record_sections.RecordsConfig,
+    record_sections.PricesConfig,
     server_sections.PlatformConfig,
     server_sections.AdmissionConfig,
     server_sections.CompatConfig,

@@ -15,10 +15,13 @@ from voicechat.cli import (
     knowledge,
     models,
     phone,
+    records,
+    replay,
     say,
     serve,
     talk,
     transcribe,
+    usage,
 )
 from voicechat.cli.command import EXIT_FAILED, EXIT_USAGE, CliCommand, CommandError
 from voicechat.errors import VoiceChatError
@@ -33,6 +36,9 @@ COMMANDS: Mapping[str, CliCommand] = {
     "keys": keys.COMMAND,
     "devices": devices.COMMAND,
     "knowledge": knowledge.COMMAND,
+    "records": records.COMMAND,
+    "replay": replay.COMMAND,
+    "usage": usage.COMMAND,
     "models": models.COMMAND,
     "phone": phone.COMMAND,
     "call": call.COMMAND,

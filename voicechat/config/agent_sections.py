@@ -160,6 +160,10 @@ class AgentConfig(ConfigSection):
     """``device``: the agent remembers earlier conversations of the same paired device:
     a summary, which its chat model writes, and the last turns.
     """
+    record: Literal["none", "text", "audio"] = "none"
+    """What is recorded of its conversations: nothing, everything but the audio, or the
+    audio too. See [records](records.md), also for what users must be told.
+    """
     end_conversation: bool = False
     """True: the model has a tool `end_conversation`, which ends the conversation after
     the model's last words.

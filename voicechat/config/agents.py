@@ -68,6 +68,7 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
         max_duration_ms=round(agent.max_duration_s * 1000) if agent.max_duration_s else None,
         end_conversation=agent.end_conversation,
         remembers=agent.memory == "device",
+        record=agent.record,
         filler=agent.filler.filler if agent.filler is not None else None,
         filler_after_ms=agent.filler_after_ms,
         keypad=agent.keypad.keypad if agent.keypad else Keypad(),

@@ -126,6 +126,8 @@ def load_config(
         media_services={kind: getattr(checked, kind) for kind in MEDIA_KINDS},
         media=checked.media,
         knowledge=checked.knowledge,
+        records=checked.records,
+        prices=checked.prices,
         platforms=checked.platforms,
         agents=agents,
         dialects=checked.dialects,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +21,7 @@ from voicechat.agents import Agents
 from voicechat.config.agent_sections import AgentConfig
 from voicechat.config.local_models import LocalModels
 from voicechat.config.media import MediaServiceConfig
+from voicechat.config.record_sections import PricesConfig, RecordsConfig, postgres_url
 from voicechat.config.section import ConfigSection, Network, as_tuple, network
 from voicechat.config.server_sections import (
     AdmissionConfig,
@@ -101,12 +101,6 @@ class ApologyConfig(ConfigSection):
         return FallbackMessage(zh=self.zh, en=self.en) if self.enabled else None
 
 
-def _database_url(url: str) -> str:
-    if url and urlsplit(url).scheme not in ("postgresql", "postgres"):
-        raise ValueError("postgresql://..., or empty for SQLite")
-    return url
-
-
 class TranscriptionConfig(ConfigSection):
     """``[transcription]``: transcription tasks and their recordings."""
 
@@ -114,7 +108,7 @@ class TranscriptionConfig(ConfigSection):
     """The folder of the recordings, and of the tasks unless ``database_url`` is set.
     Empty: ``tasks`` in the data directory.
     """
-    database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
+    database_url: Annotated[str, AfterValidator(postgres_url), Field(repr=False)] = ""
     """``postgresql://...``, for several machines, which must then share ``folder`` too.
     Empty: SQLite.
     """
@@ -188,7 +182,7 @@ class KnowledgeConfig(ConfigSection):
     """For the uploaded files, and for what is found in them unless there is a
     ``database_url``. Empty: ``knowledge`` in the data directory.
     """
-    database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
+    database_url: Annotated[str, AfterValidator(postgres_url), Field(repr=False)] = ""
     """``postgresql://...`` with pgvector for several machines, which then share
     ``folder`` too; empty: SQLite.
     """
@@ -354,6 +348,8 @@ class ConfigFile(ConfigSection):
     embedders: dict[str, MediaServiceConfig] = {}
     media: MediaConfig = MediaConfig()
     knowledge: KnowledgeConfig = KnowledgeConfig()
+    records: RecordsConfig = RecordsConfig()
+    prices: PricesConfig = PricesConfig()
     platforms: dict[str, PlatformConfig] = {}
     tools: dict[str, ToolConfig] = {}
     devices: DevicesConfig = DevicesConfig()
@@ -388,6 +384,8 @@ class Config:
     """The services for pictures, videos and embeddings, by kind."""
     media: MediaConfig = field(default_factory=MediaConfig)
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
+    records: RecordsConfig = field(default_factory=RecordsConfig)
+    prices: PricesConfig = field(default_factory=PricesConfig)
     platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""

@@ -31,6 +31,7 @@ from voicechat.runtime.loop_lateness import Lateness
 from voicechat.runtime.outbox import Outbox
 from voicechat.runtime.prompt_preparation import PromptPreparation
 from voicechat.runtime.read_scheduler import ReadScheduler
+from voicechat.runtime.recording import SessionRecorder
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.session_tools import OpenToolServer, SessionTools, no_tool_servers
 from voicechat.runtime.socket import Socket
@@ -144,10 +145,11 @@ class Conversation:
         limits: SessionLimits,
         observe: Callable[[SessionMetric], None],
         hand_over: Callable[[str, str], None] = lambda _call_id, _transfer_to: None,
+        recording: SessionRecorder | None = None,
     ) -> None:
         """``observe`` is called with facts for metrics. ``hand_over`` is called before
         the connection is closed, with the call (see ``Dialect.call_id``) and where it
-        continues. Neither may raise or wait.
+        continues. Neither may raise or wait. ``recording`` None: nothing is recorded.
         """
         self._machine = machine
         self._dialect = dialect
@@ -156,6 +158,7 @@ class Conversation:
         self._limits = limits
         self._observe = observe
         self._hand_over = hand_over
+        self._recording = recording
         self._loop = asyncio.get_running_loop()
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
@@ -180,6 +183,7 @@ class Conversation:
             detector=services.detector,
             replying=lambda: bool(self._replies),
         )
+        self._audio.recording = recording
         self._reader = SocketReader(
             socket,
             dialect,
@@ -254,6 +258,8 @@ class Conversation:
                 await asyncio.wait([writer])
         finally:
             self.post(Disconnected())
+            if self._recording is not None:
+                self._recording.close(self.now_ms)
             if self._timer is not None:
                 self._timer.cancel()
             self._audio.close()
@@ -285,7 +291,11 @@ class Conversation:
 
     def _handle(self, event: Event) -> None:
         try:
-            for effect in self._machine.receive(event, self._clock_ms()):
+            now_ms = self._clock_ms()
+            effects = self._machine.receive(event, now_ms)
+            if self._recording is not None:
+                self._recording.note(event, now_ms, effects)
+            for effect in effects:
                 self._perform(effect)
             if self._knowledge is not None and isinstance(event, Transcribed):
                 self._knowledge.note_words(self._machine.words_so_far)
@@ -356,6 +366,8 @@ class Conversation:
         )
         if self._audio.echo is not None:
             reply.on_speech = self._audio.echo.reply_made
+        if self._recording is not None:
+            reply.on_sound = self._recording.spoken
         work = reply.run() if effect.scripted else self._preparation.then(reply.run)
         task = self._tasks.spawn(work, f"reply-{effect.reply}")
         self._replies[effect.reply] = (reply, task)

@@ -83,6 +83,8 @@ THOUGHT_CHARACTERS = 1_000_000
 
 
 ReplyEffect: TypeAlias = Speak | FinishSpeech | AdoptReply | ContinueReply
+OnSound: TypeAlias = Callable[[int, bytes, int], None]
+"""Called with the reply's number, s16le mono samples and their rate in Hz."""
 OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
 """Called with the reply's number, s16le mono samples, their rate in Hz, and the
 position in the reply at their end in milliseconds.
@@ -220,6 +222,10 @@ class ReplyTask:
         self.on_speech: OnSpeech | None = None
         """Called with each piece of speech before it is encoded, for the echo detector.
         It must not block.
+        """
+        self.on_sound: OnSound | None = None
+        """Called with the same speech at the level at which it is encoded, for the
+        record of the conversation.
         """
 
     def perform(self, effect: ReplyEffect) -> None:
@@ -445,13 +451,15 @@ class ReplyTask:
             levelled = [self._level.apply(pcm, rate_hz) for pcm in pieces]
         loudened = [self._gain.apply(pcm) for pcm in levelled]
         encoded = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
-        for pcm, packets in zip(pieces, encoded, strict=True):
+        for pcm, loud, packets in zip(pieces, loudened, encoded, strict=True):
             await self._room()
             if not self._made_us:
                 self._heard_from_s = self._loop.time()
             self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
             if self.on_speech is not None:
                 self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
+            if self.on_sound is not None:
+                self.on_sound(self._start.reply, loud, rate_hz)
             self._give_out(sentence, packets)
 
     @property

@@ -256,14 +256,19 @@ class Mount:
             socket.abort()
 
     async def _serve(self, parts: SessionParts, socket: Socket, principal: Principal) -> None:
+        records = self._conditions.records
+        recording = None if records is None else records.begin(parts.caller, parts.setup)
         conversation = Conversation(
             parts.machine,
             parts.dialect,
             socket,
-            metered(parts.providers, principal.account),
+            metered(
+                parts.providers, principal.account, None if recording is None else recording.used
+            ),
             limits=self._conditions.limits,
             observe=self._conditions.observe,
             hand_over=self._conditions.hand_over,
+            recording=recording,
         )
         await self._admission.serve_conversation(conversation, principal)
         remembering = self._opener.remembering(parts, principal)

@@ -47,6 +47,7 @@ from voicechat.server.mount import Mount
 from voicechat.server.origins import Origins
 from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.phone.webhooks import PhoneWebhooks, phone_keys
+from voicechat.server.record_keeping import RecordKeeper
 from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.compat.parts import CompatSettings
@@ -151,6 +152,7 @@ async def serving(
                 origins=parts.authorise.origins,
             ),
             intake=parts.intake,
+            records=parts.records,
         )
     )
     routes = [
@@ -171,6 +173,7 @@ async def serving(
                 await parts.decoding.start()
             await services.start()
             await parts.transcriber.start()
+            await parts.records.start()
             if parts.intake is not None:
                 await parts.intake.start()
             health.phase = Phase.READY
@@ -202,6 +205,7 @@ async def serving(
                 finally:
                     await mount.drain(0)
     finally:
+        await parts.records.aclose()
         await parts.media.aclose()
         if parts.intake is not None:
             await parts.intake.aclose()
@@ -229,6 +233,7 @@ class _Parts:
     transcriber: Transcriber
     media: Media
     intake: KnowledgeIntake | None
+    records: RecordKeeper
     device_routes: Sequence[web.RouteDef]
     phone: PhoneWebhooks
 
@@ -291,6 +296,7 @@ def _build_parts(
             observe=metrics.observe,
         )
     backend.knowledge = knowledge
+    records = RecordKeeper(config, finishes=context.ledger.worker == 0)
     mount = Mount(
         endpoints_of(config, vision.tell),
         services,
@@ -313,6 +319,7 @@ def _build_parts(
             draw=media.draw,
             public_url=origins.public_url,
             knowledge=knowledge,
+            records=records,
         ),
         agents=config.agents,
         memory=DeviceMemory(devices, services.models),
@@ -335,6 +342,7 @@ def _build_parts(
         backend=backend,
         transcriber=transcriber,
         media=media,
+        records=records,
         intake=open_intake(config, services, transcriber, media.documents),
         device_routes=(*OtaEndpoint(devices, config.devices, origins).routes(), *vision.routes()),
         phone=PhoneWebhooks(

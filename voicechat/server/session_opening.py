@@ -27,6 +27,7 @@ from voicechat.names import DEFAULT, combined_notes
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
+from voicechat.records.setup import SessionSetup
 from voicechat.runtime.conversation import SessionProviders
 from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
@@ -37,6 +38,7 @@ from voicechat.runtime.wall_clock import local_time, unix_s
 from voicechat.server.auth import Principal
 from voicechat.server.knowledge import AgentsKnowledge
 from voicechat.server.metric_events import MetricEvent
+from voicechat.server.record_keeping import RecordedCaller, RecordKeeper
 from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.tool_servers import ClientToolServers
 from voicechat.session.agent import Agent
@@ -95,6 +97,8 @@ class Conditions:
     """Returns how a client reached the server: scheme and host."""
     knowledge: AgentsKnowledge | None = None
     """What the agents know; None: nothing."""
+    records: RecordKeeper | None = None
+    """Records conversations, and counts what sessions use; None: nothing does."""
     several: bool = False
     """Whether other processes of the server open the same TCP ports."""
 
@@ -106,8 +110,12 @@ class SessionParts:
     machine: Machine
     dialect: Dialect
     providers: SessionProviders
+    caller: RecordedCaller
+    """For the record, and for what the session uses."""
     agent: Agent | None = None
     """The agent that answers; None for a session without an agent."""
+    setup: SessionSetup | None = None
+    """What the machine begins with; None: it cannot be recorded."""
 
 
 class SessionOpener:
@@ -177,7 +185,7 @@ class SessionOpener:
         """
         try:
             if endpoint.kind is Kind.RECOGNITION:
-                return self._open_recognition(endpoint, handshake, caller)
+                return self._open_recognition(endpoint, handshake, caller, principal)
             return self._open_conversation(endpoint, handshake, caller, principal, recalled)
         except RemoteProtocolError as error:
             raise AdmissionError(error.status, error.message) from None
@@ -219,9 +227,9 @@ class SessionOpener:
             find_agent=partial(self._find_agent, arrival),
         )
         opening = endpoint.open(connection)
-        machine = Session(
-            opening.settings,
-            conditions.limits,
+        setup = SessionSetup(
+            settings=opening.settings,
+            limits=conditions.limits,
             audio_shows_life=opening.dialect.audio_shows_life,
             fallback_message=conditions.apology,
             agent=agent,
@@ -252,7 +260,8 @@ class SessionOpener:
             drawings=drawings,
             knowledge=None if consultation is None else consultation.ahead,
         )
-        return SessionParts(machine, opening.dialect, providers, agent)
+        recorded = _recorded(endpoint, caller, principal, agent)
+        return SessionParts(setup.open(), opening.dialect, providers, recorded, agent, setup)
 
     def _find_agent(
         self, arrival: Arrival, name: str, variables: Mapping[str, str]
@@ -262,7 +271,7 @@ class SessionOpener:
         return None if found is None else found.filled(values)
 
     def _open_recognition(
-        self, endpoint: Endpoint, handshake: Handshake, caller: Caller
+        self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
     ) -> SessionParts:
         services = self._services
         recognizer = services.recognizer(caller.recognizer_path, caller.recognizer)
@@ -277,7 +286,8 @@ class SessionOpener:
             reads=self._conditions.reads,
         )
         machine = TranscriptionSession(opening.settings.input, self._conditions.limits)
-        return SessionParts(machine, opening.dialect, providers)
+        recorded = _recorded(endpoint, caller, principal, None)
+        return SessionParts(machine, opening.dialect, providers, recorded)
 
     def remembering(
         self, parts: SessionParts, principal: Principal
@@ -289,6 +299,21 @@ class SessionOpener:
             return None
         assert isinstance(parts.machine, Session), "an agent converses"
         return self._memory.remember(principal.key_id, parts.agent, parts.machine.messages)
+
+
+def _recorded(
+    endpoint: Endpoint, caller: Caller, principal: Principal, agent: Agent | None
+) -> RecordedCaller:
+    return RecordedCaller(
+        project=principal.project,
+        key_id=principal.key_id,
+        person=principal.holder,
+        caller=caller.arrival.caller,
+        device=caller.arrival.device,
+        agent="" if agent is None else agent.name,
+        dialect=endpoint.name,
+        mode="none" if agent is None else agent.record,
+    )
 
 
 def _service_name(by_client: str, by_agent: str) -> str:

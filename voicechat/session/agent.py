@@ -126,6 +126,8 @@ class Agent:
     """Functions that the client carries out, in the form of chat completions. For
     clients whose protocol cannot declare functions.
     """
+    record: str = "none"
+    """What is recorded of its conversations: ``none``, ``text``, or ``audio`` too."""
     remembers: bool = False
     """Whether the agent remembers earlier conversations with the same device."""
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -21,6 +21,8 @@ class ApiEndpoint(Enum):
     """Pictures and videos: generation, editing, description and text recognition."""
     KNOWLEDGE = "knowledge"
     """Documents and Q&A records, parsing of documents, embeddings."""
+    RECORDS = "records"
+    """The records of conversations, and what was used. Only keys that name it."""
     TOKENS = "tokens"
     """The creation of short-lived tokens."""
 
@@ -31,13 +33,16 @@ class ApiEndpoint(Enum):
             ApiEndpoint.CHAT,
             ApiEndpoint.MEDIA,
             ApiEndpoint.KNOWLEDGE,
+            ApiEndpoint.RECORDS,
             ApiEndpoint.TOKENS,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The endpoints and projects of a key or token. An empty tuple means all."""
+    """The endpoints and projects of a key or token. An empty tuple means all, but for
+    ``RECORDS``, which a scope must name: it shows what other users have said.
+    """
 
     projects: tuple[str, ...] = ()
     """The first project is also used for requests that name none."""
@@ -45,7 +50,8 @@ class Scope:
 
     def opens(self, endpoint: ApiEndpoint) -> bool:
         """Return whether requests to ``endpoint`` are allowed."""
-        return not self.endpoints or endpoint in self.endpoints
+        named = endpoint in self.endpoints
+        return named or (not self.endpoints and endpoint is not ApiEndpoint.RECORDS)
 
     def serves(self, project: str) -> bool:
         """Return whether requests for ``project`` are allowed."""

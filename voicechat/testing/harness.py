@@ -34,6 +34,7 @@ from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.drawing import SessionDrawings
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.read_scheduler import ReadScheduler
+from voicechat.runtime.recording import SessionRecorder
 from voicechat.runtime.session_tools import OpenToolServer, no_tool_servers
 from voicechat.runtime.socket import Socket
 from voicechat.session.agent import Agent
@@ -153,6 +154,8 @@ class ConversationHarness:
     """How often ``until`` looks, in seconds."""
     close_s: float = 2.0
     """How long the conversation may take to release everything, in seconds."""
+    recording: SessionRecorder | None = None
+    """Gets what happens."""
     facts: list[SessionMetric] = field(default_factory=list)
     """The metric events of the session."""
 
@@ -177,6 +180,7 @@ class ConversationHarness:
                 self.providers(),
                 limits=self.limits,
                 observe=self.facts.append,
+                recording=self.recording,
             )
         return self._conversation
 

@@ -18,6 +18,7 @@ from voicechat.runtime.audio_input.input_decoder import Destination
 from voicechat.runtime.audio_input.recognition_streams import RecognitionStreams
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.runtime.audio_input.vad_stream import Detector, VadStream
+from voicechat.runtime.recording import SessionRecorder
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.events import AudioArrived, AudioSent, AudioStarted, Event
@@ -52,6 +53,8 @@ class AudioInput:
         self._post = post
         self._detector = detector
         self._replying = replying
+        self.recording: SessionRecorder | None = None
+        """Gets all decoded audio."""
         self._timeline = RingBuffer()
         self.streams = RecognitionStreams(
             recognizer,
@@ -252,6 +255,8 @@ class AudioInput:
     def decoded(self, pcm: bytes, destination: Destination) -> None:
         """See ``Sink.decoded``."""
         route = destination.route
+        if self.recording is not None and pcm:
+            self.recording.heard(pcm, self._now_ms())
         if route is Route.LISTEN:
             if self._gap and self._vad is not None:
                 self._gap = False

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from aiohttp import hdrs, web
 
 from voicechat.server.pages import protocol_folder
+from voicechat.server.record_keeping import RecordKeeper
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
 from voicechat.server.rest.client_secrets import ClientSecrets
@@ -22,6 +23,7 @@ from voicechat.server.rest.non_stream import NonStream
 from voicechat.server.rest.openai_speech import OpenAISpeech
 from voicechat.server.rest.openapi import Tree, build_document
 from voicechat.server.rest.operation import JSON, Body, Operation
+from voicechat.server.rest.records.endpoints import RecordEndpoints
 from voicechat.server.rest.schemas import PhaseAnswer
 from voicechat.server.rest.speech import Speech
 from voicechat.server.rest.tokens import IssueToken, Tokens
@@ -42,11 +44,12 @@ def rest_operations(
     compat: CompatSettings | None = None,
     *,
     intake: FileIntake | None = None,
+    records: RecordKeeper | None = None,
 ) -> list[Operation]:
     """List the endpoints that need a key.
 
     ``documents``: the other systems' documents that are answered. ``intake`` takes the
-    files of knowledge bases; None: files are refused.
+    files of knowledge bases; None: files are refused. ``records`` None: there are none.
     """
     documents = frozenset(documents)
     guests = PORTAL in documents
@@ -66,6 +69,7 @@ def rest_operations(
         EmbeddingOperations(backend),
         knowledge_files,
         QaRecordEndpoints(backend),
+        RecordEndpoints(backend, records),
     )
     own = [operation for family in families for operation in family.operations()]
     parts = CompatParts(

@@ -63,7 +63,9 @@ class TokenRequest(RequestModel):
     endpoints: Annotated[list[str], Items(0, MAX_ENDPOINTS, "endpoints"), _ENDPOINTS] = Field(
         default_factory=list
     )
-    """The endpoints that the token opens; empty: all that its key opens."""
+    """The endpoints that the token opens; empty: all that its key opens, but for
+    `records`.
+    """
     origin: Annotated[str, Check(_origin_form, {"pattern": f"^{_ORIGIN.pattern}$"})] | None = None
     """The web origin that must send it, such as https://app.example."""
     user: Annotated[str, Check(_short, {"maxLength": MAX_USER_CHARACTERS})] | None = None
@@ -122,7 +124,11 @@ def _granted(asked: TokenRequest, principal: Principal) -> tuple[ApiEndpoint, ..
     Raises OutOfScopeError when more was requested.
     """
     if not asked.endpoints:
-        granted = tuple(endpoint for endpoint in OFFERED if principal.scope.opens(endpoint))
+        granted = tuple(
+            endpoint
+            for endpoint in OFFERED
+            if endpoint is not ApiEndpoint.RECORDS and principal.scope.opens(endpoint)
+        )
         if not granted:
             raise RemoteProtocolError(
                 Status.INVALID_PARAMETER, "endpoints: the key opens none that a token may"

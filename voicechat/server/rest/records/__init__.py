@@ -1,0 +1,1 @@
+"""The endpoints of records and of usage."""
