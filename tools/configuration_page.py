@@ -51,6 +51,7 @@ ORDER = (
     server_sections.ResumptionConfig,
     record_sections.RecordsConfig,
     record_sections.PricesConfig,
+    record_sections.WebhooksConfig,
     server_sections.PlatformConfig,
     server_sections.AdmissionConfig,
     server_sections.CompatConfig,

@@ -49,7 +49,7 @@ about a second, and memory of its cache.
 _MODELS_FOLDER_USERS = ("sherpa_onnx", "faster_whisper", "piper", "kokoro", "llama_cpp")
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
-_WITH_SECRETS = ("server", "transcription", "compat", "resumption")
+_WITH_SECRETS = ("server", "transcription", "compat", "resumption", "webhooks")
 _MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -128,6 +128,7 @@ def load_config(
         knowledge=checked.knowledge,
         records=checked.records,
         prices=checked.prices,
+        webhooks=checked.webhooks,
         platforms=checked.platforms,
         agents=agents,
         dialects=checked.dialects,

@@ -3,9 +3,9 @@
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from voicechat.config.section import ConfigSection
+from voicechat.config.section import ConfigSection, Network, as_tuple, network
 
 _HOOK = r"^([\w.]+:\w+)?$"
 
@@ -38,6 +38,23 @@ class RecordsConfig(ConfigSection):
     or None to store nothing. It does not get the audio. Such records cannot be
     replayed.
     """
+
+
+class WebhooksConfig(ConfigSection):
+    """``[webhooks]``: where the server reports the start and the end of each session;
+    see [records](records.md#webhooks).
+    """
+
+    url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    """The address that gets the messages. Empty: none are sent."""
+    secret: Annotated[str, Field(repr=False)] = ""
+    """The key of the signatures: `whsec_` and at least 24 bytes in base64."""
+    allowed_networks: Annotated[
+        tuple[Annotated[Network, BeforeValidator(network)], ...], BeforeValidator(as_tuple)
+    ] = ()
+    """Non-public networks in which the address may be, such as `["127.0.0.0/8"]`."""
+    give_up_hours: Annotated[float, Field(gt=0, le=8760)] = 72.0
+    """How long a message is tried again that the receiver does not take."""
 
 
 class PricesConfig(ConfigSection):

@@ -21,7 +21,12 @@ from voicechat.agents import Agents
 from voicechat.config.agent_sections import AgentConfig
 from voicechat.config.local_models import LocalModels
 from voicechat.config.media import MediaServiceConfig
-from voicechat.config.record_sections import PricesConfig, RecordsConfig, postgres_url
+from voicechat.config.record_sections import (
+    PricesConfig,
+    RecordsConfig,
+    WebhooksConfig,
+    postgres_url,
+)
 from voicechat.config.section import ConfigSection, Network, as_tuple, network
 from voicechat.config.server_sections import (
     AdmissionConfig,
@@ -350,6 +355,7 @@ class ConfigFile(ConfigSection):
     knowledge: KnowledgeConfig = KnowledgeConfig()
     records: RecordsConfig = RecordsConfig()
     prices: PricesConfig = PricesConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     platforms: dict[str, PlatformConfig] = {}
     tools: dict[str, ToolConfig] = {}
     devices: DevicesConfig = DevicesConfig()
@@ -386,6 +392,7 @@ class Config:
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
     prices: PricesConfig = field(default_factory=PricesConfig)
+    webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)
     platforms: Mapping[str, PlatformConfig] = field(default_factory=dict)
     agents: Agents = field(default_factory=Agents)
     """The agents; the name ``default`` always exists."""

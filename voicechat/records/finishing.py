@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 
-from voicechat.records.database import RecordsUnavailableError, open_database
+from voicechat.records.database import RecordDatabase, RecordsUnavailableError, open_database
+from voicechat.records.deliveries import DeliveryQueue, MessageWriter
 from voicechat.records.folder import (
     AUDIO,
     EVENTS,
@@ -34,6 +35,7 @@ from voicechat.records.index import RecordIndex, RecordRow, RecordState
 from voicechat.records.line_format import read_line
 from voicechat.records.mixing import mix
 from voicechat.records.summary import Summary
+from voicechat.records.usage import Prices, SessionOfKey, UsageIndex
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.store.tasks.liveness import FileLiveness
 
@@ -94,10 +96,18 @@ def write_audio(folder: Path, heard: Iterable[Placement]) -> int:
 class Finisher:
     """Finishes the records of one folder."""
 
-    def __init__(self, root: Path, index: RecordIndex, place: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        index: RecordIndex,
+        place: str,
+        report: Callable[[RecordRow, Summary], None] | None = None,
+    ) -> None:
+        """``report`` is called with each finished record."""
         self._root = root
         self._index = index
         self._place = place
+        self._report = report
 
     def finish_ended(self) -> int:
         """Finish the records whose conversation has ended; return how many."""
@@ -141,6 +151,8 @@ class Finisher:
             record, size = Finished(Summary(), ()), 0
         if not self._index.finish(row.id, state, record.summary, size):
             remove_folder(folder)  # it was deleted meanwhile
+        elif self._report is not None:
+            self._report(row, record.summary)
 
 
 def erase(root: Path, index: RecordIndex, row: RecordRow) -> bool:
@@ -160,11 +172,33 @@ def _watch_parent(ended: threading.Event) -> None:
     ended.set()
 
 
+def _reporter(
+    settings: dict[str, Any], database: RecordDatabase
+) -> Callable[[RecordRow, Summary], None]:
+    """Return what puts the message about a finished record into the queue."""
+    writer = MessageWriter(public_url=settings["public_url"], prices=Prices(**settings["prices"]))
+    queue, usage = DeliveryQueue(database), UsageIndex(database)
+
+    def report(row: RecordRow, summary: Summary) -> None:
+        session = SessionOfKey(
+            session=row.id,
+            began_ms=row.began_ms,
+            project=row.project,
+            key_id=row.key_id,
+            agent=row.agent,
+        )
+        used = usage.of_session(row.project, row.id)
+        queue.put(row.id, writer.ended(session, used, summary), int(unix_s() * 1000))
+
+    return report
+
+
 def run(settings: dict[str, Any], ended: threading.Event) -> None:
-    """Work until ``ended``. ``settings``: ``root``, ``database_url`` and ``place``."""
+    """Work until ``ended``. ``settings`` are those of ``RecordKeeper``."""
     root = Path(settings["root"])
     database = open_database(settings["database_url"], root)
-    finisher = Finisher(root, RecordIndex(database), settings["place"])
+    report = _reporter(settings, database) if settings["webhooks"] else None
+    finisher = Finisher(root, RecordIndex(database), settings["place"], report)
     looks = 0
     while not ended.is_set():
         try:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from voicechat.config import Config
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.processes import python
 from voicechat.records.database import RecordsUnavailableError, open_database
+from voicechat.records.deliveries import DeliveryQueue, MessageWriter
 from voicechat.records.finishing import LOCKS
 from voicechat.records.folder import make_folder, new_id, write_private
 from voicechat.records.index import RecordIndex, RecordRow, RecordState
@@ -25,6 +26,7 @@ from voicechat.records.writer import RecordWriter, Redact
 from voicechat.runtime.recording import SessionRecorder
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import unix_s
+from voicechat.server.webhooks import WebhookSender
 from voicechat.session.effects import Effect
 from voicechat.session.events import Event, ReplyTextEnded
 from voicechat.store.tasks.liveness import FileLiveness, LivenessUnknownError
@@ -33,6 +35,8 @@ USAGE_S = 10.0
 """How often the usage of open sessions is stored: a killed process loses at most this
 much.
 """
+MAX_WAITING = 10_000
+"""Ends of sessions that may wait for the database."""
 THREADS = 2
 CLOSE_S = 10.0
 CHILD_EXIT_S = 5.0
@@ -76,6 +80,11 @@ class SessionRecording(SessionRecorder):
         self._inner = inner
         self._over = over
 
+    @property
+    def recorded(self) -> bool:
+        """Whether there is a record."""
+        return self._inner is not None
+
     def note(self, event: Event, now_ms: int, effects: Sequence[Effect]) -> None:
         """See ``SessionRecorder.note``."""
         self.used.length_ms = now_ms
@@ -117,6 +126,9 @@ class RecordKeeper:
         self.index = RecordIndex(self.database)
         self.usage = UsageIndex(self.database)
         self.prices = Prices(**dict(config.prices))
+        self._queue = DeliveryQueue(self.database)
+        self._messages = MessageWriter(public_url=config.media.public_url, prices=self.prices)
+        self._sender = WebhookSender(config.webhooks, self._queue) if config.webhooks.url else None
         self._redact = load_redaction(records.redact) if records.redact else None
         self._keep_ms = round(records.keep_days * 86_400_000)
         self._records_any = any(agent.record != "none" for agent in config.agents.agents.values())
@@ -133,7 +145,7 @@ class RecordKeeper:
 
     async def start(self) -> None:
         """Prepare the database if anything is recorded. Raises ConfigError."""
-        if self._records_any:
+        if self._records_any or self._sender is not None:
             try:
                 await self._in_thread(self._prepare)
             except (OSError, RecordsUnavailableError, LivenessUnknownError) as error:
@@ -141,6 +153,8 @@ class RecordKeeper:
         if self._finishes and (self._records_any or (self.root / PLACE).exists()):
             _ = self._tasks.spawn(self._keep_finishing(), "finish-records")
         _ = self._tasks.spawn(self._store_usage_regularly(), "usage")
+        if self._sender is not None and self._finishes:
+            _ = self._tasks.spawn(self._sender.run(self.call), "webhooks")
 
     def begin(self, caller: RecordedCaller, setup: SessionSetup | None) -> SessionRecording:
         """Begin the record of a session, if it is to have one, and count its usage."""
@@ -173,11 +187,18 @@ class RecordKeeper:
             inner = self._writer.begin(row, setup)
         recording = SessionRecording(session, inner, self._note_over)
         self._open.add(recording)
+        if self._sender is not None:
+            started = self._messages.started(session, recorded=recording.recorded)
+            self._in_usage_thread(lambda: self._queue.put(record_id, started, began_ms))
         return recording
 
     def _note_over(self, recording: SessionRecording) -> None:
         self._open.discard(recording)
         self._store_usage([recording])
+        if self._sender is not None and not recording.recorded:
+            session, now_ms = recording.session, int(unix_s() * 1000)
+            ended = self._messages.ended(session, recording.used, None)
+            self._in_usage_thread(lambda: self._queue.put(session.session, ended, now_ms))
 
     @property
     def lost_entries(self) -> int:
@@ -233,30 +254,57 @@ class RecordKeeper:
 
     def _store_usage(self, recordings: Sequence[SessionRecording]) -> None:
         if recordings:
-            self._usage_thread.submit(self._put_usage, recordings)
+            self._in_usage_thread(lambda: self._put_usage(recordings))
 
     def _put_usage(self, recordings: Sequence[SessionRecording]) -> None:
+        for each in recordings:
+            self.usage.put(each.session, each.used)
+
+    def _in_usage_thread(self, work: Callable[[], None]) -> None:
+        """Have the one thread that writes usage and messages do something, in the order
+        of the calls. If too much waits for it, it is left out.
+        """
+        if self._waiting >= MAX_WAITING:
+            self._tell_unstored("too much waits for the database")
+            return
+        self._asked += 1
+        self._usage_thread.submit(self._store, work)
+
+    def _store(self, work: Callable[[], None]) -> None:
         try:
             if not self._prepared:
                 make_folder(self.root)
                 self.database.open()
                 self._prepared = True
-            for each in recordings:
-                self.usage.put(each.session, each.used)
+            work()
+            self._told = False
         except (RecordsUnavailableError, ConfigError, OSError) as error:
-            if not self._told:
-                _log.error("usage cannot be stored: %s", error)
-            self._told = True
-            return
-        self._told = False
+            self._tell_unstored(str(error))
+        finally:
+            self._stored += 1
 
+    @property
+    def _waiting(self) -> int:
+        """How much waits for the thread."""
+        return self._asked - self._stored
+
+    def _tell_unstored(self, why: str) -> None:
+        """Log it, once until something can be stored again."""
+        if not self._told:
+            _log.error("what sessions use cannot be stored: %s", why)
+        self._told = True
+
+    _asked = 0
+    """Counted by the event loop; ``_stored`` by the thread."""
+    _stored = 0
     _prepared = False
     _told = False
 
     async def _store_usage_regularly(self) -> None:
         while True:
             await asyncio.sleep(USAGE_S)
-            self._store_usage(list(self._open))
+            if not self._waiting:  # else the thread is late
+                self._store_usage(list(self._open))
 
     async def _keep_finishing(self) -> None:
         """Run the process that finishes records, and start it again if it dies."""
@@ -265,6 +313,9 @@ class RecordKeeper:
             "root": str(self.root),
             "database_url": self._database_url,
             "place": place,
+            "webhooks": self._sender is not None,
+            "public_url": self._messages.public_url,
+            "prices": asdict(self.prices),
         }
         while True:
             child = await asyncio.create_subprocess_exec(
