@@ -10,6 +10,8 @@ VARIABLE = re.compile(r"\bVOICECHAT_[A-Z_]+\b")
 VALUES = {
     "VOICECHAT_API_KEY": "0123456789abcdef",
     "VOICECHAT_DATA_DIR": "/data",
+    "VOICECHAT_RESUMPTION__KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    "VOICECHAT_RESUMPTION__STORE": "redis://redis:6379/0",
     "VOICECHAT_SERVER__HOST": "0.0.0.0",
     "VOICECHAT_SERVER__METRICS_KEY": "0123456789abcdef",
     "VOICECHAT_TRANSCRIPTION__DATABASE_URL": "postgresql://voicechat:x@postgres/voicechat",
@@ -25,6 +27,7 @@ def test_the_variables_are_keys_of_the_configuration() -> None:
     assert config.server.host == "0.0.0.0"
     assert config.server.metrics_key == VALUES["VOICECHAT_SERVER__METRICS_KEY"]
     assert config.transcription.database_url == VALUES["VOICECHAT_TRANSCRIPTION__DATABASE_URL"]
+    assert config.resumption.store == VALUES["VOICECHAT_RESUMPTION__STORE"]
     assert str(config.transcription.folder) == "/recordings"
 
 
