@@ -82,6 +82,7 @@ _SAMPLES: dict[type, list[nt.Notice]] = {
     nt.LatencyMeasured: [
         nt.LatencyMeasured(1, break_down_latency(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450}))
     ],
+    nt.GoingAway: [nt.GoingAway(1_500)],
     nt.Failed: [nt.Failed(fault, "it failed") for fault in Fault],
     nt.Ended: [
         *(nt.Ended(ending, "why", fault) for ending in nt.Ending for fault in (None, *Fault)),

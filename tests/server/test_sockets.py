@@ -346,6 +346,17 @@ async def test_a_drain_lets_a_turn_end_and_closes_the_idle_at_once() -> None:
             assert (await closed(late))[0] == 1012
 
 
+async def test_a_client_that_asks_is_told_of_a_drain_before_it_is_closed() -> None:
+    async with server() as running, running.chat(going_away="1") as client:
+        await told(client)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(running.mount.drain(0.3))
+            announced = await told(client)
+            assert (announced["event_type"], announced["left_ms"]) == ("session.going_away", 300)
+            assert (await told(client))["status"] == 50301
+            assert (await closed(client))[0] == 1012
+
+
 async def test_bye_flushes_the_last_result() -> None:
     async with server() as running, connect(running.url(STREAM, apikey="k")) as client:
         await told(client)

@@ -81,6 +81,10 @@ class Dialect(ABC):
     """The other side's id of the connection. With this id the other side asks where to
     send a conversation that the agent has transferred. Empty: it cannot ask.
     """
+    announces_end: bool = False
+    """True: the client gets ``GoingAway``, and some time to leave by itself before the
+    server closes the connection.
+    """
     shows_drawings: bool = False
     """True: ``show_drawing`` sends the client a picture that was drawn for it."""
 
@@ -237,6 +241,13 @@ class Connection:
     """Returns another agent by name or alias, with these variables filled in besides
     the connection's; None if there is no such agent.
     """
+
+
+def wants_announcement(handshake: Handshake) -> bool:
+    """Return whether a client asks, by the query's ``going_away=1``, to be told that
+    the server stops.
+    """
+    return handshake.query.get("going_away") == "1"
 
 
 def with_agent(settings: Settings, agent: Agent) -> Settings:

@@ -214,6 +214,11 @@ class Conversation:
         """Milliseconds since the connection was opened."""
         return self._clock_ms()
 
+    @property
+    def announces_end(self) -> bool:
+        """See ``Dialect.announces_end``."""
+        return self._dialect.announces_end
+
     def _clock_ms(self) -> int:
         return int((self._loop.time() - self._opened_s + _ROUNDING_S) * 1000)
 

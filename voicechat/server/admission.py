@@ -16,6 +16,14 @@ from voicechat.store.ledger import Ledger
 from voicechat.store.session_slots import SessionSlots
 
 SLOTS = "session"
+ANNOUNCED_S = 1.0
+"""The least time between the announcement of a drain and the end of an idle session: a
+proxy needs it to notice that this server takes no more connections.
+"""
+SPREAD_S = 2.0
+"""The sessions that were told end over this time, so that their clients do not all come
+to the other servers at once.
+"""
 DRAIN_GRACE_S = 3.0
 """Added to the drain's deadline for the last messages and the closing handshakes."""
 
@@ -77,14 +85,23 @@ class Admission:
             conversation.post(PressureChanged(level > LoadLevel.CALM))
 
     async def drain(self, deadline_s: float) -> None:
-        """Refuse new sessions, announce the end to the open ones, and end them: idle
-        ones now, others when their turn ends or the deadline passes.
+        """Refuse new sessions and end the open ones: idle ones now, others when their
+        turn ends or the deadline passes. Clients that want to be told are told first,
+        and have ``ANNOUNCED_S`` or more to leave by themselves.
         """
         self._draining = True
-        left_ms = int(deadline_s * 1000)
-        for conversation in self._conversations:
-            conversation.post(DrainAnnounced(left_ms))
-            conversation.post(DrainRequested(conversation.now_ms + left_ms))
+        loop = asyncio.get_running_loop()
+        requests = {
+            conversation: DrainRequested(conversation.now_ms + int(deadline_s * 1000))
+            for conversation in self._conversations
+        }
+        announced = [each for each in requests if each.announces_end]
+        for number, conversation in enumerate(announced):
+            left_s = min(deadline_s, ANNOUNCED_S + SPREAD_S * number / len(announced))
+            conversation.post(DrainAnnounced(int(left_s * 1000)))
+            loop.call_later(left_s, conversation.post, requests.pop(conversation))
+        for conversation, request in requests.items():
+            conversation.post(request)
         try:
             async with asyncio.timeout(deadline_s + DRAIN_GRACE_S):
                 await self._empty.wait()

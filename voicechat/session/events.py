@@ -253,7 +253,7 @@ class WriteStalled:
 
 @dataclass(frozen=True, slots=True)
 class DrainAnnounced:
-    """The server stops in ``left_ms`` at the latest; ``DrainRequested`` follows."""
+    """The server stops: ``DrainRequested`` follows in ``left_ms``."""
 
     left_ms: int
 

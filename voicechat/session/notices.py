@@ -266,8 +266,9 @@ class LatencyMeasured:
 
 @dataclass(frozen=True, slots=True)
 class GoingAway:
-    """The server stops, and ends the session in ``left_ms`` milliseconds at the latest.
-    A client that can continue elsewhere may leave at any time until then.
+    """The server stops. It ends the session in ``left_ms`` milliseconds, or when the
+    turn is over that is in progress then. A client that can continue elsewhere may
+    leave before.
     """
 
     left_ms: int

@@ -11,7 +11,14 @@ from typing import TypeAlias
 
 from typing_extensions import override
 
-from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.base import (
+    Connection,
+    Dialect,
+    Frame,
+    Reaction,
+    Tell,
+    wants_announcement,
+)
 from voicechat.dialects.drawings import Drawing, shown_in_text
 from voicechat.dialects.openai_realtime.answering import ResponseWishes, read_wishes
 from voicechat.dialects.openai_realtime.events import (
@@ -85,6 +92,7 @@ class OpenAIRealtime(Dialect):
         """``configuration`` is the session's first one. Raises ``RemoteProtocolError``
         when its agent does not exist.
         """
+        self.announces_end = wants_announcement(connection.handshake)
         self._connection = connection
         self._configuration = configuration
         self._settings = Settings()
@@ -402,6 +410,8 @@ class OpenAIRealtime(Dialect):
                 if cut is not None:
                     cut.audio_ms = end_ms
                 return [self._truncated_event(item_id, end_ms)]
+            case nt.GoingAway() if self.announces_end:
+                return [Tell(self._writer.write("session.going_away", left_ms=notice.left_ms))]
             case nt.Failed():
                 status = Status.of(notice.fault)
                 return [Tell(self._writer.write_failure(status, notice.message))]

@@ -14,7 +14,14 @@ import pybase64
 from typing_extensions import override
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
-from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.base import (
+    Connection,
+    Dialect,
+    Frame,
+    Reaction,
+    Tell,
+    wants_announcement,
+)
 from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.rtvi.frames import RawAudio, read_frame, write_audio, write_message
 from voicechat.errors import RemoteProtocolError, Status
@@ -57,6 +64,7 @@ class RTVI(Dialect):
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         """``settings`` are the session's first ones."""
+        self.announces_end = wants_announcement(connection.handshake)
         self._connection = connection
         self._settings = settings
         self._binary = False
@@ -272,6 +280,9 @@ class RTVI(Dialect):
                 return [self._tell("metrics", {"ttfb": ttfb})]
             case nt.Rejected(cause=str() as message_id):
                 return [self._refuse(message_id, notice.message)]
+            case nt.GoingAway() if self.announces_end:
+                left = {"type": "going_away", "left_ms": notice.left_ms}
+                return [self._tell("server-message", left)]
             case nt.Failed():
                 return [self._tell("error", _error(notice.message, fatal=False))]
             case nt.Ended() if notice.fault is not None:

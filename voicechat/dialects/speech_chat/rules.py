@@ -13,7 +13,14 @@ from typing import TypeAlias
 
 from typing_extensions import override
 
-from voicechat.dialects.base import Connection, Dialect, Frame, Reaction, Tell
+from voicechat.dialects.base import (
+    Connection,
+    Dialect,
+    Frame,
+    Reaction,
+    Tell,
+    wants_announcement,
+)
 from voicechat.dialects.drawings import Drawing
 from voicechat.dialects.recognition import result_text
 from voicechat.dialects.speech_chat.codec import (
@@ -85,6 +92,7 @@ class SpeechChat(Dialect):
         ``most_errors``: this many malformed messages in a row close the connection.
         """
         self.audio_shows_life = not strict_ping
+        self.announces_end = wants_announcement(connection.handshake)
         self._connection = connection
         self._strict_ping = strict_ping
         self._most_errors = most_errors
@@ -220,6 +228,8 @@ class SpeechChat(Dialect):
                 return typed_text("input_audio_buffer.speech_stopped", audio_end_ms=notice.at_ms)
             case nt.LatencyMeasured() if self._report_latency:
                 return latency_text(self._connection.session_id, notice)
+            case nt.GoingAway() if self.announces_end:
+                return typed_text("session.going_away", left_ms=notice.left_ms)
             case nt.Failed():
                 return _error_text(Status.of(notice.fault), notice.message)
             case nt.Ended(fault=None, cause=None):
