@@ -22,6 +22,21 @@ _TAP = """
   window.loudness = []; // [ms, level, ms of sound] of what reaches the loudspeaker
   window.spoken = []; // and of what the microphone hears
   window.soundMs = () => sound.currentTime * 1000; // a page that has to wait makes no sound later
+  window.stops = []; // when the page told the loudspeaker to stop: [type of the event being handled]
+  window.stopped = []; // when the loudspeaker answered: [samples of the reply rendered, ms of sound]
+  const postMessage = MessagePort.prototype.postMessage;
+  const ports = new Set();
+  const noteStopped = ({ data }) => {
+    if (data.type === "stopped") window.stopped.push([data.samples, soundMs()]);
+  };
+  MessagePort.prototype.postMessage = function (message, ...rest) {
+    if (message?.type === "stop") {
+      window.stops.push([window.event?.type]);
+      if (!ports.has(this)) this.addEventListener("message", noteStopped);
+      ports.add(this);
+    }
+    return postMessage.call(this, message, ...rest);
+  };
   let taps = 0;
   const record = (node, levels) => {
     const number = taps++;

@@ -21,6 +21,16 @@ from tests.patience import PATIENT
 from tests.unused_port import unused_port
 
 SPEECH_RATE_HZ = 16_000
+_LAST_LOUD_MS = (
+    "Math.max(0, ...loudness.filter(([, level]) => level > 0.003).map(([, , at]) => at))"
+)
+SILENT_FOR_A_SECOND = f"() => stopped.length && soundMs() > {_LAST_LOUD_MS} + 1000"
+"""Whether the loudspeaker has been told to stop, and has been silent for a second."""
+SOUND_AFTER_STOP_MS = f"{_LAST_LOUD_MS} - stopped[0][1]"
+"""How long something was heard after the loudspeaker had confirmed the first stop. On a
+busy machine the browser's clock of the sound jumps by some hundred milliseconds: compare
+it with the seconds that were left of the reply.
+"""
 _ADDRESS = re.compile(r"(http://127\.0\.0\.1:\d+)/(#key=\S+)")
 
 
