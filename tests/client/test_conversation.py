@@ -8,6 +8,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from voicechat.client import (
     ConnectionLostError,
+    GoingAwayMessage,
     ReplyTextMessage,
     TurnCompletedMessage,
     chat_settings,
@@ -109,6 +110,24 @@ async def test_a_refusal_is_an_admission_error_with_the_servers_words() -> None:
             async with connect(url, key="k"):
                 raise AssertionError("must not be entered")
     assert raised.value.status is Status.NOT_AUTHORISED
+
+
+async def test_only_who_asks_is_told_that_the_server_stops() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.send(CREATED)
+        assert socket.request is not None
+        if "going_away=1" in socket.request.path:
+            await socket.send(
+                '{"status":0,"message":"","event_type":"session.going_away","left_ms":1500}'
+            )
+        await socket.close(1012, "the server restarts")
+
+    async with server(handler) as url:
+        async with connect(url, key="k", announce_end=True) as conversation:
+            assert await anext(conversation) == GoingAwayMessage(1_500)
+        async with connect(url, key="k") as conversation:
+            with pytest.raises(ConnectionLostError, match="the server restarts"):
+                await anext(conversation)
 
 
 async def test_an_abnormal_end_is_raised_with_code_and_reason() -> None:

@@ -191,14 +191,18 @@ async def connect(
     model: str = "default",
     recognizer: str = "default",
     synthesizer: str = "default",
+    announce_end: bool = False,
 ) -> AsyncIterator[ClientConversation]:
     """Open a conversation. It is closed when the context ends, within 2 s.
 
     ``url`` is the server's address (http, https, ws or wss), with or without the
-    endpoint's path. Raises AdmissionError if the server refuses, ConnectionLostError if
+    endpoint's path. ``announce_end``: a ``GoingAwayMessage`` tells when the server is
+    going to stop. Raises AdmissionError if the server refuses, ConnectionLostError if
     it cannot be reached. Cancelling closes the socket.
     """
     query = {"model": model, "asr_easyllm_id": recognizer, "tts_easyllm_id": synthesizer}
+    if announce_end:
+        query["going_away"] = "1"
     async with open_socket(socket_url(url, CHAT_PATH, query), key) as socket:
         conversation = ClientConversation(socket)
         created = await _first_message(conversation)

@@ -225,6 +225,15 @@ class PictureMessage:
     """Why it could not be made."""
 
 
+@dataclass(frozen=True, slots=True)
+class GoingAwayMessage:
+    """The server stops. It closes the connection in ``left_ms``, or when the turn is
+    over that is in progress then. Only with ``connect(announce_end=True)``.
+    """
+
+    left_ms: int
+
+
 StatusMessage: TypeAlias = (
     CreatedMessage
     | UpdatedMessage
@@ -248,6 +257,7 @@ ServerMessage: TypeAlias = (
     | ReplyFinishedMessage
     | LatencyMessage
     | PictureMessage
+    | GoingAwayMessage
 )
 
 _ANSWERS: Mapping[str, type[StatusMessage]] = {
@@ -343,6 +353,8 @@ def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:
             return LatencyMessage(str(message["id"]), int(message["total_ms"]), stages_ms)
         case "conversation.picture":
             return _parse_picture(message)
+        case "session.going_away":
+            return GoingAwayMessage(int(message["left_ms"]))
         case event_type:
             kind = _ANSWERS.get(event_type)
             reason = str(message.get("reason", ""))
