@@ -4,6 +4,8 @@ written.
 
 import asyncio
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -283,3 +285,44 @@ def test_the_record_of_a_killed_process_is_finished_by_another(tmp_path: Path) -
         found = records.index.find("p", row.id)
         assert found is not None
         assert found.state == "cut"
+
+
+_RECORD = """
+import sys, time
+from pathlib import Path
+from tests.records.recorded import Records, new_row
+from voicechat.session import events as ev
+
+records, row = Records(Path(sys.argv[1])), new_row(id=sys.argv[2])
+recording = records.begin(row)
+for number in range(100_000):
+    now_ms = number * 50
+    recording.note(ev.Ticked(), now_ms, [])
+    recording.heard(bytes(1600), now_ms)
+    print(now_ms, flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.long
+def test_a_killed_process_leaves_a_record_up_to_the_last_second(tmp_path: Path) -> None:
+    row = new_row()
+    child = subprocess.Popen(
+        [sys.executable, "-c", _RECORD, str(tmp_path), row.id], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    told_ms = [int(child.stdout.readline()) for _ in range(60)]
+    child.kill()
+    told_ms += [int(line) for line in child.stdout.read().split()]
+    child.wait()
+    child.stdout.close()
+    with opened(tmp_path) as records:
+        assert records.finisher.recover() == 0, "it has the name of our own writer"
+        records.liveness.release()
+        assert records.finisher.recover() == 1
+        found = records.index.find("p", row.id)
+        assert found is not None
+        assert found.state == "cut"
+        assert told_ms[-1] - found.duration_ms <= 1000
+        left, _ = samples_of(records.folder(row) / AUDIO)
+        assert told_ms[-1] - len(left) / 16 <= 1100

@@ -3,6 +3,7 @@ difference.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, seed, settings
@@ -151,6 +152,21 @@ def test_a_replay_ends_where_it_is_told_and_where_events_are_missing() -> None:
     torn = replay([*recorded(HANDS_FREE, SPOKEN), b'{"t":2700,"event":"Tick'])
     assert torn.events == len(SPOKEN)
     assert "line 11 cannot be read" in torn.stopped
+
+
+def test_a_conversation_that_continues_another_replays_from_its_snapshot() -> None:
+    session = HANDS_FREE.open()
+    for at_ms, event in SPOKEN:
+        session.receive(event, at_ms)
+    kept = session.snapshot(2700)
+    setup = replace(HANDS_FREE, kept=kept, settings=kept.settings)
+    lines = recorded(
+        setup, [(2700, ev.Restored(speak_on=False)), (2800, cmd.Cancel()), (2900, cmd.HangUp())]
+    )
+    assert replay(lines).difference is None
+    assert replay(lines).events == 3
+    begun_anew = [first_line(HANDS_FREE), *lines[1:]]
+    assert replay(begun_anew).difference is not None
 
 
 @pytest.mark.parametrize(

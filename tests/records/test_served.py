@@ -150,6 +150,8 @@ async def test_an_unrecorded_conversation_leaves_its_usage_only(live: Live) -> N
     assert group["heard_ms"] == 1000
     assert group["spoken_ms"] > 0
     assert answer.json["total"]["cost"] == group["characters"]
+    metrics = (await live.ask("/metrics", key="", method="GET")).content.decode()
+    assert 'voicechat_session_usage_total{of="characters"}' in metrics
     by_key = await live.ask("/v1/usage?by=key", key=reader, method="GET")
     assert by_key.json["data"][0]["group"] == talker[3:11]
     elsewhere = key_of(live, "nobody", ApiEndpoint.RECORDS)

@@ -8,6 +8,7 @@ from voicechat.session.agent import Agent
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
+from voicechat.session.snapshot import SessionSnapshot
 from voicechat.session.types import Settings
 
 
@@ -24,10 +25,14 @@ class SessionSetup:
     agent: Agent = field(default_factory=Agent)
     interrupt_by_voice: bool = True
     prepares_replies: bool = False
+    kept: SessionSnapshot | None = None
+    """The conversation that the session continues, with its settings in force; None: it
+    begins.
+    """
 
     def open(self) -> Session:
-        """Open a new session."""
-        return Session(
+        """Open the session."""
+        session = Session(
             self.settings,
             self.limits,
             audio_shows_life=self.audio_shows_life,
@@ -36,3 +41,6 @@ class SessionSetup:
             interrupt_by_voice=self.interrupt_by_voice,
             prepares_replies=self.prepares_replies,
         )
+        if self.kept is not None:
+            session.restore(self.kept)
+        return session

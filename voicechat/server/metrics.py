@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
@@ -292,6 +293,24 @@ class Metrics:
     def count_omission(self, half: str, reason: str) -> None:
         """Count a half of a knowledge search that was left out; see ``Retriever``."""
         self._omitted.labels(half, reason).inc()
+
+    def count_usage(self, used: Mapping[str, int], lost_entries: int) -> None:
+        """Count what an ended session has used, by the names of ``Used``, and entries
+        of records that were lost since the last call.
+        """
+        for name, count in used.items():
+            self._used.labels(name).inc(count)
+        self._unrecorded.inc(lost_entries)
+
+    @cached_property
+    def _used(self) -> Counter:
+        about = "What ended sessions have used: milliseconds, tokens, characters"
+        return Counter("voicechat_session_usage", about, ["of"], registry=self.registry)
+
+    @cached_property
+    def _unrecorded(self) -> Counter:
+        about = "Entries of records that could not be written in time"
+        return Counter("voicechat_record_entries_lost", about, registry=self.registry)
 
     @contextmanager
     def measuring_collector(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ import importlib
 import json
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -115,8 +115,16 @@ class SessionRecording(SessionRecorder):
 class RecordKeeper:
     """Begins the records of one process, and gives access to all."""
 
-    def __init__(self, config: Config, *, finishes: bool) -> None:
-        """``finishes``: this process starts the one that finishes the records. Raises
+    def __init__(
+        self,
+        config: Config,
+        *,
+        finishes: bool,
+        on_ended: Callable[[Mapping[str, int], int], None] = lambda _used, _lost: None,
+    ) -> None:
+        """``finishes``: this process starts the one that finishes the records, and
+        sends the webhook messages. ``on_ended`` is called with what an ended session
+        has used, and how many entries of records were lost since the last call. Raises
         ConfigError.
         """
         records = config.records
@@ -133,6 +141,8 @@ class RecordKeeper:
         self._keep_ms = round(records.keep_days * 86_400_000)
         self._records_any = any(agent.record != "none" for agent in config.agents.agents.values())
         self._finishes = finishes
+        self._on_ended = on_ended
+        self._told_lost = 0
         self._writer_id = secrets.token_hex(8)
         self._place = ""
         self._liveness: FileLiveness | None = None
@@ -195,6 +205,8 @@ class RecordKeeper:
     def _note_over(self, recording: SessionRecording) -> None:
         self._open.discard(recording)
         self._store_usage([recording])
+        lost, self._told_lost = self.lost_entries - self._told_lost, self.lost_entries
+        self._on_ended(asdict(recording.used), lost)
         if self._sender is not None and not recording.recorded:
             session, now_ms = recording.session, int(unix_s() * 1000)
             ended = self._messages.ended(session, recording.used, None)
@@ -204,11 +216,6 @@ class RecordKeeper:
     def lost_entries(self) -> int:
         """Entries of records that could not be written in time."""
         return 0 if self._writer is None else self._writer.lost_entries
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What waits to be written."""
-        return 0 if self._writer is None else self._writer.waiting_bytes
 
     async def call(self, work: Callable[[], T]) -> T:
         """Call the index, or read files, in a thread. Raises ``AdmissionError`` while

@@ -296,7 +296,9 @@ def _build_parts(
             observe=metrics.observe,
         )
     backend.knowledge = knowledge
-    records = RecordKeeper(config, finishes=context.ledger.worker == 0)
+    records = RecordKeeper(
+        config, finishes=context.ledger.worker == 0, on_ended=metrics.count_usage
+    )
     mount = Mount(
         endpoints_of(config, vision.tell),
         services,

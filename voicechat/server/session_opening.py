@@ -311,7 +311,7 @@ def _recorded(
         caller=caller.arrival.caller,
         device=caller.arrival.device,
         agent="" if agent is None else agent.name,
-        dialect=endpoint.name,
+        dialect=endpoint.name or "".join(endpoint.paths[:1]).rpartition("/")[2],
         mode="none" if agent is None else agent.record,
     )
 
