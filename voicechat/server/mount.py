@@ -35,7 +35,6 @@ from voicechat.server.metering import metered
 from voicechat.server.metric_events import SessionRefused
 from voicechat.server.session_opening import AgentMemory, Conditions, SessionOpener, SessionParts
 from voicechat.server.tcp import TcpSocket
-from voicechat.server.websocket import AiohttpSocket
 from voicechat.store.access import ApiEndpoint
 
 PassOn = Callable[[web.Request, str], bool]
@@ -137,7 +136,7 @@ class Mount:
 
     async def _serve_request(self, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
         handshake = handshake_of(request, self._conditions.public_url(request))
-        socket = AiohttpSocket(self._conditions.limits, endpoint.protocols)
+        socket = self._conditions.make_socket(self._conditions.limits, endpoint.protocols)
         response: web.StreamResponse | None = None
         try:
             caller = identify(endpoint, handshake, ())

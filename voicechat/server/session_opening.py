@@ -41,6 +41,7 @@ from voicechat.server.metric_events import MetricEvent
 from voicechat.server.record_keeping import RecordedCaller, RecordKeeper
 from voicechat.server.refusal_speech import RefusalSpeech
 from voicechat.server.tool_servers import ClientToolServers
+from voicechat.server.websocket import AiohttpSocket, UpgradedSocket
 from voicechat.session.agent import Agent
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
@@ -99,6 +100,8 @@ class Conditions:
     """What the agents know; None: nothing."""
     records: RecordKeeper | None = None
     """Records conversations, and counts what sessions use; None: nothing does."""
+    make_socket: Callable[[SessionLimits, Sequence[str]], UpgradedSocket] = AiohttpSocket
+    """Makes the socket of a request to an endpoint with these subprotocols."""
     several: bool = False
     """Whether other processes of the server open the same TCP ports."""
 

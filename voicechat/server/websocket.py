@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
 from voicechat.dialects.base import Frame
-from voicechat.runtime.socket import Control, Ping, Pong
+from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.server.frames import FramedWebSocket
 from voicechat.session.limits import SessionLimits
 
@@ -22,6 +23,18 @@ _LOOK_AGAIN_S = 0.005
 """How often a full buffer is polled."""
 _MAX_REASON_BYTES = 123
 """RFC 6455, 5.5: a control frame holds 125 bytes, 2 of them the code."""
+
+
+class UpgradedSocket(Socket, Protocol):
+    """A ``Socket`` that begins with a request to upgrade to WebSocket."""
+
+    async def open(self, request: web.Request) -> web.StreamResponse:
+        """Answer the upgrade. Raises aiohttp's ``HTTPException`` if the request is not
+        one.
+        """
+
+    async def linger(self) -> None:
+        """Give the client time to read a sent close frame."""
 
 
 class AiohttpSocket:
