@@ -16,7 +16,7 @@ from voicechat.testing.simulation.scenario import (
 from voicechat.testing.simulation.shrinking import shrink_scenario
 from voicechat.testing.simulation.world import run_scenario
 
-SHORT = Plan(visits=3, visit_s=200)
+SHORT = Plan(visits=4, visit_s=300)
 
 
 def fails(scenario: Scenario) -> bool:
