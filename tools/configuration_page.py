@@ -52,6 +52,7 @@ ORDER = (
     record_sections.RecordsConfig,
     record_sections.PricesConfig,
     record_sections.WebhooksConfig,
+    server_sections.ClusterConfig,
     server_sections.PlatformConfig,
     server_sections.AdmissionConfig,
     server_sections.CompatConfig,
@@ -86,7 +87,7 @@ if there is no `[llm.default]` |
 
 Secrets can stay out of the file: `api_key_env = "NAME"` reads `api_key` from the
 variable `NAME`, and so does any key of a service, of `[server]`, `[transcription]`,
-`[compat]` or `[resumption]` that ends in `_env`.
+`[compat]`, `[resumption]`, `[cluster]` or `[webhooks]` that ends in `_env`.
 
 This page is generated from the code by `python -m tools.configuration_page`, and a test
 compares it with the code.

@@ -30,7 +30,7 @@ async def all_operations() -> list[Operation]:
     settings = TranscriptionSettings(tasks=TaskSettings(folder=Path("nowhere")))
     transcriber = Transcriber(services, settings, decoding=open_decoding(), account_of=nobody)
     media = Media(backend, transcriber, MediaSettings(folder=Path("nowhere")))
-    return rest_operations(backend, lambda grant, life_s: "", transcriber, media)
+    return rest_operations(backend, nobody, transcriber, media)
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ def test_when_all_works_the_status_is_0(
         "embedders.default (scripted_services:open_embedder): it answered with 2 dimensions",
         "knowledge: in SQLite; searched by words, and by meaning with embedders.default",
         "resumption: sqlite: four operations took",
+        "cluster: none: this machine counts for itself",
     ):
         assert any(checked in line for line in lines), checked
     assert "voicechat.toml" in lines[0]
@@ -68,6 +69,17 @@ def test_a_store_of_conversations_that_is_away_is_named(
     assert main(["doctor"]) == 1
     [line] = failures(capsys)
     assert "resumption.store does not work" in line
+    assert "hidden" not in line
+
+
+def test_a_cluster_that_is_away_is_named(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"redis://:hidden@127.0.0.1:{unused_port()}"
+    configure(directory, f'[cluster]\nredis = "{url}"\n')
+    assert main(["doctor"]) == 1
+    [line] = failures(capsys)
+    assert "cluster.redis does not answer" in line
     assert "hidden" not in line
 
 

@@ -82,6 +82,16 @@ def test_a_wrong_value_is_named(tmp_path: Path, keys: dict[str, str], named: str
         configured(tmp_path, **keys)
 
 
+def test_the_address_of_the_cluster_is_checked_and_never_shown(tmp_path: Path) -> None:
+    environ = {"VOICECHAT_DATA_DIR": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"cluster\.redis.*redis://"):
+        load_config(environ=environ | {"VOICECHAT_CLUSTER__REDIS": "http://here"})
+    config = load_config(
+        environ=environ | {"VOICECHAT_CLUSTER__REDIS": "redis://:pass-word-1@here"}
+    )
+    assert "pass-word-1" not in repr(config)
+
+
 def test_the_key_can_stay_out_of_the_file_and_is_never_shown(tmp_path: Path) -> None:
     environ = {
         "VOICECHAT_DATA_DIR": str(tmp_path),

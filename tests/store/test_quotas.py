@@ -72,13 +72,13 @@ def test_no_more_than_twice_the_quota_passes_in_any_minute_and_whoever_waits_as_
         assert sum(start_s <= at_s < start_s + 60 for at_s in passed) <= 2 * allowed
 
 
-def test_sessions_are_counted_while_they_last() -> None:
+async def test_sessions_are_counted_while_they_last() -> None:
     limited = account(max_sessions=2)
-    with limited.session(), limited.session():
+    async with limited.session(), limited.session():
         with pytest.raises(QuotaExceededError, match="2 sessions at once"):
             limited.enter_session()
         assert limited.sessions == 2
-    with limited.session():
+    async with limited.session():
         assert limited.sessions == 1
     assert limited.sessions == 0
 

@@ -42,9 +42,11 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.media_services import ServicesOfKind
 from voicechat.schema.document import DOCUMENT_VOICE
 from voicechat.server.app import build_app
+from voicechat.server.cluster import open_cluster
 from voicechat.server.listener import listening
 from voicechat.server.serve import credentials, open_detector
 from voicechat.session.types import InputSettings
+from voicechat.store.cluster_usage import ClusterUnavailableError
 from voicechat.store.model_catalogue import MODELS_FOLDER, read_catalogue
 from voicechat.store.models import ModelFolder
 from voicechat.store.resumption.interface import StoreUnavailableError
@@ -370,3 +372,23 @@ async def check_resumption(config: Config) -> str:
         raise CommandError("resumption.store returned another state than was stored")
     kind = config.resumption.store.partition(":")[0]
     return f"{kind}: four operations took {took_ms:.0f} ms"
+
+
+async def check_cluster(config: Config) -> str:
+    """Check that Redis answers, and return how long that took."""
+    cluster = open_cluster(config.cluster)
+    if cluster is None:
+        return "none: this machine counts for itself"
+    loop = asyncio.get_running_loop()
+    try:
+        await cluster.publish()
+        began_s = loop.time()
+        await cluster.publish()
+        took_ms = (loop.time() - began_s) * 1000
+    except ClusterUnavailableError as error:
+        raise CommandError(
+            f"cluster.redis does not answer within {config.cluster.deadline_ms} ms: {error}"
+        ) from error
+    finally:
+        await cluster.aclose()
+    return f"Redis answered in {took_ms:.0f} ms"

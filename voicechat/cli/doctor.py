@@ -11,6 +11,7 @@ from voicechat.cli.checks import (
     PROBES,
     NotTriedError,
     check_agent,
+    check_cluster,
     check_codecs,
     check_data_directory,
     check_dialect,
@@ -108,6 +109,7 @@ async def examine(config: Config) -> AsyncIterator[Diagnosis]:
         )
     yield await _find("knowledge", partial(check_knowledge, config))
     yield await _find("resumption", partial(check_resumption, config))
+    yield await _find("cluster", partial(check_cluster, config))
     for name, tool in config.tools.items():
         subject = f"tools.{name} ({tool.function})" if tool.function else f"tools.{name}"
         yield await _find(subject, partial(check_tool, config, name))

@@ -49,7 +49,7 @@ about a second, and memory of its cache.
 _MODELS_FOLDER_USERS = ("sherpa_onnx", "faster_whisper", "piper", "kokoro", "llama_cpp")
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
-_WITH_SECRETS = ("server", "transcription", "compat", "resumption", "webhooks")
+_WITH_SECRETS = ("server", "transcription", "compat", "resumption", "cluster", "webhooks")
 _MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -118,6 +118,7 @@ def load_config(
         wyoming=checked.wyoming,
         phone=checked.phone,
         resumption=checked.resumption,
+        cluster=checked.cluster,
         admission=checked.admission,
         llm=checked.llm,
         asr=checked.asr,

@@ -30,6 +30,7 @@ from voicechat.config.record_sections import (
 from voicechat.config.section import ConfigSection, Network, as_tuple, network
 from voicechat.config.server_sections import (
     AdmissionConfig,
+    ClusterConfig,
     CompatConfig,
     DevicesConfig,
     PhoneConfig,
@@ -362,6 +363,7 @@ class ConfigFile(ConfigSection):
     wyoming: WyomingConfig = WyomingConfig()
     phone: PhoneConfig = PhoneConfig()
     resumption: ResumptionConfig = ResumptionConfig()
+    cluster: ClusterConfig = ClusterConfig()
     agents: dict[str, AgentConfig] = {}
     dialects: dict[str, DialectConfig] = {}
 
@@ -400,6 +402,7 @@ class Config:
     wyoming: WyomingConfig = field(default_factory=WyomingConfig)
     phone: PhoneConfig = field(default_factory=PhoneConfig)
     resumption: ResumptionConfig = field(default_factory=ResumptionConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     dialects: Mapping[str, DialectConfig] = field(default_factory=dict)
     """Protocols besides the built-in ones."""
     data_dir: Path

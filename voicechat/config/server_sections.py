@@ -102,6 +102,25 @@ class AdmissionConfig(ConfigSection):
     """The same, for refusing."""
 
 
+def _redis_url(text: str) -> str:
+    if text and not text.startswith(REDIS_SCHEMES):
+        raise ValueError("redis://..., rediss://..., unix://..., or empty for one machine")
+    return text
+
+
+class ClusterConfig(ConfigSection):
+    """``[cluster]``: several machines that serve the same clients."""
+
+    redis: Annotated[str, AfterValidator(_redis_url), Field(repr=False)] = ""
+    """``redis://[:PASSWORD@]HOST[:PORT][/NUMBER]``, ``rediss://`` (with TLS) or
+    ``unix://``: Redis from version 6 or Valkey. In it the machines count the quotas of
+    keys together, and keep the tokens and transferred calls that each of them accepts.
+    Requires `voicechat[cluster]`. Empty: this machine counts for itself.
+    """
+    deadline_ms: Annotated[int, Field(ge=10, le=10_000)] = 250
+    """How long a request may wait for Redis before the machine decides by itself."""
+
+
 def _resumption_store(text: str) -> str:
     if text not in ("", "memory", "sqlite") and not text.startswith(REDIS_SCHEMES):
         raise ValueError("memory, sqlite, redis://..., rediss://... or unix://...")

@@ -3,8 +3,8 @@ server stops or their key is revoked.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 from voicechat.errors import AdmissionError, AtCapacityError, Status
 from voicechat.runtime.conversation import Conversation
@@ -121,20 +121,21 @@ class Admission:
         finally:
             del self._conversations[conversation]
 
-    @contextmanager
-    def admitted(self, principal: Principal) -> Iterator[None]:
+    @asynccontextmanager
+    async def admitted(self, principal: Principal) -> AsyncIterator[None]:
         """Hold a session slot while the context lasts. Raises ``AdmissionError`` if no
         slot is free, or the key may have no more.
         """
-        self.admit_session(principal)
+        async with principal.account.reserved_place():
+            self.admit_session(principal)
         try:
             yield
         finally:
             self.release_session(principal)
 
     def admit_session(self, principal: Principal) -> None:
-        """Acquire a session slot, which ``release_session`` releases. Raises as
-        ``admitted``.
+        """Acquire a session slot, which ``release_session`` releases, with a place that
+        is reserved. Raises as ``admitted``.
         """
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")

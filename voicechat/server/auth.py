@@ -18,13 +18,14 @@ from aiohttp import hdrs, web
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth_throttle import AuthThrottle
+from voicechat.server.cluster import Cluster
 from voicechat.server.listener import is_loopback
 from voicechat.server.origins import ALLOW_IT, Origins, came_through_proxy, origin_of, same_origin
 from voicechat.store.access import EVERYTHING, ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
 from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import Account, Accounts
-from voicechat.store.tokens import TokenGrant, TokenStore
+from voicechat.store.tokens import TokenGrant, TokenStore, is_token, new_token
 
 DEFAULT_PROJECT = "default"
 """The project of requests whose path names none, unless their key is bound to
@@ -109,13 +110,17 @@ class Authoriser:
         static_keys: dict[str, str],
         origins: Origins | None = None,
         ledger: Ledger | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
-        """Without ``origins`` only pages of this host may connect."""
+        """Without ``origins`` only pages of this host may connect. With a ``cluster``,
+        its machines count together and accept each other's tokens.
+        """
         self._keys = keys
         self._static_digests = {key_id: digest(key) for key_id, key in static_keys.items()}
         self.origins = origins or Origins()
         self._ledger = ledger = ledger or Ledger()
         self._tokens = TokenStore(ledger)
+        self._cluster = cluster
         self._attempts = AuthThrottle()
         self._reading: asyncio.Future[None] | None = None
         self._readable = True
@@ -128,7 +133,8 @@ class Authoriser:
         the keys in the request's headers, query and subprotocols.
 
         Raises AdmissionError: NOT_AUTHORISED, delayed when its sender has failed often,
-        QUOTA, or AT_CAPACITY when the ledger cannot be written for 2 s.
+        QUOTA, or AT_CAPACITY when the ledger cannot be written for 2 s, or a token
+        cannot be checked.
         """
         address = self.origins.client_address(request)
         if not self.origins.may_connect(request):
@@ -144,7 +150,7 @@ class Authoriser:
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
         project = _project(request, credential, endpoint)
         account = self.accounts.account_of(credential.key_id, credential.grant.quota)
-        account.begin_request(asyncio.get_running_loop().time())
+        await self._begin_request(account)
         return Principal(
             credential.key_id,
             project,
@@ -168,18 +174,33 @@ class Authoriser:
         if not scope.opens(endpoint):
             raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")
         account = self.accounts.account_of(credential.key_id, credential.grant.quota)
-        account.begin_request(asyncio.get_running_loop().time())
+        await self._begin_request(account)
         project = scope.projects[0] if scope.projects else DEFAULT_PROJECT
         return Principal(
             credential.key_id, project, scope, credential.holder, credential.configuration, account
         )
 
-    def issue_token(self, grant: TokenGrant, life_s: int) -> str:
-        """Make a token that this server will accept once.
+    async def issue_token(self, grant: TokenGrant, life_s: int) -> str:
+        """Make a token that this server, or one machine of its cluster, will accept
+        once.
 
-        Raises AdmissionError when there are too many.
+        Raises AdmissionError when there are too many, or the cluster is away.
         """
+        if self._cluster is not None:
+            token = new_token(grant)
+            await self._cluster.issue_token(token, grant, life_s)
+            return token
         return self._tokens.issue_token(grant, life_s, asyncio.get_running_loop().time())
+
+    async def _begin_request(self, account: Account) -> None:
+        account.begin_request(asyncio.get_running_loop().time())
+        if self._cluster is not None:
+            await self._cluster.begin_request(account)
+
+    async def _redeem(self, text: str) -> TokenGrant | None:
+        if self._cluster is None:
+            return self._tokens.redeem_token(text, asyncio.get_running_loop().time())
+        return await self._cluster.redeem_token(text) if is_token(text) else None
 
     async def account_of(self, key_id: str) -> Account:
         """Return the account of a key.
@@ -220,7 +241,7 @@ class Authoriser:
             if hmac.compare_digest(expected, offered):
                 return _Credential(key_id, EVERYTHING, operator=True)
         await self._refresh()
-        token = self._tokens.redeem_token(key, asyncio.get_running_loop().time())
+        token = await self._redeem(key)
         if token is not None:
             return self._credential_of(token, _holder(token, offered))
         found = self._keys.find_key(key, unix_s())

@@ -158,12 +158,12 @@ class Mount:
             if isinstance(caller, RejectedCaller):
                 raise AdmissionError(caller.status, caller.message)
             if caller.resume:
-                resumable = self._resume(endpoint, handshake, caller, principal)
+                resumable = await self._resume(endpoint, handshake, caller, principal)
                 response = await socket.open(request)
                 await resumable.attach(socket, caller.received)
             else:
                 agent = await self._opener.recall(caller, principal)
-                with self._admission.admitted(principal):
+                async with self._admission.admitted(principal):
                     parts = self._opener.open(endpoint, handshake, caller, principal, agent)
                     response = await socket.open(request)
                     await self._serve(parts, socket, principal)
@@ -230,7 +230,7 @@ class Mount:
         else:
             principal = await self._authorise(request, access)
         agent = await self._opener.recall(caller, principal)
-        with self._admission.admitted(principal):
+        async with self._admission.admitted(principal):
             parts = self._opener.open(endpoint, handshake, caller, principal, agent)
             await self._serve(parts, ReplayedSocket(socket, frames), principal)
 
@@ -276,7 +276,7 @@ class Mount:
 
     # --- sessions that outlive their connection ---------------------------------------
 
-    def _resume(
+    async def _resume(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
     ) -> ResumableSocket:
         """Return the session of that name, which is opened if there is none.
@@ -286,7 +286,8 @@ class Mount:
         name = (f"{principal.key_id}/{principal.holder}", principal.project, caller.resume)
         if name not in self._resumable:
             parts = self._opener.open(endpoint, handshake, caller, principal)
-            self._admission.admit_session(principal)
+            async with principal.account.reserved_place():
+                self._admission.admit_session(principal)
             socket = ResumableSocket(self._conditions.limits, endpoint.resumed)
             self._resumable[name] = socket
             serving = self._serve_resumable(principal, name, socket, parts)

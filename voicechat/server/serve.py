@@ -29,6 +29,7 @@ from voicechat.server import descriptors
 from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
+from voicechat.server.cluster import Cluster, SharedHandovers, open_cluster
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
 from voicechat.server.devices.memory import DeviceMemory
 from voicechat.server.devices.ota import PATH as OTA_PATH
@@ -184,6 +185,7 @@ async def serving(
             ):
                 try:
                     async with (
+                        nullcontext() if parts.cluster is None else parts.cluster.joined(),
                         watching_keys(parts.authorise, parts.admission),
                         detecting(detector),
                         _preparing_apology(parts.refusal_speech, config, services),
@@ -221,6 +223,7 @@ class _Parts:
     """The parts of a server, apart from the services."""
 
     metrics: Metrics
+    cluster: Cluster | None
     authorise: Authoriser
     may_scrape: Callable[[web.Request], None]
     load_shedder: LoadShedder
@@ -247,8 +250,9 @@ def _build_parts(
     # The key is used only to create tokens, so each process may have its own secret.
     keys = admitted.static_keys | phone_keys(config.phone, secrets.token_urlsafe())
     context.ledger.stop_waiting()
-    authorise = Authoriser(admitted.store, keys, origins, context.ledger)
-    handovers = Handovers(context.ledger)
+    cluster = open_cluster(config.cluster)
+    authorise = Authoriser(admitted.store, keys, origins, context.ledger, cluster)
+    handovers = SharedHandovers(Handovers(context.ledger), cluster)
 
     devices = DeviceStore(config.data_dir, admitted.store)
     vision = VisionEndpoint(devices, config.devices, services)
@@ -313,9 +317,7 @@ def _build_parts(
             apology=config.apology.spoken,
             refusal_speech=refusal_speech,
             interrupt_by_voice=config.hands_free.interrupt_by == "voice",
-            hand_over=lambda call_id, to: handovers.add(
-                call_id, to, asyncio.get_running_loop().time()
-            ),
+            hand_over=handovers.add,
             several=context.shared is not None,
             tool_servers=ClientToolServers(transcription.fetch),
             draw=media.draw,
@@ -333,6 +335,7 @@ def _build_parts(
     metrics.follow_workers(context.ledger.processes, lambda: admission.sessions_by_worker)
     return _Parts(
         metrics=metrics,
+        cluster=cluster,
         authorise=authorise,
         may_scrape=partial(require_metrics_key, key=config.server.metrics_key, origins=origins),
         load_shedder=load_shedder,
@@ -352,7 +355,7 @@ def _build_parts(
             admit,
             authorise.issue_token,
             admission,
-            handovers,
+            handovers.take,
             origins=origins,
             agents=config.agents,
             apology=config.apology.spoken,

@@ -236,7 +236,7 @@ class _Recognition:
     async def _run(self) -> None:
         send, said = self._client.send, ""
         try:
-            with self._client.port.admission.admitted(Principal("wyoming")):
+            async with self._client.port.admission.admitted(Principal("wyoming")):
                 await send(TranscriptStart())
                 async for sentence in self._sentences():
                     piece = f" {sentence}" if said else sentence
@@ -403,11 +403,13 @@ class _Client:
         form = {"rate": RATE_HZ, "width": 2, "channels": 1}
         await self.send(AudioStart(**form))
         try:
-            with self.port.admission.admitted(Principal("wyoming")):
-                async with aclosing(self._reply(model, voice).messages()) as messages:
-                    async for message in messages:
-                        if isinstance(message, ReplyAudio):
-                            await self.send(AudioChunk(audio=message.payload, **form))
+            async with (
+                self.port.admission.admitted(Principal("wyoming")),
+                aclosing(self._reply(model, voice).messages()) as messages,
+            ):
+                async for message in messages:
+                    if isinstance(message, ReplyAudio):
+                        await self.send(AudioChunk(audio=message.payload, **form))
         except (AdmissionError, ServiceFailedError) as error:
             if isinstance(error, AdmissionError) or error.status is not Status.LLM_FAILED:
                 await self.fail("tts-failed", error)

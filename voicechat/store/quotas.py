@@ -6,8 +6,9 @@ It is counted for all processes of the server, and starts at 0 when the server r
 import logging
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.access import Quota
@@ -37,6 +38,19 @@ class QuotaExceededError(AdmissionError):
         self.retry_after_s = retry_after_s
 
 
+class SharedPlaces(Protocol):
+    """A key's places for sessions on all machines of a cluster."""
+
+    async def reserve(self) -> str:
+        """Reserve a place, and return its name. Raises ``QuotaExceededError``."""
+
+    def settle(self, reservation: str) -> None:
+        """Note that the session has begun and is counted, or will not begin."""
+
+    def note_end(self) -> None:
+        """Note that a session has ended."""
+
+
 class Account:
     """The usage of one key. ``unix_s`` returns the wall clock, which decides when a day
     begins.
@@ -58,6 +72,11 @@ class Account:
         self._day = 0
         self._unwritten_ms = 0
         self._unwritten_sessions = 0
+        self._own_today_ms = 0
+        self.audio_elsewhere_ms = 0
+        """Audio that other processes of a cluster have used today, as far as known."""
+        self.shared: SharedPlaces | None = None
+        """The key's places for sessions on all machines of a cluster."""
         self._due_ms = WRITE_DOWN_MS
         """Amount of unwritten audio from which the next write is attempted."""
 
@@ -65,6 +84,12 @@ class Account:
     def sessions(self) -> int:
         """Sockets and requests of this process that are in progress."""
         return self._sessions
+
+    @property
+    def audio_today_ms(self) -> int:
+        """Audio that this process has used today."""
+        self._begin_day()
+        return self._own_today_ms
 
     def begin_request(self, now_s: float) -> None:
         """Count a request that begins at ``now_s``, on the machine's monotonic clock.
@@ -94,10 +119,25 @@ class Account:
                 "INSERT OR REPLACE INTO key_rate VALUES (?, ?)", self.key_id, until_s
             )
 
-    @contextmanager
-    def session(self, *, uses_audio: bool = True) -> Iterator[None]:
+    @asynccontextmanager
+    async def reserved_place(self) -> AsyncIterator[None]:
+        """Reserve one of the key's places in a cluster while the context lasts, in
+        which ``enter_session`` is called. Raises ``QuotaExceededError``.
+        """
+        if self.shared is None:
+            yield
+            return
+        reservation = await self.shared.reserve()
+        try:
+            yield
+        finally:
+            self.shared.settle(reservation)
+
+    @asynccontextmanager
+    async def session(self, *, uses_audio: bool = True) -> AsyncIterator[None]:
         """Count a session while the context lasts; see ``enter_session``."""
-        self.enter_session(uses_audio=uses_audio)
+        async with self.reserved_place():
+            self.enter_session(uses_audio=uses_audio)
         try:
             yield
         finally:
@@ -127,11 +167,14 @@ class Account:
         self._sessions -= 1
         self._unwritten_sessions -= 1
         self._try_to_write()
+        if self.shared is not None:
+            self.shared.note_end()
 
     def use_audio(self, length_ms: int) -> None:
         """Count audio that was recognised or spoken."""
         self._begin_day()
         self._unwritten_ms += length_ms
+        self._own_today_ms += length_ms
         if self._unwritten_ms >= self._due_ms:
             self._try_to_write()
 
@@ -147,7 +190,8 @@ class Account:
         self._begin_day()
         query = "SELECT TOTAL(audio_ms) FROM key_use WHERE key_id = ? AND day = ?"
         used_ms = self._ledger.fetch_value(query, self.key_id, self._day) + self._unwritten_ms
-        return bool(used_ms >= allowed_s * 1000)
+        in_cluster_ms = self.audio_elsewhere_ms + self._own_today_ms
+        return bool(max(used_ms, in_cluster_ms) >= allowed_s * 1000)
 
     @property
     def _total_sessions(self) -> int:
@@ -161,7 +205,7 @@ class Account:
         day = int(self._unix_s() // DAY_S)
         if day != self._day:
             self._day = day
-            self._unwritten_ms = 0
+            self._unwritten_ms = self._own_today_ms = self.audio_elsewhere_ms = 0
 
     def _try_to_write(self) -> None:
         """Write the counts to the ledger. A failed write is retried later and ends no

@@ -68,8 +68,7 @@ class TokenStore:
         """Create a token; only its hash is stored. Raises ``AdmissionError`` if the key
         or the server has too many.
         """
-        prefix = CONFIGURED_PREFIX if grant.configuration else TOKEN_PREFIX
-        token = prefix + secrets.token_urlsafe(TOKEN_BYTES)
+        token = new_token(grant)
         with self._ledger.transaction():
             if len(self) >= MAX_TOKENS or self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
                 self._ledger.execute("DELETE FROM token WHERE expires_s <= ?", now_s)
@@ -97,7 +96,7 @@ class TokenStore:
         It is looked up by its hash, so that the timing reveals nothing about other
         tokens.
         """
-        if not token.startswith((TOKEN_PREFIX, CONFIGURED_PREFIX)):
+        if not is_token(token):
             return None
         query = "DELETE FROM token WHERE digest = ? RETURNING key_id, grant, expires_s"
         found = self._ledger.fetch_row(query, _digest(token))
@@ -108,6 +107,27 @@ class TokenStore:
 
     def _waiting(self, key_id: str) -> int:
         return int(self._ledger.fetch_value("SELECT COUNT(*) FROM token WHERE key_id = ?", key_id))
+
+
+def new_token(grant: TokenGrant) -> str:
+    """Return the text of a new token."""
+    prefix = CONFIGURED_PREFIX if grant.configuration else TOKEN_PREFIX
+    return prefix + secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text has the form of a token."""
+    return text.startswith((TOKEN_PREFIX, CONFIGURED_PREFIX))
+
+
+def written_grant(grant: TokenGrant) -> str:
+    """Return a grant with its key as a text, which ``read_grant`` reads."""
+    return json.dumps([grant.key_id, _written(grant)])
+
+
+def read_grant(text: str) -> TokenGrant:
+    """Return the grant that ``written_grant`` has written."""
+    return _read(*json.loads(text))
 
 
 def _written(grant: TokenGrant) -> str:

@@ -3,9 +3,8 @@ call, ``/phone/PROVIDER/after`` returns how it continues, and ``/phone/transfers
 returns the same to the operator's own telephone system.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
@@ -25,7 +24,6 @@ from voicechat.server.phone.signatures import HEADERS, SETTINGS, SignedRequest, 
 from voicechat.server.rest.failures import answering_by_contract
 from voicechat.session.fallback_message import FallbackMessage
 from voicechat.store.access import ApiEndpoint, Scope
-from voicechat.store.handovers import Handovers
 from voicechat.store.tokens import TokenGrant
 
 KEY_ID = "phone"
@@ -58,9 +56,9 @@ class PhoneWebhooks:
         self,
         config: PhoneConfig,
         authorise: Authorise,
-        issue_token: Callable[[TokenGrant, int], str],
+        issue_token: Callable[[TokenGrant, int], Awaitable[str]],
         admission: Admission,
-        handovers: Handovers,
+        take_handover: Callable[[str], Awaitable[str]],
         *,
         origins: Origins,
         agents: Agents,
@@ -72,7 +70,7 @@ class PhoneWebhooks:
         self._authorise = authorise
         self._issue_token = issue_token
         self._admission = admission
-        self._handovers = handovers
+        self._take_handover = take_handover
         self._origins = origins
         self._agents = agents
         self._apology = apology
@@ -95,8 +93,8 @@ class PhoneWebhooks:
         arrival = Arrival(agent=agent, called=call.called, caller=call.caller)
         try:
             self._agents.choose_agent(arrival)
-            with self._admission.admitted(webhook.principal):
-                token = self._issue_token(_grant(webhook.principal), TOKEN_LIFE_S)
+            async with self._admission.admitted(webhook.principal):
+                token = await self._issue_token(_grant(webhook.principal), TOKEN_LIFE_S)
         except AdmissionError:
             return self._sorry(provider, arrival)
         except RemoteProtocolError as error:
@@ -127,8 +125,7 @@ class PhoneWebhooks:
         provider = _provider(request)
         if self._signs(request):
             provider = (await self._read(request)).provider
-        now_s = asyncio.get_running_loop().time()
-        transfer_to = self._handovers.take(request.query.get("call", ""), now_s)
+        transfer_to = await self._take_handover(request.query.get("call", ""))
         return _answer(
             provider, provider.transfer(transfer_to) if transfer_to else provider.hang_up()
         )
@@ -136,8 +133,7 @@ class PhoneWebhooks:
     async def _transfer(self, request: web.Request) -> web.Response:
         """Return the destination of a call as text; empty if there is none."""
         await self._authorise(request, ApiEndpoint.CONVERSATION)
-        now_s = asyncio.get_running_loop().time()
-        return web.Response(text=self._handovers.take(request.match_info["call"], now_s))
+        return web.Response(text=await self._take_handover(request.match_info["call"]))
 
     # --- authorisation ----------------------------------------------------------------
 

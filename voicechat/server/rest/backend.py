@@ -107,7 +107,7 @@ class Backend:
                 add_note(NO_GUESTS)
         with cancelling_on_disconnect(request):
             principal = await self._authorise(request, endpoint, keys)
-            with principal.account.session(uses_audio=endpoint.uses_audio):
+            async with principal.account.session(uses_audio=endpoint.uses_audio):
                 self._enter(principal.key_id, principal.account.sessions)
                 try:
                     yield principal

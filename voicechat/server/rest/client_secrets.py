@@ -91,7 +91,7 @@ class ClientSecrets:
             )
             life_s = asked.expires_after.seconds
             answer = ClientSecretAnswer(
-                value=self._issue(grant, life_s),
+                value=await self._issue(grant, life_s),
                 expires_at=int(unix_s()) + life_s,
                 session=begins.described(connection, ""),
             )

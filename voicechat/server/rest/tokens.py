@@ -3,7 +3,7 @@ URL.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from aiohttp import hdrs, web
@@ -28,7 +28,7 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,255}")
 
 MAX_USER_CHARACTERS = 256
 
-IssueToken = Callable[[TokenGrant, int], str]
+IssueToken = Callable[[TokenGrant, int], Awaitable[str]]
 
 
 MAX_ENDPOINTS = 100
@@ -111,7 +111,7 @@ class Tokens:
                 origin=asked.origin or "",
                 user=asked.user or "",
             )
-            token = self._issue(grant, asked.expires_in)
+            token = await self._issue(grant, asked.expires_in)
             expires_at = int(unix_s()) + asked.expires_in
             answer = TokenAnswer(token=token, expires_in=asked.expires_in, expires_at=expires_at)
             headers = {hdrs.CACHE_CONTROL: "no-store"}
