@@ -42,7 +42,7 @@ async def drained(*conversations: FakeConversation) -> float:
     admission, principal = Admission(1_000), Principal("id")
 
     async def serve(conversation: FakeConversation) -> None:
-        with admission.admitted(principal):
+        async with admission.admitted(principal):
             await admission.serve_conversation(cast(Conversation, conversation), principal)
 
     async with asyncio.TaskGroup() as serving:
