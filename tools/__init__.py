@@ -5,8 +5,8 @@ its top.
 ``hands_free.figures``, ``dialogues.evaluate``, ``voice_figures``, ``codec_costs``,
 ``sherpa_figures``, ``evaluate_turns``, ``evaluate_conversation``, ``evaluate_noise``,
 ``evaluate_ocr``, ``evaluate_knowledge``, ``knowledge_turns``, ``reading_rate``,
-``count_calls``, ``reply_costs``, ``flash_crowd`` and ``phone_capacity`` are
-benchmarks.
+``count_calls``, ``reply_costs``, ``record_figures``, ``flash_crowd`` and
+``phone_capacity`` are benchmarks.
 ``asterisk_calls`` makes calls through a real Asterisk.
 ``soak.connects``, ``soak.overload``, ``soak.workers``, ``task_chaos``,
 ``media_chaos``, ``knowledge_chaos``, ``cluster_chaos``, ``big_upload``,

@@ -127,10 +127,11 @@ class SqliteRecordDatabase(RecordDatabase):
             database.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             try:
                 yield _SqliteTransaction(database)
+                database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:  # some errors have rolled it back already
+                    database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
         except sqlite3.Error as error:
             raise RecordsUnavailableError(f"the database of the records: {error}") from error
 

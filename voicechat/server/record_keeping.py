@@ -237,7 +237,10 @@ class RecordKeeper:
         self._store_usage(list(self._open))
         if self._writer is not None:
             await self._in_thread(self._writer.close)
-        await asyncio.to_thread(self._usage_thread.shutdown)
+        # A database that hangs must not hold up the end of the server.
+        written = asyncio.get_running_loop().run_in_executor(self._usage_thread, _nothing)
+        await asyncio.wait([written], timeout=CLOSE_S)
+        self._usage_thread.shutdown(wait=False, cancel_futures=True)
         if self._liveness is not None:
             await self._in_thread(self._liveness.release)
         self._threads.shutdown()
@@ -343,6 +346,10 @@ class RecordKeeper:
                     child.kill()
             _log.error("the process that finishes records ended with status %d", status)
             await asyncio.sleep(RESTART_S)
+
+
+def _nothing() -> None:
+    """Come to an end after the work that was submitted before."""
 
 
 def load_redaction(path: str) -> Redact:
