@@ -10,7 +10,8 @@ its top.
 ``asterisk_calls`` makes calls through a real Asterisk.
 ``soak.connects``, ``soak.overload``, ``soak.workers``, ``task_chaos``,
 ``media_chaos``, ``knowledge_chaos``, ``cluster_chaos``, ``big_upload``,
-``fuzz_decoders`` and ``rest_conformance`` are soak, stress and fuzz tests;
+``fuzz_decoders``, ``replay_histories`` and ``rest_conformance`` are soak, stress and
+fuzz tests;
 ``simulate`` runs whole servers in virtual time.
 ``idle_loop`` is the control of a measurement under load.
 ``real_server`` tests against a real server of language models, and ``peers`` connects

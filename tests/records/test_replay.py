@@ -77,10 +77,11 @@ def test_random_conversations_replay_alike() -> None:
 
 
 @pytest.mark.long
-def test_a_thousand_random_conversations_replay_alike() -> None:
+def test_more_random_conversations_replay_alike() -> None:
+    """``python -m tools.replay_histories`` replays a thousand."""
     Recorded.replayed = 0
-    run_state_machine_as_test(seed(6)(Recorded), settings=histories(1000))
-    assert Recorded.replayed >= 1000
+    run_state_machine_as_test(seed(6)(Recorded), settings=histories(200))
+    assert Recorded.replayed >= 200
 
 
 def recorded(
