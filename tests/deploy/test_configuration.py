@@ -9,6 +9,7 @@ DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 VARIABLE = re.compile(r"\bVOICECHAT_[A-Z_]+\b")
 VALUES = {
     "VOICECHAT_API_KEY": "0123456789abcdef",
+    "VOICECHAT_CLUSTER__REDIS": "redis://redis:6379/0",
     "VOICECHAT_DATA_DIR": "/data",
     "VOICECHAT_RESUMPTION__KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
     "VOICECHAT_RESUMPTION__STORE": "redis://redis:6379/0",
@@ -27,6 +28,7 @@ def test_the_variables_are_keys_of_the_configuration() -> None:
     assert config.server.host == "0.0.0.0"
     assert config.server.metrics_key == VALUES["VOICECHAT_SERVER__METRICS_KEY"]
     assert config.transcription.database_url == VALUES["VOICECHAT_TRANSCRIPTION__DATABASE_URL"]
+    assert config.cluster.redis == VALUES["VOICECHAT_CLUSTER__REDIS"]
     assert config.resumption.store == VALUES["VOICECHAT_RESUMPTION__STORE"]
     assert str(config.transcription.folder) == "/recordings"
 
