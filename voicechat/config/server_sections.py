@@ -134,8 +134,9 @@ def _sealing_key(text: str) -> str:
 
 
 class ResumptionConfig(ConfigSection):
-    """``[resumption]``: conversations that continue after a lost connection. Their
-    states are encrypted (AES-256-GCM) wherever they leave the process.
+    """``[resumption]``: where the states of conversations are kept, so that they can
+    continue after a lost connection. States are encrypted (AES-256-GCM) wherever they
+    leave the process. No protocol offers it yet: `voicechat doctor` tries the store.
     """
 
     window_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 30_000
