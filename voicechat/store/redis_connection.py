@@ -1,5 +1,6 @@
 """Connects to Redis or Valkey. Only servers that are configured to need it."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
@@ -41,13 +42,23 @@ def connect(url: str, deadline_s: float, key: str) -> Redis:
 async def run_script(
     redis: Redis, script: str, keys: Sequence[str], values: Sequence[Value]
 ) -> Any:
-    """Run a script by its digest; its text is sent only if Redis does not know it."""
+    """Run a script by its digest; its text is sent only if Redis does not know it.
+
+    Cancelling leaves it undone, or done.
+    """
     arguments: tuple[Value, ...] = (len(keys), *keys, *values)
     execute: Any = redis.execute_command
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled = task.cancelling()
     try:
-        return await execute("EVALSHA", _digest(script), *arguments)
+        found = await execute("EVALSHA", _digest(script), *arguments)
     except NoScriptError:
-        return await execute("EVAL", script, *arguments)
+        found = await execute("EVAL", script, *arguments)
+    if task.cancelling() > cancelled:
+        # redis-py 8 sometimes swallows a cancellation and returns the answer.
+        raise asyncio.CancelledError
+    return found
 
 
 @cache

@@ -16,6 +16,7 @@ from redis import Redis
 from tests.redis_server import RedisServer, redis_server
 from tests.unused_port import unused_port
 from voicechat.errors import ConfigError
+from voicechat.store.redis_connection import connect, run_script
 from voicechat.store.resumption.interface import LeaseLostError, StoreUnavailableError
 from voicechat.store.resumption.redis import PREFIX, RedisResumptionStore
 from voicechat.store.resumption.sqlite import SqliteResumptionStore
@@ -185,6 +186,26 @@ async def test_the_clocks_of_the_machines_do_not_matter(
             fences.append(lease.fence)
         assert fences == sorted(set(fences))
         await store.aclose()
+
+
+@pytest.mark.long
+@pytest.mark.real_time
+async def test_a_cancelled_request_to_redis_ends(redis_server: RedisServer) -> None:
+    client = connect(redis_server.url, DEADLINE_S, "cluster.redis")
+    answers = asyncio.Queue[int]()
+
+    async def ask_often() -> None:
+        for _ in range(500):
+            answers.put_nowait(await run_script(client, "return 1", [], []))
+
+    for wanted in range(200):
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(ask_often())
+            for _ in range(wanted % 3):
+                await answers.get()
+            asking.cancel()
+        assert asking.cancelled()
+    await client.aclose()
 
 
 @pytest.mark.real_time
