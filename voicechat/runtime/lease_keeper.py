@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _HeldLease:
     on_lost: Callable[[], None]
     on_missing: Callable[[], None]
 
@@ -33,7 +33,7 @@ class LeaseKeeper:
 
     def __init__(self, store: ResumptionStore) -> None:
         self._store = store
-        self._held: dict[Lease, _Held] = {}
+        self._held: dict[Lease, _HeldLease] = {}
 
     def __len__(self) -> int:
         """The number of leases that are held."""
@@ -48,7 +48,7 @@ class LeaseKeeper:
         then held no longer. ``on_missing`` is called when the store has no state for
         it: save it again. Both are called in the event loop and must not raise.
         """
-        self._held[lease] = _Held(on_lost, on_missing)
+        self._held[lease] = _HeldLease(on_lost, on_missing)
 
     def release(self, lease: Lease) -> None:
         """Renew a lease no longer. Its state is kept until it expires. Idempotent."""

@@ -20,7 +20,7 @@ from voicechat.runtime.fallback.circuit_breaker import CircuitBreaker
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.store.access import Quota
-from voicechat.store.cluster_usage import Beginning, ClusterUnavailableError, Usage, Verdict
+from voicechat.store.cluster_usage import Beginning, ClusterUnavailableError, KeyUsage, QuotaVerdict
 from voicechat.store.handovers import LIFE_S, Handovers
 from voicechat.store.quotas import SESSION_RETRY_S, Account, QuotaExceededError, SharedPlaces
 from voicechat.store.tokens import MAX_TOKENS_PER_KEY, TokenGrant, read_grant, written_grant
@@ -57,9 +57,9 @@ class _Key(SharedPlaces):
         self._cluster = cluster
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> KeyUsage:
         """What the key uses here."""
-        return Usage(self.account.sessions, self.account.audio_today_ms, tuple(self.settled))
+        return KeyUsage(self.account.sessions, self.account.audio_today_ms, tuple(self.settled))
 
     async def reserve(self) -> str:
         """See ``SharedPlaces.reserve``. While Redis is away, it reserves nothing: the
@@ -127,7 +127,7 @@ class Cluster:
         quota = account.quota
         rate = Quota(requests_per_minute=quota.requests_per_minute)
         found = await self._begin(key, rate)
-        if found is not None and found.verdict is Verdict.RATE:
+        if found is not None and found.verdict is QuotaVerdict.RATE:
             raise QuotaExceededError(
                 f"the key may make {quota.requests_per_minute} requests a minute",
                 max(1, math.ceil(found.wait_s)),
@@ -146,7 +146,7 @@ class Cluster:
             found = await self._begin(key, Quota(max_sessions=most))
             if found is None:
                 return ""
-            if found.verdict is Verdict.ADMITTED:
+            if found.verdict is QuotaVerdict.ADMITTED:
                 return found.reservation
             if wait_s is not None:
                 await asyncio.sleep(wait_s)
@@ -224,7 +224,7 @@ class Cluster:
         return found
 
     @staticmethod
-    def _published(key: _Key, usage: Usage) -> None:
+    def _published(key: _Key, usage: KeyUsage) -> None:
         key.settled = [each for each in key.settled if each not in usage.begun]
 
     async def _publish_forever(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from redis import RedisError
 
 from voicechat.store.access import Quota
-from voicechat.store.cluster_usage import Beginning, ClusterUnavailableError, Usage, Verdict
+from voicechat.store.cluster_usage import Beginning, ClusterUnavailableError, KeyUsage, QuotaVerdict
 from voicechat.store.redis_connection import Value, connect, run_script
 
 MEMBER_S = 10
@@ -144,7 +144,7 @@ class ClusterLedger:
         self._redis = connect(url, deadline_s, "cluster.redis")
         self._member = secrets.token_hex(8)
 
-    async def begin(self, key_id: str, quota: Quota, usage: Usage) -> Beginning:
+    async def begin(self, key_id: str, quota: Quota, usage: KeyUsage) -> Beginning:
         """Publish what the key uses here, count a request of it, and reserve a place
         for its session for `RESERVED_S`.
         """
@@ -156,10 +156,10 @@ class ClusterLedger:
         if quota.requests_per_minute is not None:
             wanted["per_minute"] = quota.requests_per_minute
         verdict, wait_us, others = await self._publish(_BEGIN, wanted)
-        found = Verdict(verdict.decode())
+        found = QuotaVerdict(verdict.decode())
         return Beginning(found, wait_us / 1e6, others, reservation)
 
-    async def publish(self, usage: Mapping[str, Usage]) -> dict[str, int]:
+    async def publish(self, usage: Mapping[str, KeyUsage]) -> dict[str, int]:
         """Publish what keys use here, and that this process lives. Returns the audio
         that other processes have used today, by key.
         """
@@ -197,7 +197,7 @@ class ClusterLedger:
         """Close the connections."""
         await self._redis.aclose()
 
-    def _written(self, usage: Mapping[str, Usage]) -> dict[str, object]:
+    def _written(self, usage: Mapping[str, KeyUsage]) -> dict[str, object]:
         keys = [
             {
                 "key": key_id,

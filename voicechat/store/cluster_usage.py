@@ -11,7 +11,7 @@ class ClusterUnavailableError(VoiceChatError):
     """Redis did not answer, or not in time."""
 
 
-class Verdict(Enum):
+class QuotaVerdict(Enum):
     """Whether a request of a key may begin."""
 
     ADMITTED = "admitted"
@@ -22,7 +22,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class KeyUsage:
     """What one key uses in this process."""
 
     sessions: int
@@ -36,10 +36,10 @@ class Usage:
 class Beginning:
     """The answer to a request that wants to begin."""
 
-    verdict: Verdict
+    verdict: QuotaVerdict
     wait_s: float
     """For RATE: when the next request may begin."""
     audio_elsewhere_ms: int
     """The audio that other processes have used today."""
     reservation: str
-    """For ADMITTED: the place that is reserved, for `Usage.begun`."""
+    """For ADMITTED: the place that is reserved, for `KeyUsage.begun`."""

@@ -23,7 +23,7 @@ MAX_CONVERSATIONS = 10_000
 
 
 @dataclass(slots=True)
-class _Record:
+class _KeptState:
     lease: Lease
     state: bytes | None
     expires_s: float
@@ -39,7 +39,7 @@ class MemoryResumptionStore(ResumptionStore):
         """
         self._lifetime_s = lifetime_s
         self._now_s = now_s or (lambda: asyncio.get_running_loop().time())
-        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._records: OrderedDict[str, _KeptState] = OrderedDict()
         self._fence = 0
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class MemoryResumptionStore(ResumptionStore):
 
     def _keep(self, lease: Lease, state: bytes | None, *, ended: bool = False) -> None:
         expires_s = self._now_s() + self._lifetime_s
-        self._records[lease.conversation] = _Record(lease, state, expires_s, ended)
+        self._records[lease.conversation] = _KeptState(lease, state, expires_s, ended)
         self._records.move_to_end(lease.conversation)
 
     def _drop_expired(self) -> None:
