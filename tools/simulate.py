@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=10.0, help="of conversations")
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--servers", type=int, default=Plan().servers, help="of each scenario")
+    parser.add_argument("--servers", type=int, default=3, help="of each scenario")
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="a bug to put in")
     options = parser.parse_args()
     plan = Plan(servers=options.servers)

@@ -59,8 +59,8 @@ def test_a_failing_scenario_shrinks() -> None:
 @pytest.mark.long
 def test_hours_with_all_that_goes_wrong() -> None:
     for seed in range(40, 43):
-        played = play(Plan(visits=8), "", seed)
-        assert not played.violations, f"python -m tools.simulate --hours 0 --seed {seed}"
+        played = play(Plan(visits=8, servers=3), "", seed)
+        assert not played.violations, f"{played}"
 
 
 @pytest.mark.long

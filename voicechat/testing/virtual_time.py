@@ -11,8 +11,14 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 
+MOST_ROUNDS = 1_000_000
+"""So many rounds of the event loop without any time passing are an endless loop."""
+
+
 class StalledError(RuntimeError):
-    """Deadlock: every task waits and no timer is set."""
+    """Deadlock: every task waits and no timer is set. Or livelock: tasks run and run,
+    and no time passes.
+    """
 
 
 class _JumpingSelector(selectors.SelectSelector):
@@ -23,8 +29,13 @@ class _JumpingSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self._rounds = 0
+        """Rounds of the loop since time last passed."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._rounds = self._rounds + 1 if timeout == 0 else 0
+        if self._rounds > MOST_ROUNDS:
+            raise StalledError(f"no time passes in {MOST_ROUNDS} rounds of the event loop")
         ready = super().select(0)
         if ready:
             return ready

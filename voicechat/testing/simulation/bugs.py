@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from voicechat.dialects.speech_chat import settings as speech_chat_settings
-from voicechat.runtime.audio_input.recognition_stream import RecognitionStream
 from voicechat.runtime.audio_input.recognition_streams import RecognitionStreams
 from voicechat.runtime.fallback import chat
 from voicechat.runtime.fallback.relay import ItemVerdict
@@ -21,6 +20,8 @@ from voicechat.session.history import History
 from voicechat.session.idle_timeout import IdleTimeout
 from voicechat.session.reply import Reply
 from voicechat.store.session_slots import SessionSlots
+
+_NEVER_MS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,6 @@ BUGS: Mapping[str, Bug] = {
         "_stale",
         _always(None),
     ),
-    "outbox-not-flushed": Bug(
-        "frames of a stopped reply that wait are still sent",
-        Outbox,
-        "flush_reply",
-        _always(None),
-    ),
     "urgent-overtakes": Bug(
         "an urgent message overtakes those that wait", Outbox, "put_frames", _overtaking
     ),
@@ -127,17 +122,11 @@ BUGS: Mapping[str, Bug] = {
         "open",
         _forgetful_replay,
     ),
-    "replay-from-the-beginning": Bug(
-        "a recogniser that replaces a failed one hears again what had a final result",
-        RecognitionStream,
-        "forget_before",
-        _always(None),
-    ),
     "half-open-kept": Bug(
         "a session never ends because its client is silent",
         IdleTimeout,
-        "expired_reason",
-        _always(""),
+        "deadline_ms",
+        _always(_NEVER_MS),
     ),
     "stream-kept": Bug(
         "a provider's stream is not closed when its use is over",

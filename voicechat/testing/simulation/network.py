@@ -171,6 +171,11 @@ class SimulatedLink:
         """Whether the client believes that it is connected."""
         return not self._client_over
 
+    @property
+    def half_open(self) -> bool:
+        """Whether what either end sends is lost."""
+        return self._vanished
+
     def send(self, frame: Frame | Ping) -> None:
         """Send a frame. On a connection that is gone it is lost."""
         if self._client_over or self._vanished:
@@ -280,6 +285,7 @@ class SimulatedLink:
         while not self.has_room:
             if self._server_over:
                 raise ConnectionResetError("gone")
+            self._has_room.clear()
             await self._has_room.wait()
 
     async def closed(self) -> None:
@@ -294,7 +300,7 @@ class SimulatedLink:
         if self._server_over:
             return
         if isinstance(message, _CloseFrame | _Lost):
-            self._server_over = isinstance(message, _Lost)
+            self._server_over = True
             self._arrived.append(Control.CLOSED)
             self._has_room.set()
         elif (

@@ -158,7 +158,19 @@ def draw_scenario(seed: int, plan: Plan) -> Scenario:
     possible = [head for head in range(FIRST_HEAD, LAST_HEAD) if head & 0xFF != _TRANSPORT_STREAM]
     heads = iter(random.sample(possible, k=4_000))
     visits = tuple(_draw_visit(number, random, heads, plan) for number in range(plan.visits))
-    return Scenario(seed, visits, plan.servers)
+    incidents: tuple[Incident, ...] = ()
+    if plan.servers > 1 and plan.faults:
+        incidents = tuple(_draw_incident(random, plan) for _ in range(random.randint(0, 6)))
+    return Scenario(seed, visits, plan.servers, incidents)
+
+
+def _draw_incident(random: Random, plan: Plan) -> Incident:
+    return Incident(
+        random.choice(("crash", "power loss", "drain")),
+        at_s=random.uniform(10, 2 * plan.visit_s),
+        server=random.randrange(plan.servers),
+        back_s=random.choice((2.0, 30.0)),
+    )
 
 
 def _draw_visit(number: int, random: Random, heads: "object", plan: Plan) -> Visit:

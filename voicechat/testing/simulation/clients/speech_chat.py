@@ -264,6 +264,8 @@ class SpeechChatClient(SimulatedClient):
         said = self._turn()
         if status == Status.INTERNAL:
             self.violated("fault", f"error {status}: {text}")
+        elif status == Status.AT_CAPACITY:
+            self.excuses.add("restart")
         elif status == Status.TIMEOUT:
             self.require(self.excuses, "end", f"error {status}: {text}")
         elif said is not None:
