@@ -372,8 +372,11 @@ class SimulatedClient(ABC):
                 return
 
     def forget(self, turns: list[SaidTurn]) -> None:
-        """The server has forgotten these turns."""
+        """The server has forgotten these turns. The reply to the last of them may go
+        on, and ask again with what it knew.
+        """
         self.unsure = False
+        self._heads -= {said.turn.head for said in turns if said.turn is not None}
         forgotten = set(map(id, turns))
         self.history = [said for said in self.history if id(said) not in forgotten]
 

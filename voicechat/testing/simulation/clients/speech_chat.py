@@ -151,6 +151,8 @@ class SpeechChatClient(SimulatedClient):
             case "clear":
                 self._ask("input_audio_buffer.clear")
                 self._spoken = []
+                for each in self._awaited:
+                    each.spoken_at = []  # forgotten, too, if it is not granted
             case "forget":
                 before = [each.said for each in self._awaited if each.said is not None]
                 self._ask("conversation.clear").forgets = [*self.history, *before]
