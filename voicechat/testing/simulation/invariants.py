@@ -17,7 +17,3 @@ class Violation:
     def __str__(self) -> str:
         whose = f"visit {self.visit}" if self.visit >= 0 else "servers"
         return f"{self.rule}: {whose} at {self.at_s:.3f} s: {self.what}"
-
-
-class ViolatedError(Exception):
-    """Ends the client that has seen a violation."""

@@ -161,8 +161,6 @@ class SimulatedLink:
         self._has_room.set()
         self.take: Callable[[Frame], bool] | None = None
         """See ``Socket.offer``."""
-        self.audio_handed_over = 0
-        """Frames that the server has handed to the network so far."""
 
     # --- the client's side ------------------------------------------------------------
 

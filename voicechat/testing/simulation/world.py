@@ -112,7 +112,7 @@ class World:
         """Tell the client of each request to a model about its utterances."""
         self._asking.update(dict.fromkeys(heads, client))
 
-    def count_turn(self, connected_s: float) -> None:
+    def count_turn(self) -> None:
         """Count a turn."""
         self.turns += 1
 

@@ -51,7 +51,7 @@ class Surroundings(Protocol):
     def expect_requests(self, client: "SimulatedClient", heads: list[int]) -> None:
         """Tell the client of each request to a model about its utterances."""
 
-    def count_turn(self, connected_s: float) -> None:
+    def count_turn(self) -> None:
         """Count a turn."""
 
 
@@ -83,8 +83,6 @@ class SaidTurn:
     sentences: list[tuple[int, float]] = field(default_factory=list)
     """The values of the speech that came, each with its milliseconds."""
     audio_ms: float = 0.0
-    requests: int = 0
-    """How often a model was asked about it."""
 
 
 class SimulatedClient(ABC):
@@ -111,7 +109,6 @@ class SimulatedClient(ABC):
         self.connected_s = 0.0
         self._connected_at_s = 0.0
         self._timers: list[asyncio.TimerHandle] = []
-        self._over = False
         self._heads: set[int] = set()
         """Of the utterances on this connection."""
         world.expect_requests(self, [turn.head for turn in visit.turns])
@@ -165,13 +162,13 @@ class SimulatedClient(ABC):
         """Play the visit."""
         await asyncio.sleep(self.visit.begins_s)
         for turn in self.visit.turns:
-            if self._over or not await self._connect():
+            if not await self._connect():
                 break
             await asyncio.sleep(turn.pause_s)
             if self.link is None or not self.link.open:
                 continue  # the connection was lost meanwhile, and with it this turn
             await self._take_turn(turn)
-            self.world.count_turn(0)
+            self.world.count_turn()
         await self._leave()
 
     async def _connect(self) -> bool:
