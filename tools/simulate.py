@@ -20,7 +20,7 @@ from itertools import count
 from voicechat.testing.simulation.bugs import BUGS, planted
 from voicechat.testing.simulation.scenario import Plan, Scenario, draw_scenario
 from voicechat.testing.simulation.shrinking import shrink_scenario
-from voicechat.testing.simulation.world import Outcome, run_scenario
+from voicechat.testing.simulation.world import RunOutcome, run_scenario
 
 SHOWN_ENTRIES = 40
 """How much of a failing run's trace is shown, without its audio."""
@@ -72,7 +72,7 @@ def played(plan: Plan, bug: str, first: int, jobs: int) -> Iterator[Played]:
 def explain(scenario: Scenario, bug: str, rule: str) -> None:
     """Make a failing scenario small, and show it with the end of its trace."""
 
-    def run(smaller: Scenario, *, keep_trace: bool = False) -> Outcome:
+    def run(smaller: Scenario, *, keep_trace: bool = False) -> RunOutcome:
         with planted(bug) if bug else nullcontext():
             return run_scenario(smaller, keep_trace=keep_trace)
 

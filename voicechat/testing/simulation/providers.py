@@ -64,7 +64,7 @@ def reply_text(text: str) -> str:
     return " ".join(reply_sentences(text))
 
 
-class Stage:
+class ProviderStage:
     """What the providers of a scenario share: what becomes of each use, and what was
     asked.
     """
@@ -158,7 +158,7 @@ PAUSE_MS = 400
 class SimulatedRecognizer:
     """Hears the words of simulated clients."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: ProviderStage) -> None:
         self._stage = stage
 
     async def recognize(
@@ -243,7 +243,7 @@ def head_of(text: str) -> int:
 class SimulatedModel:
     """Answers ``reply_text`` of the user's last message."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: ProviderStage) -> None:
         self._stage = stage
 
     async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
@@ -283,7 +283,7 @@ class SimulatedSynthesizer:
 
     voices = ("simulated",)
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: ProviderStage) -> None:
         self._stage = stage
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:

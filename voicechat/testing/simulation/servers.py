@@ -31,10 +31,10 @@ from voicechat.store.keys import KeyStore
 from voicechat.store.ledger import Ledger
 from voicechat.testing.simulation.network import ServerEnd, SimulatedLink, upgrade_request
 from voicechat.testing.simulation.providers import (
+    ProviderStage,
     SimulatedModel,
     SimulatedRecognizer,
     SimulatedSynthesizer,
-    Stage,
 )
 
 KEY = "simulated-key"
@@ -49,7 +49,7 @@ _machine: ContextVar["SimulatedServer | None"] = ContextVar("machine", default=N
 class SimulatedServer:
     """One server. Everything that it starts belongs to it, and dies with it."""
 
-    def __init__(self, number: int, stage: Stage, *, clock_off_s: float = 0.0) -> None:
+    def __init__(self, number: int, stage: ProviderStage, *, clock_off_s: float = 0.0) -> None:
         """Within a running loop with ``machine_tasks``."""
         self.number = number
         self.clock_off_s = clock_off_s
@@ -62,7 +62,7 @@ class SimulatedServer:
         self._context.run(_machine.set, self)
         self._context.run(self._build, stage)
 
-    def _build(self, stage: Stage) -> None:
+    def _build(self, stage: ProviderStage) -> None:
         config = _config()
         limits = config.limits
         self.ledger = Ledger()
@@ -139,7 +139,7 @@ def _config() -> Config:
     return load_config(Path(os.devnull), {"VOICECHAT_DATA_DIR": str(_NO_FOLDER)}, {})
 
 
-def _services(stage: Stage, limits: SessionLimits) -> Services:
+def _services(stage: ProviderStage, limits: SessionLimits) -> Services:
     names = _ORDERS["default"]
     recognizers = {name: ChainLink(f"asr.{name}", SimulatedRecognizer(stage)) for name in names}
     models = {name: ChainLink(f"llm.{name}", SimulatedModel(stage)) for name in names}

@@ -1,7 +1,7 @@
 """Runs a scenario: servers, clients and the network between them on one virtual clock.
 
 A run depends on nothing but its scenario: the clock is virtual, random numbers and the
-wall clock are simulated, and no thread takes part. ``Outcome.digest`` tells two runs
+wall clock are simulated, and no thread takes part. ``RunOutcome.digest`` tells two runs
 apart.
 """
 
@@ -22,7 +22,7 @@ from voicechat.testing.simulation.clients.client import SimulatedClient
 from voicechat.testing.simulation.clients.speech_chat import SpeechChatClient
 from voicechat.testing.simulation.invariants import Violation
 from voicechat.testing.simulation.network import SimulatedLink, Trace
-from voicechat.testing.simulation.providers import Stage
+from voicechat.testing.simulation.providers import ProviderStage
 from voicechat.testing.simulation.scenario import Incident, Scenario, Visit
 from voicechat.testing.simulation.servers import (
     SimulatedServer,
@@ -43,7 +43,7 @@ _CLIENTS: Mapping[str, Callable[[Visit, "World"], SimulatedClient]] = {
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunOutcome:
     """What a run has shown."""
 
     scenario: Scenario
@@ -69,7 +69,9 @@ class World:
 
     def __init__(self, scenario: Scenario, *, keep_trace: bool = False) -> None:
         self.scenario = scenario
-        self.stage = Stage({turn.head: turn for visit in scenario.visits for turn in visit.turns})
+        self.stage = ProviderStage(
+            {turn.head: turn for visit in scenario.visits for turn in visit.turns}
+        )
         self.stage.on_request = self._on_request
         self.trace = Trace(keep=keep_trace)
         self.violations: list[Violation] = []
@@ -122,7 +124,7 @@ class World:
 
     # --- the run ----------------------------------------------------------------------
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunOutcome:
         """Play the scenario."""
         loop = asyncio.get_running_loop()
         with machine_tasks(loop):
@@ -140,7 +142,7 @@ class World:
             for server in self.servers:
                 if server.alive:
                     await server.drain(_DRAIN_S)
-        return Outcome(
+        return RunOutcome(
             self.scenario,
             self.violations,
             self.trace.digest,
@@ -235,7 +237,7 @@ def _simulated_chance(seed: int) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def run_scenario(scenario: Scenario, *, keep_trace: bool = False) -> Outcome:
+def run_scenario(scenario: Scenario, *, keep_trace: bool = False) -> RunOutcome:
     """Run a scenario on a loop of its own. Not while another loop runs in the
     thread.
     """
@@ -254,7 +256,7 @@ def run_scenario(scenario: Scenario, *, keep_trace: bool = False) -> Outcome:
             return runner.run(world.run())
     except StalledError as error:
         world.report(Violation("stall", -1, 0.0, str(error)))
-        return Outcome(scenario, world.violations, world.trace.digest, 0.0, 0, 0, 0.0)
+        return RunOutcome(scenario, world.violations, world.trace.digest, 0.0, 0, 0, 0.0)
     finally:
         logger.removeHandler(log)
         quiet.setLevel(level)

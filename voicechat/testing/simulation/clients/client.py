@@ -15,7 +15,7 @@ from voicechat.testing.simulation.invariants import Violation
 from voicechat.testing.simulation.network import LOST, SimulatedLink
 from voicechat.testing.simulation.providers import (
     CHARACTER_MS,
-    Stage,
+    ProviderStage,
     last_user_text,
     reply_text,
     text_of,
@@ -38,7 +38,7 @@ word, and the spaces between sentences, which are not spoken.
 class Surroundings(Protocol):
     """What a client needs of the world."""
 
-    stage: Stage
+    stage: ProviderStage
 
     def connect(
         self, visit: Visit, target: str, headers: Mapping[str, str]

@@ -34,7 +34,7 @@ _GARBAGE = (
 
 
 @dataclass(eq=False, slots=True)
-class _Awaited:
+class _AwaitedAnswer:
     """A request that is not answered yet."""
 
     answer: str
@@ -63,7 +63,7 @@ class SpeechChatClient(SimulatedClient):
     def begin(self) -> None:
         self._created = False
         self._configured = False
-        self._awaited: deque[_Awaited] = deque()
+        self._awaited: deque[_AwaitedAnswer] = deque()
         self._open: SaidTurn | None = None
         """The turn that was granted and has not ended."""
         self._spoken: list[tuple[int, float]] = []
@@ -94,8 +94,8 @@ class SpeechChatClient(SimulatedClient):
 
     # --- up ---------------------------------------------------------------------------
 
-    def _ask(self, event_type: str, **fields: object) -> _Awaited:
-        awaited = _Awaited(_ANSWERS[event_type])
+    def _ask(self, event_type: str, **fields: object) -> _AwaitedAnswer:
+        awaited = _AwaitedAnswer(_ANSWERS[event_type])
         self._awaited.append(awaited)
         self.send(orjson.dumps({"event_type": event_type, **fields}).decode())
         return awaited
@@ -163,7 +163,7 @@ class SpeechChatClient(SimulatedClient):
                 self._ask("ping")
             case "garbage":
                 text, status = self.random.choice(_GARBAGE)
-                self._awaited.append(_Awaited("error", status=status))
+                self._awaited.append(_AwaitedAnswer("error", status=status))
                 self.send(text)
             case "played":
                 if self._open is not None and self._open.reply_id:
@@ -238,7 +238,7 @@ class SpeechChatClient(SimulatedClient):
         elif name == "pong":
             self.require(status == 0, "rule 1", f"pong with {status}")
 
-    def _hear_completed(self, awaited: _Awaited, status: int) -> None:
+    def _hear_completed(self, awaited: _AwaitedAnswer, status: int) -> None:
         said = awaited.said
         assert said is not None
         if status == 0:
