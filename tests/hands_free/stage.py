@@ -33,7 +33,6 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
     VoiceOptions,
 )
-from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.session.effects import SessionMetric
 from voicechat.session.types import TurnDetection
 from voicechat.testing.harness import ConversationHarness
@@ -141,16 +140,12 @@ class Stage:
     uplink_jitter_ms: int = 0
     """A block of the microphone takes up to so long to the server, in order."""
     interrupt_by_voice: bool = True
-    in_ticks: bool = False
-    """Whether the socket is read in ticks while nothing is decided, as a server does."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.socket = MemorySocket(reads_directly=self.in_ticks)
+        self.socket = MemorySocket()
         self.facts: list[SessionMetric] = []
         self.mic_ms = 0
-        self.unread_ticks = 0
-        """Ticks after which the socket was paused."""
         self.played = np.zeros(0)
         self._random = np.random.default_rng(self.seed)
         self._voice = np.zeros(RATE_HZ * 120)
@@ -178,19 +173,8 @@ class Stage:
         harness.send_frame(update(self.detection))
         async with harness, asyncio.TaskGroup() as tasks:
             card = tasks.create_task(self._sound_card())
-            ticks = tasks.create_task(self._tick(harness.reads)) if self.in_ticks else None
             yield self
             card.cancel()
-            if ticks is not None:
-                ticks.cancel()
-
-    async def _tick(self, reads: ReadScheduler) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(0.007)  # out of step with the sound card
-        while True:
-            reads.tick(loop.time(), 0.0)
-            self.unread_ticks += not self.socket.reading
-            await asyncio.sleep(0.02)
 
     # --- what the person does ---------------------------------------------------------
 

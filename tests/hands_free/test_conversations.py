@@ -69,21 +69,6 @@ async def test_two_turns_without_a_button() -> None:
     assert stage.times(CanceledMessage) == []
 
 
-async def test_a_socket_that_is_read_in_ticks_changes_no_decision() -> None:
-    decided_ms, unread = [], 0.0
-    for in_ticks in (False, True):
-        stage = a_long_reply(in_ticks=in_ticks, detection=TurnDetection(silence_duration_ms=100))
-        async with stage.playing():
-            end_ms = stage.says(speak("yes please"), 500)
-            stage.says(speak("tomorrow"), end_ms + 2_000)
-            await stage.until(CompletedMessage, 2)
-        decided_ms.append(stage.times(CompletedMessage) + stage.times(CanceledMessage))
-        unread = stage.unread_ticks * 20 / stage.mic_ms
-    assert len(decided_ms[0]) == 3
-    assert decided_ms[1] == pytest.approx(decided_ms[0], abs=5)
-    assert unread > 0.7, "most of the time it is not read"
-
-
 async def test_speech_in_mid_reply_stops_it_and_becomes_the_next_turn() -> None:
     stage = a_long_reply()
     async with stage.playing():

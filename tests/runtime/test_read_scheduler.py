@@ -1,7 +1,6 @@
-"""Which sockets are read in ticks, and how often."""
+"""Which sockets are left alone while the event loop is late, and for how long."""
 
 import asyncio
-from itertools import pairwise
 
 import pytest
 
@@ -10,33 +9,13 @@ from voicechat.runtime.read_scheduler import (
     ANSWERED_S,
     LEAST_PER_S,
     MOST_PER_S,
-    READS_IN_A_ROW,
     SILENT_S,
     SPEAKING_S,
-    Pace,
     ReadScheduler,
 )
+from voicechat.testing.socket import MemorySocket
 
 TICK_S = 0.02
-
-
-class Reader:
-    """Notes what it is told; goes on as it arrives after ``reads`` reads in ticks."""
-
-    def __init__(self, reads: int = 0, pace: Pace = Pace.ACTIVE) -> None:
-        self.reading = True
-        self.paces = [pace] * reads
-        self.read_s: list[float] = []
-
-    def pause(self) -> None:
-        self.reading = False
-
-    def read(self) -> Pace:
-        self.read_s.append(asyncio.get_running_loop().time())
-        return self.paces.pop() if self.paces else Pace.AT_ONCE
-
-    def resume(self) -> None:
-        self.reading = True
 
 
 class Loop:
@@ -70,12 +49,12 @@ def test_one_pause_is_not_late_and_lateness_falls_step_by_step() -> None:
 
 
 async def test_who_speaks_is_read_soon_and_who_is_silent_later() -> None:
-    loop, speaking, answered, silent = Loop(), Reader(), Reader(), Reader()
+    loop, speaking, answered, silent = Loop(), MemorySocket(), MemorySocket(), MemorySocket()
     await loop.pass_time(0.2, 2 * LATE_S)
     assert loop.reads.late
-    loop.reads.put_off(speaking, Pace.SPEAKING)
-    loop.reads.put_off(answered, Pace.ANSWERED)
-    loop.reads.put_off(silent, Pace.SILENT)
+    loop.reads.put_off(speaking, silent=False)
+    loop.reads.put_off(answered, silent=False, answered=True)
+    loop.reads.put_off(silent, silent=True, answered=True)
     assert (speaking.reading, answered.reading, silent.reading) == (False, False, False)
     await loop.pass_time(SPEAKING_S + TICK_S, 2 * LATE_S)
     assert (speaking.reading, answered.reading, silent.reading) == (True, False, False)
@@ -88,9 +67,9 @@ async def test_who_speaks_is_read_soon_and_who_is_silent_later() -> None:
 async def test_however_late_the_loop_is_silent_sockets_are_read_in_turn() -> None:
     loop = Loop()
     await loop.pass_time(1, 1.0)
-    sockets = [Reader() for _ in range(300)]
+    sockets = [MemorySocket() for _ in range(300)]
     for socket in sockets:
-        loop.reads.put_off(socket, Pace.SILENT)
+        loop.reads.put_off(socket, silent=True)
     await loop.pass_time(SILENT_S + 1, 1.0)
     read = [socket.reading for socket in sockets]
     assert read == sorted(read, reverse=True), "the oldest first"
@@ -104,9 +83,9 @@ async def test_more_silent_sockets_are_read_as_the_loop_has_time() -> None:
     await loop.pass_time(1, 1.0)
     await loop.pass_time(HOLD_S, 0.0)
     assert loop.reads.late, "still: this is what keeps it on time"
-    sockets = [Reader() for _ in range(300)]
+    sockets = [MemorySocket() for _ in range(300)]
     for socket in sockets:
-        loop.reads.put_off(socket, Pace.SILENT)
+        loop.reads.put_off(socket, silent=True)
     await loop.pass_time(SILENT_S + 0.3, 0.0)
     assert sum(socket.reading for socket in sockets) > 0.3 * 5 * LEAST_PER_S
     await loop.pass_time(MOST_PER_S / 1_000, 0.0)
@@ -114,9 +93,9 @@ async def test_more_silent_sockets_are_read_as_the_loop_has_time() -> None:
 
 
 async def test_on_time_again_everybody_is_read() -> None:
-    loop, socket = Loop(), Reader()
+    loop, socket = Loop(), MemorySocket()
     await loop.pass_time(1, 1.0)
-    loop.reads.put_off(socket, Pace.SILENT)
+    loop.reads.put_off(socket, silent=True)
     await loop.pass_time(4 * HOLD_S, 0.0)
     assert not loop.reads.late
     assert socket.reading
@@ -124,42 +103,13 @@ async def test_on_time_again_everybody_is_read() -> None:
 
 async def test_nothing_stays_paused_when_a_session_or_the_measuring_ends() -> None:
     reads = ReadScheduler()
-    for pace in Pace:
-        if pace is Pace.AT_ONCE:
-            continue
-        reads.tick(asyncio.get_running_loop().time(), 0.0)
-        assert reads.ticking
-        ended, other = Reader(), Reader()
-        for reader in (ended, other):
-            reads.put_off(reader, pace)
-        reads.resume(ended)
+    for silent, answered in ((True, True), (False, True), (False, False)):
+        ended, other = MemorySocket(), MemorySocket()
+        for socket in (ended, other):
+            reads.put_off(socket, silent=silent, answered=answered)
+            reads.put_off(socket, silent=False)
+        reads.forget(ended)
         assert (ended.reading, other.reading) == (True, False)
         reads.resume_all()
         assert other.reading
-        assert not reads.ticking
-        reads.resume(ended)
-
-
-@pytest.mark.parametrize(("pace", "ticks"), [(Pace.ACTIVE, 2), (Pace.QUIET, 3)])
-async def test_on_time_a_socket_is_read_every_second_or_third_tick(pace: Pace, ticks: int) -> None:
-    loop, reader = Loop(), Reader(4, pace)
-    loop.reads.put_off(reader, pace)
-    await loop.pass_time(1, 0.0)
-    apart = [after - before for before, after in pairwise(reader.read_s)]
-    assert apart == pytest.approx([ticks * TICK_S] * 4)
-    assert reader.reading, "it asked for it after its last read"
-
-
-async def test_a_tick_reads_a_few_sockets_in_each_callback() -> None:
-    loop = Loop()
-    readers = [Reader(1) for _ in range(3 * READS_IN_A_ROW)]
-    for reader in readers:
-        loop.reads.put_off(reader, Pace.ACTIVE)
-    await asyncio.sleep(1)
-    loop.reads.tick(asyncio.get_running_loop().time(), 0.0)
-    done = []
-    for _ in range(4):
-        done.append(sum(len(reader.read_s) for reader in readers))
-        await asyncio.sleep(0)
-    assert done == [READS_IN_A_ROW, 2 * READS_IN_A_ROW, 3 * READS_IN_A_ROW, 3 * READS_IN_A_ROW]
-    assert not any(reader.reading for reader in readers)
+        reads.forget(ended)

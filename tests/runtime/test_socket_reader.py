@@ -10,7 +10,7 @@ import pytest
 from voicechat.dialects.base import Connection, Frame, Reaction
 from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.runtime.audio_input import AudioInput
-from voicechat.runtime.read_scheduler import ACTIVE_S, SILENT_S, SPEAKING_S, ReadScheduler
+from voicechat.runtime.read_scheduler import SILENT_S, SPEAKING_S, ReadScheduler
 from voicechat.runtime.socket import Control, Ping
 from voicechat.runtime.socket_reader import (
     AUDIO_IN_A_ROW,
@@ -32,22 +32,13 @@ class Input(AudioInput):
     full = False
     silent = False
     answered = False
-    patient = False
 
     def __init__(self, events: list[Event | bytes]) -> None:
         self.events = events
         self.emptied = asyncio.Event()
-        self.in_blocks = False
-        self.blocks = 0
 
     def push(self, frame: bytes) -> None:
         self.events.append(frame)
-
-    def set_in_blocks(self, in_blocks: bool) -> None:
-        self.in_blocks = in_blocks
-
-    def take_block(self) -> None:
-        self.blocks += 1
 
     def report(self) -> None:
         """See ``AudioInput.report``: all that was pushed is known here."""
@@ -213,7 +204,6 @@ async def test_a_long_frame_is_taken_in_slices_with_others_in_between() -> None:
 async def test_a_late_loop_leaves_the_socket_alone_after_audio(silent: bool) -> None:
     async with reading() as desk:
         desk.audio.silent = silent
-        desk.reads.tick(desk.now_s(), 0.0)
         desk.socket.send_from_client(b"on time")
         assert desk.socket.reading
         for _ in range(20):
@@ -225,66 +215,3 @@ async def test_a_late_loop_leaves_the_socket_alone_after_audio(silent: bool) -> 
         desk.reads.tick(desk.now_s() + SILENT_S, 0.0)
         assert desk.socket.reading
         assert desk.heard == b"on timelate"
-
-
-async def test_while_nothing_is_decided_a_socket_is_read_in_ticks() -> None:
-    async with reading() as desk:
-        desk.socket.reads_directly = True
-        desk.audio.patient = True
-        desk.socket.send_from_client(b"1")
-        assert desk.socket.reading, "nothing ticks yet, so nobody would read it again"
-        desk.reads.tick(desk.now_s(), 0.0)
-        desk.socket.send_from_client(b"2")
-        assert (desk.socket.reading, desk.audio.in_blocks) == (False, True)
-        desk.socket.send_from_client(b"3")
-        desk.socket.send_from_client(PING)
-        desk.socket.send_from_client(b"4")
-        assert desk.heard == b"12"
-        desk.reads.tick(desk.now_s() + ACTIVE_S, 0.0)
-        assert (desk.heard, desk.audio.blocks) == (b"123", 1)
-        await asyncio.sleep(0)
-        assert desk.kinds == "aaapa", "nothing overtakes a command"
-        assert not desk.socket.reading
-
-        desk.socket.send_from_client(b"5")
-        desk.audio.patient = False
-        desk.audio.on_hurry()
-        assert (desk.socket.reading, desk.audio.in_blocks) == (True, False)
-        assert desk.heard == b"12345", "what was left unread comes at once"
-        desk.socket.send_from_client(b"6")
-        assert desk.socket.reading
-
-
-async def test_a_socket_that_cannot_be_read_directly_is_never_paused_on_time() -> None:
-    async with reading() as desk:
-        desk.audio.patient = True
-        desk.reads.tick(desk.now_s(), 0.0)
-        desk.socket.send_from_client(b"1")
-        assert desk.socket.reading
-
-
-async def test_a_bug_in_a_read_ends_its_own_session_only() -> None:
-    errors: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    async with reading() as desk:
-        desk.socket.reads_directly = True
-        desk.audio.patient = True
-        desk.reads.tick(desk.now_s(), 0.0)
-        desk.socket.send_from_client(b"1")
-        del desk.audio.blocks  # so that `take_block` fails
-        desk.reads.tick(desk.now_s() + ACTIVE_S, 0.0)
-        assert desk.socket.aborted
-    assert len(errors) == 1
-
-
-async def test_after_its_end_a_session_pauses_nothing() -> None:
-    async with reading() as desk:
-        desk.socket.reads_directly = True
-        desk.audio.patient = True
-        desk.reads.tick(desk.now_s(), 0.0)
-        desk.socket.send_from_client(b"1")
-        assert not desk.socket.reading
-        desk.reader.stop()
-        assert desk.socket.reading
-        desk.socket.send_from_client(b"2")
-        assert desk.socket.reading

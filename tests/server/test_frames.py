@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import os
-import socket
-import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,13 +18,7 @@ from hypothesis import strategies as st
 from voicechat.dialects.base import Frame
 from voicechat.runtime.socket import Control, Ping
 from voicechat.server.app import build_app
-from voicechat.server.frames import (
-    FRAMES_IN_A_PASS,
-    QUEUE_BYTES,
-    READ_BYTES,
-    FrameReader,
-    MessageQueue,
-)
+from voicechat.server.frames import FRAMES_IN_A_PASS, QUEUE_BYTES, FrameReader, MessageQueue
 from voicechat.server.listener import listening
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.limits import SessionLimits
@@ -291,65 +283,6 @@ async def test_a_connection_that_is_held_is_read_only_when_nothing_else_forbids_
     assert connection.reads
     reader.feed_eof()
     assert len(await receiving) == 10_000
-
-
-class SocketTransport(asyncio.Transport):
-    """A transport over a socket, which reads nothing by itself."""
-
-    def __init__(self, own: socket.socket) -> None:
-        super().__init__({"socket": own})
-        self.closing = False
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-
-async def test_a_held_connection_can_be_read_directly() -> None:
-    own, client = socket.socketpair()
-    with own, client:
-        own.setblocking(False)
-        connection, queue = Connection(), MessageQueue()
-        transport = SocketTransport(own)
-        connection.connection_made(transport)
-        reader = FrameReader(connection, queue, LIMIT_BYTES)
-        assert reader.reads_directly
-        reader.hold(True)
-        taken: list[str | bytes] = []
-
-        def take(frame: str | bytes) -> bool:
-            taken.append(frame)
-            return True
-
-        queue.take_audio = take
-        assert reader.read_now(), "nothing has arrived"
-        frames = [bytes([number]) * 640 for number in range(3)]
-        wire = b"".join(message(BINARY, frame) for frame in frames)
-        client.send(wire[:-100])
-        assert reader.read_now()
-        assert taken == frames[:2]
-        client.send(wire[-100:])
-        assert reader.read_now()
-        assert taken == frames
-
-        client.send(bytes(READ_BYTES))
-        assert not reader.read_now(), "there may be more"
-        transport.closing = True
-        client.send(b"?")
-        assert not reader.read_now(), "the descriptor may be another connection's"
-        assert own.recv(1) == b"?"
-        transport.closing = False
-        client.close()
-        assert not reader.read_now(), "the end"
-
-
-async def test_an_encrypted_connection_is_not_read_directly() -> None:
-    own, client = socket.socketpair()
-    with own, client:
-        connection = Connection()
-        transport = SocketTransport(own)
-        transport._extra["sslcontext"] = ssl.create_default_context()  # type: ignore[attr-defined]
-        connection.connection_made(transport)
-        assert not FrameReader(connection, MessageQueue(), LIMIT_BYTES).reads_directly
 
 
 async def _receive(queue: MessageQueue) -> list[WSMessage]:

@@ -13,9 +13,10 @@ import pytest
 from voicechat.config import AdmissionConfig
 from voicechat.errors import AtCapacityError, Status
 from voicechat.runtime.loop_lateness import LATE_S
-from voicechat.runtime.read_scheduler import Pace, ReadScheduler
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.server.load_shedding import BUSY_WINDOW_S, FEW, HOLD_S, MOST_LOAD, LoadShedder
 from voicechat.server.load_signals import LoadLevel, load_limits, thread_busy_s
+from voicechat.testing.socket import MemorySocket
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.voice.detector import Tick
 
@@ -359,22 +360,6 @@ def test_a_thread_that_computes_is_busy_and_one_that_sleeps_is_not() -> None:
     assert thread_busy_s() - rested_busy_s < 0.25
 
 
-class SilentReader:
-    """A paused reader of a silent session."""
-
-    def __init__(self) -> None:
-        self.reading = True
-
-    def pause(self) -> None:
-        self.reading = False
-
-    def read(self) -> Pace:
-        return Pace.SILENT
-
-    def resume(self) -> None:
-        self.reading = True
-
-
 async def test_each_lag_is_told_to_the_scheduler_of_reads() -> None:
     machine = Machine()
     with machine.load_shedder.measuring():
@@ -384,11 +369,11 @@ async def test_each_lag_is_told_to_the_scheduler_of_reads() -> None:
             machine.stand_still(4 * LATE_S)
             await asyncio.sleep(0.02)
         assert machine.reads.late
-        reader = SilentReader()
-        machine.reads.put_off(reader, Pace.SILENT)
+        socket = MemorySocket()
+        machine.reads.put_off(socket, silent=True)
         await asyncio.sleep(0.1)
-        assert not reader.reading
-    assert reader.reading, "nothing reads it any more once nobody measures"
+        assert not socket.reading
+    assert socket.reading, "nothing reads it any more once nobody measures"
 
 
 async def test_the_load_is_the_part_of_the_refusing_threshold_that_the_worst_signal_has() -> None:

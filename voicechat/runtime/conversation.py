@@ -121,7 +121,7 @@ class SessionProviders:
     detector: Detector | None = None
     """Voice detection. None: there is no hands-free mode."""
     reads: ReadScheduler = field(default_factory=ReadScheduler)
-    """Decides when the socket is read."""
+    """Decides when the socket is read while the event loop is late."""
     tool_servers: OpenToolServer = no_tool_servers
     """Opens tool servers that the client names."""
     drawings: SessionDrawings | None = None
@@ -268,7 +268,7 @@ class Conversation:
             if self._timer is not None:
                 self._timer.cancel()
             self._audio.close()
-            self._reader.stop()
+            self._reads.forget(self._socket)
             searches = () if self._knowledge is None else (self._knowledge.aclose(),)
             await asyncio.gather(self._tasks.close(RELEASE_S), self._tools.aclose(), *searches)
             self._socket.abort()

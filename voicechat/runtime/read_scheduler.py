@@ -1,39 +1,21 @@
-"""Decides when the sockets of open microphones are read.
+"""Decides when sockets are read while the event loop is late.
 
-Most of the cost of an open microphone is reading its frames one at a time. While
-nothing can be decided about a session soon, its socket is therefore paused, and what
-has arrived is read every second or third tick, the frames of all such sessions
-together. As soon as something may be decided, such as the end of the user's turn, data
-is read as it arrives again.
-
-While the event loop is late, sockets are read less often still, those of silent users
-least: as many of them as the loop has time for. Unread audio stays in the operating
+Most of the cost of an open microphone is reading its frames one at a time. While the
+loop is late, a socket is therefore not read for a while after each read, and the frames
+that arrive meanwhile are then read together. Sockets of silent users wait longest: the
+loop reads as many of them as it has time for. Unread audio stays in the operating
 system's bounded buffers and is judged later, so nothing is lost.
 """
 
 import asyncio
-from enum import Enum
 from typing import Protocol
 
 from voicechat.runtime.loop_lateness import LATE_S, LoopLateness
 from voicechat.runtime.speech_scheduler import SpeechScheduler
 
-ACTIVE_S = 0.035
-"""How long a socket is not read while the user's turn is open, or a reply is being made
-or heard, but nothing is decided soon: two ticks of 20 ms, less what timers vary. Voice
-detection judges 32 ms at a time and takes three such frames to find the end of speech,
-so it has seen the first of them before the third is complete, and data is read as it
-arrives from then on.
-"""
-QUIET_S = 0.055
-"""The same in a longer silence: three ticks. The first speech is heard later by at most
-this time, but its age is known, so that nothing that depends on it comes later.
-"""
-READS_IN_A_ROW = 32
-"""Sockets that are read in one callback of the event loop: about 1 ms."""
 SPEAKING_S = 0.06
-"""How long the socket of a speaking user is not read while the loop is late. A
-recogniser receives 64 ms at a time.
+"""How long the socket of a speaking user is not read. A recogniser receives 64 ms at a
+time.
 """
 ANSWERED_S = 0.15
 """How long the socket of a user who is being answered is not read. An interruption is
@@ -50,34 +32,14 @@ MORE_PER_S = 25.0
 """Increase of that rate with each tick that is on time."""
 
 
-class Pace(Enum):
-    """How often a socket is read. The values are the shortest pauses in seconds."""
+class PausableSocket(Protocol):
+    """A socket whose reading can be paused; see ``Socket``."""
 
-    AT_ONCE = 0.0
-    """As data arrives."""
-    ACTIVE = ACTIVE_S
-    QUIET = QUIET_S
-    SPEAKING = SPEAKING_S
-    """The loop is late, and the user's turn is open."""
-    ANSWERED = ANSWERED_S
-    """The loop is late, and the user's turn is not open."""
-    SILENT = SILENT_S
-    """The loop is late, and the user has not spoken lately."""
+    def pause_reading(self) -> None:
+        """Read nothing from the connection until ``resume_reading``."""
 
-
-class PausableReader(Protocol):
-    """Reads one socket; see ``SocketReader``. Nothing here raises."""
-
-    def pause(self) -> None:
-        """Read nothing from the connection until ``read`` or ``resume``."""
-
-    def read(self) -> Pace:
-        """Read what has arrived. Returns when to read again; ``AT_ONCE``: call
-        ``resume``.
-        """
-
-    def resume(self) -> None:
-        """Read data as it arrives again."""
+    def resume_reading(self) -> None:
+        """Read from the connection again."""
 
 
 class ReadScheduler:
@@ -86,14 +48,10 @@ class ReadScheduler:
     def __init__(self) -> None:
         self.lateness = LoopLateness()
         self.speech = SpeechScheduler()
-        self.ticking = False
-        """Whether ``tick`` is called, so that readers may be paused."""
-        self._paused: dict[Pace, dict[PausableReader, float]] = {
-            pace: {} for pace in Pace if pace is not Pace.AT_ONCE
-        }
-        """By pace, the paused readers and the loop time from which each may read, in
-        that order.
-        """
+        self._speaking: dict[PausableSocket, float] = {}
+        self._answered: dict[PausableSocket, float] = {}
+        self._silent: dict[PausableSocket, float] = {}
+        """Paused sockets and when they may be read, in that order."""
         self._silent_per_s = MOST_PER_S
         self._owed = 0.0
         """Number of silent sockets that may be read now, as far as they are due."""
@@ -101,70 +59,67 @@ class ReadScheduler:
 
     @property
     def late(self) -> bool:
-        """Whether the event loop is late."""
+        """Whether sockets should be paused after a read."""
         return self.lateness.late
 
-    def put_off(self, reader: PausableReader, pace: Pace) -> None:
-        """Pause a reader that has just read. Call it only while ``ticking``, and not
-        for a reader that is paused already.
-        """
-        reader.pause()
-        self._paused[pace][reader] = asyncio.get_running_loop().time() + pace.value
+    def put_off(self, socket: PausableSocket, *, silent: bool, answered: bool = False) -> None:
+        """Pause a socket that was just read. Does nothing if it is already paused.
 
-    def resume(self, reader: PausableReader) -> None:
-        """Resume a reader, if it is paused."""
-        for paused in self._paused.values():
-            if paused.pop(reader, None) is not None:
-                reader.resume()
+        ``silent``: the user has not spoken lately. ``answered``, if not silent: the
+        user's turn is not open.
+        """
+        if socket in self._speaking or socket in self._answered or socket in self._silent:
+            return
+        now_s = asyncio.get_running_loop().time()
+        if silent:
+            self._silent[socket] = now_s + SILENT_S
+        elif answered:
+            self._answered[socket] = now_s + ANSWERED_S
+        else:
+            self._speaking[socket] = now_s + SPEAKING_S
+        socket.pause_reading()
+
+    def forget(self, socket: PausableSocket) -> None:
+        """Resume a socket for good, because its session has ended: it is read until it
+        is closed.
+        """
+        for paused in (self._speaking, self._answered, self._silent):
+            paused.pop(socket, None)
+        socket.resume_reading()
 
     def tick(self, now_s: float, lag_s: float) -> None:
-        """Record the newest lag of the loop, and read the sockets that are due, some of
-        them in later callbacks of the event loop.
+        """Record the newest lag of the loop, and resume the sockets that are due.
 
         The number of silent sockets is limited: the rate rises by ``MORE_PER_S`` with
         each tick that is on time and is halved after one that is late.
         """
-        self.ticking = True
         self.lateness.add_lag(now_s, lag_s)
+        for paused in (self._speaking, self._answered):
+            _resume_due(paused, now_s, len(paused))
         if lag_s < LATE_S:
             self._silent_per_s = min(self._silent_per_s + MORE_PER_S, MOST_PER_S)
         else:
             self._silent_per_s = max(self._silent_per_s / 2, LEAST_PER_S)
-        silent = self._paused[Pace.SILENT]
         self._owed += self._silent_per_s * (now_s - self._ticked_s)
-        self._owed = min(self._owed, len(silent)) if self.late else len(silent)
+        self._owed = min(self._owed, len(self._silent))
         self._ticked_s = now_s
-        self._read_due()
+        most = int(self._owed) if self.late else len(self._silent)
+        self._owed -= _resume_due(self._silent, now_s, most)
 
     def resume_all(self) -> None:
-        """Resume all readers, because ``tick`` is not called any more."""
-        self.ticking = False
-        for paused in self._paused.values():
-            for reader in list(paused):
-                self.resume(reader)
+        """Resume all sockets, because ``tick`` is not called any more."""
+        for paused in (self._speaking, self._answered, self._silent):
+            _resume_due(paused, float("inf"), len(paused))
 
-    def _read_due(self) -> None:
-        """Have the readers that are due read, the longest paused of each pace first."""
-        left = READS_IN_A_ROW
-        for pace, paused in self._paused.items():
-            most = left if pace is not Pace.SILENT else min(left, int(self._owed))
-            read = self._read_some(paused, most)
-            if pace is Pace.SILENT:
-                self._owed -= read
-            left -= read
-        if not left:
-            asyncio.get_running_loop().call_soon(self._read_due)
 
-    def _read_some(self, paused: dict[PausableReader, float], most: int) -> int:
-        """Have up to ``most`` of the readers that are due read. Returns how many."""
-        for number in range(most):
-            reader = next(iter(paused), None)
-            if reader is None or paused[reader] > self._ticked_s:
-                return number
-            del paused[reader]
-            pace = reader.read()
-            if pace is Pace.AT_ONCE:
-                reader.resume()
-            else:
-                self._paused[pace][reader] = self._ticked_s + pace.value
-        return most
+def _resume_due(paused: dict[PausableSocket, float], now_s: float, most: int) -> int:
+    """Resume up to ``most`` of the sockets that are due, oldest first. Returns their
+    number.
+    """
+    for number in range(most):
+        socket = next(iter(paused), None)
+        if socket is None or paused[socket] > now_s:
+            return number
+        del paused[socket]
+        socket.resume_reading()
+    return most

@@ -116,13 +116,6 @@ class ResumableSocket:
     def resume_reading(self) -> None:
         """Do nothing; see ``pause_reading``."""
 
-    reads_directly = False
-    """See ``Socket.reads_directly``."""
-
-    def read_now(self) -> bool:
-        """Return False; see ``pause_reading``."""
-        return False
-
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame. Without a connection the frame is kept for the next one."""
         async with self._sending:

@@ -57,16 +57,6 @@ class Socket(Protocol):
         before, and on a connection that is gone.
         """
 
-    @property
-    def reads_directly(self) -> bool:
-        """Whether ``read_now`` may be called while reading is paused. Constant."""
-
-    def read_now(self) -> bool:
-        """Read what has arrived while reading is paused, and offer it. Returns False if
-        reading must be resumed, because more may have arrived or the connection has
-        ended.
-        """
-
     async def send(self, frame: Frame | Pong) -> None:
         """Hand a frame over; returns when the connection can take another.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from voicechat.dialects.base import Dialect, Frame, Reaction
 from voicechat.runtime.audio_input import AudioInput
-from voicechat.runtime.read_scheduler import Pace, ReadScheduler
+from voicechat.runtime.read_scheduler import ReadScheduler
 from voicechat.runtime.socket import Control, Ping, Socket
 from voicechat.session.events import AudioReceived, Disconnected, Event
 
@@ -49,7 +49,8 @@ class SocketReader:
         ``Disconnected`` at the end.
 
         ``react`` is called with all other reactions of the dialect, ``answer_ping``
-        with the payload of each ping. ``reads`` reads the socket while it is paused.
+        with the payload of each ping. While the event loop is late, ``reads`` decides
+        when the socket is read next.
         """
         self._socket = socket
         self._dialect = dialect
@@ -70,11 +71,6 @@ class SocketReader:
         """Whether all earlier messages have been handled, and ``run`` waits for the
         next.
         """
-        self._paused = False
-        """Whether the socket is read only when ``reads`` asks for it."""
-        self._over = False
-        """Whether the session has ended."""
-        audio.on_hurry = self.hurry
         self._row = 0
         self._row_began_s = 0.0
 
@@ -152,7 +148,7 @@ class SocketReader:
             return False
         self._bare_audio_came = True
         self._audio.push(audio)
-        if self._audio.patient or self._lateness.late:
+        if self._lateness.late:
             self._put_off_reading()
         return True
 
@@ -169,59 +165,6 @@ class SocketReader:
             self._audio.push(frame[start : start + SLICE_BYTES])
             await asyncio.sleep(0)
 
-    def stop(self) -> None:
-        """Leave the reading of the socket to its connection, because the session has
-        ended.
-        """
-        self._over = True
-        self._reads.resume(self)
-
-    def hurry(self) -> None:
-        """Read data as it arrives, because something may be decided soon."""
-        if self._paused and not self._lateness.late:
-            self._reads.resume(self)
-
     def _put_off_reading(self) -> None:
-        if self._paused or self._over or not self._reads.ticking:
-            return
-        pace = self._pace
-        if pace is not Pace.AT_ONCE:
-            self._reads.put_off(self, pace)
-
-    @property
-    def _pace(self) -> Pace:
         audio = self._audio
-        if self._lateness.late:
-            if audio.silent:
-                return Pace.SILENT
-            return Pace.ANSWERED if audio.answered else Pace.SPEAKING
-        if not (audio.patient and self._socket.reads_directly):
-            return Pace.AT_ONCE
-        return Pace.QUIET if audio.silent else Pace.ACTIVE
-
-    # --- see ``PausableReader`` -------------------------------------------------------
-
-    def pause(self) -> None:
-        """See ``PausableReader.pause``."""
-        self._paused = True
-        self._socket.pause_reading()
-        self._audio.set_in_blocks(True)
-
-    def read(self) -> Pace:
-        """See ``PausableReader.read``."""
-        try:
-            if not self._socket.read_now():
-                return Pace.AT_ONCE
-            self._audio.take_block()
-        except Exception as error:  # noqa: BLE001 - a bug of one session harms no other
-            context = {"message": "reading a socket failed", "exception": error}
-            self._loop.call_exception_handler(context)
-            self._socket.abort()
-            return Pace.AT_ONCE
-        return self._pace
-
-    def resume(self) -> None:
-        """See ``PausableReader.resume``."""
-        self._paused = False
-        self._audio.set_in_blocks(False)
-        self._socket.resume_reading()
+        self._reads.put_off(self._socket, silent=audio.silent, answered=audio.answered)

@@ -12,7 +12,6 @@ C, its queue and the consumer's task. When three arrive together, a frame takes 
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,10 +39,6 @@ both systems hold, so that all data of a client that stops sending when it reads
 frame is consumed.
 """
 QUIET_S = 0.25
-READ_BYTES = 16 * 1024
-"""Most bytes that one call of ``FrameReader.read_now`` reads: half a second of 16 kHz
-samples.
-"""
 
 _FIN = 0x80
 _RESERVED = 0x70
@@ -206,9 +201,6 @@ class FrameReader:
         """
         self._held = False
         """See ``hold``."""
-        self._descriptor = _descriptor(protocol.transport)
-        self.reads_directly = self._descriptor >= 0
-        """Whether ``read_now`` may be called."""
         self._eof = False
         self._done = False
         """Whether a close frame or a protocol error has come: the bytes after it are
@@ -222,35 +214,28 @@ class FrameReader:
         Returns whether the connection shall be closed, and b"" for the rest.
         """
         # Fast path: most microphone frames, binary or packed into text, have 126 to
-        # 65,535 bytes and arrive whole, with nothing queued. Offering them at once
+        # 65,535 bytes and arrive alone, with nothing queued. Offering them at once
         # saves the calls of the general case.
-        start, size_bytes, frames = 0, len(data), 0
-        while (
-            size_bytes - start > _HEAD_126_BYTES
-            and (data[start] == _FIN | _BINARY or data[start] == _FIN | _TEXT)
-            and data[start + 1] == _MASKED | 126
-            and (length := data[start + 2] << 8 | data[start + 3]) <= self._limit_bytes
-            and start + _HEAD_126_BYTES + length <= size_bytes
-            and frames < FRAMES_IN_A_PASS
+        if (
+            len(data) > _HEAD_126_BYTES
+            and (data[0] == _FIN | _BINARY or data[0] == _FIN | _TEXT)
+            and data[1] == _MASKED | 126
+            and len(data) == _HEAD_126_BYTES + (data[2] << 8 | data[3])
+            and len(data) <= _HEAD_126_BYTES + self._limit_bytes
             and not (self._buffer or self._waiting or self._partial is not None or self._done)
         ):
-            begin = start + _HEAD_126_BYTES
-            payload = bytearray(data[begin : begin + length])
-            websocket_mask(data[begin - _MASK_BYTES : begin], payload)
-            binary = data[start] == _FIN | _BINARY
+            payload = bytearray(data[_HEAD_126_BYTES:])
+            websocket_mask(data[4:_HEAD_126_BYTES], payload)
+            binary = data[0] == _FIN | _BINARY
             try:
                 content = bytes(payload) if binary else _text(payload)
             except WebSocketError:
-                break  # the general case reports it
-            if not self._queue.take_audio(content):
-                kind = WSMsgType.BINARY if binary else WSMsgType.TEXT
-                self._queue.put_message(WSMessage(kind, content, ""), length)
-            start = begin + length
-            frames += 1
-        if start == size_bytes:
-            return False, b""
-        if start:
-            data = data[start:]
+                pass  # the general case reports it
+            else:
+                if not self._queue.take_audio(content):
+                    kind = WSMsgType.BINARY if binary else WSMsgType.TEXT
+                    self._queue.put_message(WSMessage(kind, content, ""), len(payload))
+                return False, b""
         if self._done:
             self._queue.drop(len(data))
             return True, b""
@@ -274,26 +259,6 @@ class FrameReader:
         self._held = held
         if not self._paused:
             self._set_reading(not held)
-
-    def read_now(self) -> bool:
-        """Read what has arrived, although reading is held. Returns False if more may
-        have arrived than was read, or if the connection has ended: then reading must go
-        on.
-        """
-        if self._paused:
-            return True
-        transport = self._protocol.transport
-        if transport is None or transport.is_closing():
-            return False  # its descriptor may be that of another connection already
-        try:
-            data = os.read(self._descriptor, READ_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if data:
-            self.feed_data(data)
-        return 0 < len(data) < READ_BYTES
 
     def _on_read(self) -> None:
         if self._paused and not self._due and self._queue.size_bytes <= QUEUE_BYTES // 2:
@@ -474,8 +439,6 @@ class FramedWebSocket(web.WebSocketResponse):
         self.queue = MessageQueue()
         self.hold_reading: Callable[[bool], None] = lambda _: None
         """See ``FrameReader.hold``. Does nothing before the connection is open."""
-        self.read_now: Callable[[], bool] | None = None
-        """See ``FrameReader.read_now``. None: the connection cannot be read so."""
 
     async def close(
         self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
@@ -521,7 +484,6 @@ class FramedWebSocket(web.WebSocketResponse):
         """
         self.queue.release_references()
         self.hold_reading = lambda _: None
-        self.read_now = None
         self._exception = None  # its traceback references the frames of this object's methods
 
     def _post_start(
@@ -533,7 +495,6 @@ class FramedWebSocket(web.WebSocketResponse):
         reader = FrameReader(request.protocol, self.queue, self._limit_bytes)
         self._reader = self.queue  # type: ignore[assignment]
         self.hold_reading = reader.hold
-        self.read_now = reader.read_now if reader.reads_directly else None
         request.protocol.set_parser(reader)  # type: ignore[arg-type]
         request.protocol.keep_alive(False)
         assert request.transport is not None
@@ -548,16 +509,6 @@ class _Upgraded(asyncio.Protocol):
         self.resume_writing = handler.resume_writing  # type: ignore[method-assign]
         self.connection_lost = handler.connection_lost  # type: ignore[method-assign]
         self.data_received = reader.feed_data  # type: ignore[method-assign,assignment]
-
-
-def _descriptor(transport: asyncio.BaseTransport | None) -> int:
-    """Return the descriptor of a connection whose bytes are the client's; -1 for any
-    other, as with TLS.
-    """
-    if transport is None or transport.get_extra_info("sslcontext") is not None:
-        return -1
-    socket = transport.get_extra_info("socket")
-    return -1 if socket is None else int(socket.fileno())
 
 
 def _breach(message: str) -> WebSocketError:

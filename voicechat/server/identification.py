@@ -82,8 +82,6 @@ class ReplayedSocket:
         self.abort = socket.abort
         self.pause_reading = socket.pause_reading
         self.resume_reading = socket.resume_reading
-        self.reads_directly = socket.reads_directly
-        self.read_now = socket.read_now
 
     async def receive(self) -> Frame | Control | Ping:
         """Receive the next of the first frames, then the socket's."""

@@ -79,7 +79,7 @@ class Conditions:
     detector: VoiceDetector | None = None
     """Voice detection, which must be running; None: hands-free mode is refused."""
     reads: ReadScheduler = field(default_factory=ReadScheduler)
-    """Decides when the sockets are read."""
+    """Decides when the sockets are read while the event loop is late."""
     decoding: ForkServer | None = None
     """Processes that decode compressed audio; None: compressed audio is refused."""
     apology: FallbackMessage | None = None

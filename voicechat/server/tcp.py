@@ -83,13 +83,6 @@ class TcpSocket:
         """Read the connection again."""
         self._may_read.set()
 
-    reads_directly = False
-    """See ``Socket.reads_directly``."""
-
-    def read_now(self) -> bool:
-        """Return False: frames of this socket are not offered."""
-        return False
-
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame, and wait while the buffer is full."""
         self.send_now(frame)

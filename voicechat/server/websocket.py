@@ -94,15 +94,6 @@ class AiohttpSocket:
         """Read the connection again."""
         self._ws.hold_reading(False)
 
-    @property
-    def reads_directly(self) -> bool:
-        """Whether ``read_now`` may be called; see ``Socket.reads_directly``."""
-        return self._ws.read_now is not None
-
-    def read_now(self) -> bool:
-        """Read what has arrived; see ``Socket.read_now``."""
-        return self._ws.read_now is not None and self._ws.read_now()
-
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame, and wait while the buffer is full."""
         self.send_now(frame)

@@ -31,29 +31,17 @@ class MemorySocket:
     """Payloads of the pings that were answered."""
     answers_pings: bool = True
     reading: bool = True
-    """False while the server leaves the connection unread; frames arrive all the same,
-    unless it ``reads_directly``.
-    """
-    reads_directly: bool = False
-    """Whether frames that are sent while the server is not ``reading`` stay unread
-    until ``read_now`` or ``resume_reading``.
+    """False while the server leaves the connection unread; frames arrive all the same.
     """
     stuck: asyncio.Event | None = None
     """While set to an unset event, sends wait for it."""
     _up: deque[Frame | Control | Ping] = field(default_factory=deque)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    _unread: list[Frame | Ping] = field(default_factory=list)
     _take: Callable[[Frame], bool] | None = None
 
     def send_from_client(self, frame: Frame | Ping) -> None:
-        """Deliver a frame or a ping of the client, or leave it unread."""
-        if self.reads_directly and not self.reading:
-            self._unread.append(frame)
-        else:
-            self._deliver(frame)
-
-    def _deliver(self, frame: Frame | Ping) -> None:
+        """Deliver a frame or a ping of the client."""
         if (
             self._take is not None
             and not self._up
@@ -88,16 +76,8 @@ class MemorySocket:
         self.reading = False
 
     def resume_reading(self) -> None:
-        """Note it, and deliver what is unread."""
+        """Note it; see ``pause_reading``."""
         self.reading = True
-        self.read_now()
-
-    def read_now(self) -> bool:
-        """Deliver what is unread. Returns ``reads_directly``."""
-        unread, self._unread = self._unread, []
-        for frame in unread:
-            self._deliver(frame)
-        return self.reads_directly
 
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame. Waits while the client does not read."""

@@ -363,55 +363,6 @@ async def test_samples_are_gathered_until_voice_detection_has_a_use_for_them() -
     assert len(room.hearing) == 260 * BYTES_PER_MS
 
 
-async def test_when_a_block_of_frames_arrived_follows_from_its_length() -> None:
-    room = Room()
-    room.perform(LISTEN)
-    frame = bytes(20 * BYTES_PER_MS)
-    await asyncio.sleep(1)
-    room.input.push(frame)
-    room.input.set_in_blocks(True)
-    assert room.input.missing_ms() == 0
-    for wait_s, frames, arrived_before_ms in (
-        (0.055, 2, 15),  # 20 and 40 ms after the first
-        (0.040, 2, 15),
-        (0.045, 3, 0),  # a clock that runs fast: not in the future
-        (0.130, 5, 20),  # late by the network: at most a frame ago
-    ):
-        await asyncio.sleep(wait_s)
-        before = len(room.hearing)
-        for _ in range(frames):
-            room.input.push(frame)
-        assert len(room.hearing) == before
-        room.input.take_block()
-        assert len(room.hearing) == before + frames * len(frame)
-        assert room.input.missing_ms() == arrived_before_ms
-    room.input.set_in_blocks(False)
-    room.input.push(frame)
-    assert room.input.missing_ms() == 20, "it is gathered"
-
-
-async def test_audio_is_awaited_at_once_while_something_may_be_decided() -> None:
-    room = Room()
-    hurried: list[int] = []
-    room.input.on_hurry = lambda: hurried.append(len(room.hearing))
-    assert not room.input.patient
-    room.perform(LISTEN)
-    room.input.push(bytes(64 * BYTES_PER_MS))
-    assert room.input.patient
-    room.on_score(FrameScore(32, 0.9))
-    assert (room.input.patient, len(hurried)) == (False, 1), "speech may have begun"
-    room.on_score(FrameScore(64, 0.9))
-    assert room.input.patient, "it has"
-    for end_ms in (96, 128, 160):
-        room.on_score(FrameScore(end_ms, 0.0))
-        assert (room.input.patient, len(hurried)) == (False, 2), "it may have ended"
-    assert isinstance(room.events[-1], SpeechStopped)
-    room.on_score(FrameScore(192, 0.0))
-    assert not room.input.patient, "the turn may end"
-    room.perform(SKIP)
-    assert not room.input.patient
-
-
 @pytest.mark.parametrize("settings", [WAV, MU_LAW], ids=["wav", "mulaw"])
 async def test_frames_are_joined_only_where_no_clip_can_begin(settings: InputSettings) -> None:
     """A frame that begins with a WAV header begins a clip. 20 ms of the samples of a

@@ -80,8 +80,6 @@ class Room:
             source=self,
         )
 
-    in_blocks = False
-
     def missing_ms(self) -> int:
         return self.now_ms - self.arrived_ms
 

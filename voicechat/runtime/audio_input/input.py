@@ -25,9 +25,6 @@ from voicechat.session.events import AudioArrived, AudioSent, AudioStarted, Even
 from voicechat.session.limits import SessionLimits
 from voicechat.session.types import TurnDetection
 
-BLOCK_BYTES = 64 * 1024
-"""The most audio that is gathered of a block: 2 s of 16 kHz samples."""
-
 
 class AudioInput:
     """Owns the decoder, the time line, voice detection, the echo and the recogniser
@@ -83,14 +80,6 @@ class AudioInput:
         self._gathered_bytes = 0
         self._gather_bytes = 0
         """How much is gathered; 0: each frame is decoded as it arrives."""
-        self.in_blocks = False
-        """Whether the frames come in blocks, each followed by ``take_block``."""
-        self.patient = False
-        """Whether the next audio decides nothing soon, so that it may come in
-        blocks.
-        """
-        self.on_hurry: Callable[[], None] = lambda: None
-        """Called when ``patient`` has become False."""
         self._gap = False
         """Whether audio has passed that voice detection did not hear."""
         self._destination = Destination(Route.AWAIT)
@@ -145,16 +134,14 @@ class AudioInput:
 
     def push(self, frame: bytes) -> None:
         """Take the client's next frame. Never waits, even while ``full``."""
+        self._arrived_s = self._loop.time()
         if self._gather_bytes:
             self._untold = True
             self._gathered.append(frame)
             self._gathered_bytes += len(frame)
-            if not self.in_blocks:
-                self._arrived_s = self._loop.time()
             if self._gathered_bytes >= self._gather_bytes:
                 self.take_gathered()
             return
-        self._arrived_s = self._loop.time()
         route = self._destination.route
         if route is Route.AWAIT:
             self._post(AudioStarted())
@@ -247,7 +234,7 @@ class AudioInput:
         """
         self._vad = self.echo = None
         self._decoding.release()
-        del self.streams, self._decoding, self._replying, self.on_hurry
+        del self.streams, self._decoding, self._replying
 
     # --- the far end ------------------------------------------------------------------
 
@@ -316,28 +303,6 @@ class AudioInput:
             missing_ms += round(self._gathered_bytes / self._decoding.bytes_per_ms)
         return missing_ms
 
-    def set_in_blocks(self, in_blocks: bool) -> None:
-        """Set ``in_blocks``."""
-        self.take_gathered()
-        self.in_blocks = in_blocks
-        self.settle_gathering()
-
-    def take_block(self) -> None:
-        """Decode the frames that were read together.
-
-        They arrived one after the other since the last block. The newest is taken to
-        have arrived as long after the last one before the block as the block is long,
-        but at most its own length ago: decisions depend on when audio arrived.
-        """
-        bytes_per_ms = self._decoding.bytes_per_ms
-        if not self._gathered or not bytes_per_ms:
-            return
-        now_s = self._loop.time()
-        expected_s = self._arrived_s + self._gathered_bytes / bytes_per_ms / 1000
-        earliest_s = now_s - len(self._gathered[-1]) / bytes_per_ms / 1000
-        self._arrived_s = min(now_s, max(earliest_s, expected_s))
-        self.take_gathered()
-
     def take_gathered(self) -> None:
         """Decode the gathered frames."""
         if not self._gathered:
@@ -349,25 +314,15 @@ class AudioInput:
         self.settle_gathering()
 
     def settle_gathering(self) -> None:
-        """Set how much audio is gathered, if the audio is samples, whose frames may be
-        joined: a block, or as much as voice detection needs for the next decision. Set
-        ``patient``, too.
+        """Set how much audio is gathered: as much as voice detection needs for the next
+        decision, if the audio is samples, whose frames may be joined.
         """
         self._gather_bytes = 0
-        patient = False
-        bytes_per_ms = self._decoding.bytes_per_ms
-        if self._vad is not None and self._destination.route is Route.LISTEN and bytes_per_ms:
-            patient = self._vad.patient
+        if self._vad is not None and self._destination.route is Route.LISTEN:
             wanted_ms = self._vad.wanted_bytes / BYTES_PER_MS
-            self._gather_bytes = (
-                BLOCK_BYTES if self.in_blocks else math.ceil(wanted_ms * bytes_per_ms)
-            )
-        hurried = self.patient and not patient
-        self.patient = patient
+            self._gather_bytes = math.ceil(wanted_ms * self._decoding.bytes_per_ms)
         if self._gathered_bytes >= self._gather_bytes:
             self.take_gathered()
-        if hurried:
-            self.on_hurry()
 
     # --- internals --------------------------------------------------------------------
 

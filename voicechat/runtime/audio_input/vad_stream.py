@@ -107,9 +107,6 @@ class Detector(Protocol):
 class AudioSource(Protocol):
     """The audio input to which a stream belongs; see ``AudioInput``."""
 
-    in_blocks: bool
-    """Whether the audio comes in blocks, together with that of other sessions."""
-
     def missing_ms(self) -> int:
         """How far the time line lags behind the client's time; 0 while audio waits to
         be decoded.
@@ -119,7 +116,7 @@ class AudioSource(Protocol):
         """Note that ``VadStream.full`` has changed."""
 
     def settle_gathering(self) -> None:
-        """Note that ``VadStream.wanted_bytes`` or ``patient`` has changed."""
+        """Note that ``VadStream.wanted_bytes`` has changed."""
 
     def take_gathered(self) -> None:
         """Push the audio that is being gathered."""
@@ -210,8 +207,7 @@ class VadStream:
         if before_bytes > 0:
             pcm = pcm[before_bytes:]
         if self._echo.armed:
-            arrived_ms = self._now_ms() - self._source.missing_ms()
-            self._echo.place(len(pcm) // BYTES_PER_MS, arrived_ms)
+            self._echo.place(len(pcm) // BYTES_PER_MS, self._now_ms())
         self._stream.push(pcm)
         behind_ms = self._timeline.end_bytes // BYTES_PER_MS - self._judged_ms
         if behind_ms > MOST_UNJUDGED_MS:
@@ -228,14 +224,6 @@ class VadStream:
         """
         begun_bytes = (self._timeline.end_bytes - self._begins_bytes) % FRAME_BYTES
         return FRAME_BYTES * (1 if self._hurried else MOST_FRAMES) - begun_bytes
-
-    @property
-    def patient(self) -> bool:
-        """Whether the next 60 ms of audio decide nothing: no beginning or end of speech
-        is suspected, no echo is searched for, and no silence lasts that may end the
-        turn.
-        """
-        return not self._hurried and self._stopped_ms is None
 
     def replied(self) -> None:
         """Note that the assistant is heard: later speech belongs to another turn."""
@@ -280,9 +268,7 @@ class VadStream:
             if activity is not None:
                 self._note(activity)
         if not self._activity.changing:
-            gather_ms = SPEAKING_GATHER_MS if self._activity.speaking else GATHER_MS
-            # The blocks of other sessions come at the same moment, or much later.
-            self._stream.gather_ms = 0 if self._source.in_blocks else gather_ms
+            self._stream.gather_ms = SPEAKING_GATHER_MS if self._activity.speaking else GATHER_MS
             hurried = self._echo.searching
         else:
             decides = self._activity.decides(score.audio_ms + FRAME_MS)
@@ -314,7 +300,6 @@ class VadStream:
             self._stop_looking()
             ended_ms = self._quiet_from(activity.audio_end_ms)
             self._stopped_ms = ended_ms
-            self._source.settle_gathering()
             self._check_behind()
             self._post(SpeechStopped(ended_ms, now_ms - ended_ms))
             if self._judge is not None and self._turn_from_ms is not None:
@@ -368,9 +353,7 @@ class VadStream:
             self._post(DetectionDelayed(behind_ms))
 
     def _end_pause(self) -> None:
-        if self._stopped_ms is not None:
-            self._stopped_ms = None
-            self._source.settle_gathering()
+        self._stopped_ms = None
         self._stream.turn_open = False
         self._least_behind_ms = BEHIND_MS
         if self._told_behind_ms:

@@ -392,13 +392,6 @@ class ServerEnd:
     def resume_reading(self) -> None:
         """Do nothing; see ``pause_reading``."""
 
-    reads_directly = False
-    """See ``Socket.reads_directly``."""
-
-    def read_now(self) -> bool:
-        """Return False; see ``pause_reading``."""
-        return False
-
     async def send(self, frame: Frame | Pong) -> None:
         """Send a frame, and wait while the client does not read."""
         self.link.hand_over(frame)
