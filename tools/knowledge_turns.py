@@ -11,7 +11,6 @@ ones; ``--embed-ms`` is how long the embedder takes. Run on idle cores.
 import argparse
 import asyncio
 import itertools
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,18 +19,18 @@ from pathlib import Path
 
 from tests.knowledge.questions.material import read_documents, read_questions
 from tools.evaluate_knowledge import (
-    CACHE_BYTES,
     FILES,
     SCOPE,
     RandomEmbedder,
     fill_with_random,
     lateness,
+    open_sqlite,
     percentiles,
     read_all,
     synthetic,
+    tune_process,
 )
 from voicechat.knowledge.retriever import Retriever
-from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 from voicechat.providers.interfaces import EmbeddingRequest, Embeddings
 from voicechat.runtime.consulting.consultation import Consultation
 from voicechat.runtime.consulting.search_ahead import KnowledgeConsulted, Search, SearchAhead
@@ -100,10 +99,9 @@ async def converse(find: Search, question: str) -> KnowledgeConsulted:
 
 async def measure(options: argparse.Namespace, folder: Path) -> None:
     """Fill a store, hold the conversations, and print what was waited."""
-    sys.setswitchinterval(0.0005)  # as the server does
     text = await read_all(read_documents()[:12])
     own = [passage for read in text for passage in read.text.passages]
-    store = SqliteKnowledgeStore(folder / "knowledge.sqlite3", CACHE_BYTES)
+    store = open_sqlite(folder)
     await store.start()
     await fill_with_random(store, SCOPE, synthetic(own, options.passages), FILES)
     retriever = Retriever(store, SlowEmbedder(options.embed_ms))
@@ -112,6 +110,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
         itertools.cycle(each.question for each in read_questions()), options.turns
     )
     await find(next(questions))  # reads the vectors
+    tune_process()
     late: list[float] = []
     free = asyncio.Semaphore(options.at_once)
 

@@ -63,8 +63,9 @@ def _open_store(config: Config) -> KnowledgeStore:
         from voicechat.knowledge.postgres_store import PostgresKnowledgeStore
 
         return PostgresKnowledgeStore(url)
+    from voicechat.knowledge.search_process import SearchProcess
     from voicechat.knowledge.sqlite_store import SqliteKnowledgeStore
 
-    return SqliteKnowledgeStore(
-        knowledge_folder(config) / DATABASE_FILE, config.knowledge.vector_cache_mib * _MIB
-    )
+    file = knowledge_folder(config) / DATABASE_FILE
+    cache_bytes = config.knowledge.vector_cache_mib * _MIB
+    return SqliteKnowledgeStore(file, cache_bytes, SearchProcess(file, cache_bytes))

@@ -197,8 +197,8 @@ class KnowledgeConfig(ConfigSection):
     is none: only words are searched.
     """
     vector_cache_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 512
-    """Memory of each process for vectors, with SQLite. 20,000 passages of 384 numbers
-    take 30.
+    """Memory for vectors, with SQLite, in the one process that searches for all
+    workers. 20,000 passages, each of four windows with 384 numbers, take 120.
     """
     deadline_ms: Annotated[int, Field(ge=0, le=60_000)] = 150
     """How long an answer waits for a search after the end of the user's turn. The

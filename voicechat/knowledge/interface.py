@@ -128,6 +128,10 @@ class Finding:
     """When the file or the record was made; Unix time."""
     score: float
     """Higher is better. Comparable only within one list."""
+    is_asked: bool = False
+    """A Q&A record whose question the searched text asks, in the same words but for
+    those of politeness. Only a search by words tells it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from voicechat.errors import AdmissionError, ProviderError
 from voicechat.knowledge.embedding import embed_question
 from voicechat.knowledge.interface import Finding, Findings, KnowledgeStore, QaRecord, SourceKind
-from voicechat.knowledge.words import LONGEST_TEXT, question_words
+from voicechat.knowledge.words import LONGEST_TEXT
 from voicechat.providers.interfaces import TextEmbedder
 
 CANDIDATES = 50
@@ -104,7 +104,7 @@ class Retriever:
         by_words, by_vectors = (half or {"file": [], "qa": []} for half in halves)
         files = fuse(by_words["file"], by_vectors["file"])
         records = fuse(by_words["qa"], by_vectors["qa"])
-        answer = next((found for found in records if _same_question(text, found)), None)
+        answer = next((found for found in records if found.is_asked), None)
         if answer is not None:
             return Findings((answer,), _as_record(answer))
         few = records[: max(1, limit // QA_SHARE)]
@@ -161,7 +161,7 @@ def fuse(by_words: Sequence[Finding], by_vectors: Sequence[Finding]) -> list[Fin
         for finding in ranking:
             place = (finding.source_id, finding.position)
             scores[place] += (1 - (ranking[0].score - finding.score) / spread) / 2
-            found[place] = finding
+            found.setdefault(place, finding)
     best = sorted(found, key=lambda place: -scores[place])
     return [replace(found[place], score=scores[place]) for place in best]
 
@@ -175,14 +175,6 @@ def _spread_of_words(scores: Sequence[float]) -> float:
 
 def _spread_of_cosines(cosines: Sequence[float]) -> float:
     return max(LEAST_SPREAD, cosines[0] - cosines[-1]) if cosines else 1.0
-
-
-def _same_question(text: str, found: Finding) -> bool:
-    """Return whether a text asks a record's question, in the same words but for those
-    of politeness.
-    """
-    asked = question_words(text)
-    return bool(asked) and asked == question_words(found.title)
 
 
 def _as_record(found: Finding) -> QaRecord:

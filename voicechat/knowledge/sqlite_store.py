@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from voicechat.knowledge import statements
-from voicechat.knowledge.interface import Vector
+from voicechat.knowledge.interface import Finding, SourceKind, Vector
 from voicechat.knowledge.ranking import Ranked
+from voicechat.knowledge.search_process import SearchProcess
 from voicechat.knowledge.sql_store import SqlKnowledgeStore
 from voicechat.knowledge.vector_cache import VectorCache
 from voicechat.store.private_database import PrivateDatabase
@@ -39,20 +40,69 @@ _MIGRATIONS = [[statement.format(**_TYPES) for statement in statements.SCHEMA]]
 class SqliteKnowledgeStore(SqlKnowledgeStore):
     """A `KnowledgeStore` in one file, which several processes may use."""
 
-    def __init__(self, path: Path, vector_cache_bytes: int) -> None:
+    def __init__(
+        self, path: Path, vector_cache_bytes: int, process: SearchProcess | None = None
+    ) -> None:
         """``vector_cache_bytes``: memory of this process for the vectors of the
-        knowledge bases that were searched last.
+        knowledge bases that were searched last. ``process`` searches in its place, and
+        is this store's own.
         """
         super().__init__((sqlite3.Error, OSError))
         self._file = PrivateDatabase(path, "knowledge", _MIGRATIONS)
         self._cache = VectorCache(vector_cache_bytes)
         self._of_thread = threading.local()
         self._all: list[SqliteConnection] = []
+        self._process = process
 
     @property
     def in_use(self) -> bool:
         """Whether the file exists."""
         return self._file.exists
+
+    async def start(self) -> None:
+        """See ``KnowledgeStore.start``."""
+        await super().start()
+        if self._process is not None:
+            await self._process.start()
+
+    async def aclose(self) -> None:
+        """See ``KnowledgeStore.aclose``."""
+        if self._process is not None:
+            await self._process.aclose()
+        await super().aclose()
+
+    async def by_words(
+        self, kind: SourceKind, project: str, bases: Sequence[str], text: str, limit: int
+    ) -> list[Finding]:
+        """See ``KnowledgeStore.by_words``."""
+        if self._process is None:
+            return await super().by_words(kind, project, bases, text, limit)
+        await self.start()
+        return await self._process.by_words(kind, project, bases, text, limit)
+
+    async def by_vector(
+        self,
+        kind: SourceKind,
+        project: str,
+        bases: Sequence[str],
+        vector: Vector,
+        limit: int,
+        *,
+        embedder: str,
+    ) -> list[Finding]:
+        """See ``KnowledgeStore.by_vector``."""
+        where = (kind, project, bases)
+        if self._process is None:
+            return await super().by_vector(*where, vector, limit, embedder=embedder)
+        await self.start()
+        return await self._process.by_vector(*where, vector, limit, embedder=embedder)
+
+    def load_vectors(self) -> None:
+        """Read the vectors of the knowledge bases with the newest files into memory,
+        until it is full; blocks.
+        """
+        with self.transaction(writes=False) as database:
+            database.load_vectors()
 
     def open(self) -> None:
         """Create or migrate the file. Raises ``ConfigError``."""
@@ -134,6 +184,17 @@ class SqliteConnection:
     def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """See ``SqlConnection.executemany``."""
         self._database.executemany(statement, rows)
+
+    def load_vectors(self) -> None:
+        """See ``SqliteKnowledgeStore.load_vectors``."""
+        shelves = self._database.execute(
+            "SELECT shelf, embedder FROM source WHERE status = 'ENABLED' AND embedder <> ''"
+            " GROUP BY shelf, embedder ORDER BY max(number) DESC"
+        ).fetchall()
+        for shelf, embedder in shelves:
+            self._cache.read(self._database, shelf, embedder)
+            if self._cache.is_full:
+                break
 
     def stored_vector(self, vector: Vector) -> bytes:
         """See ``SqlConnection.stored_vector``."""

@@ -9,6 +9,7 @@ row comes last in its transaction, or where other changes of the shelf must wait
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 
@@ -30,7 +31,7 @@ from voicechat.knowledge.interface import (
     Windows,
 )
 from voicechat.knowledge.ranking import Posting, Ranked, postings_of, rank_by_words
-from voicechat.knowledge.words import LONGEST_TEXT, search_words, storable
+from voicechat.knowledge.words import LONGEST_TEXT, question_words, search_words, storable
 
 SNIPPET = 200
 """Characters of a file's beginning that lists show."""
@@ -275,7 +276,14 @@ def by_words(
         (*shelves, *sought),
     ).fetchall()
     ranked = rank_by_words((Posting(*row) for row in postings), int(passages), int(words), limit)
-    return _findings(database, kind, ranked)
+    found = _findings(database, kind, ranked)
+    if kind == "file":
+        return found
+    asked = question_words(text)
+    return [
+        replace(record, is_asked=bool(asked) and asked == question_words(record.title))
+        for record in found
+    ]
 
 
 def by_vector(

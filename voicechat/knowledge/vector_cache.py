@@ -7,7 +7,6 @@ index, which would find a little less.
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,6 +100,11 @@ class VectorCache:
         return known
 
     @property
+    def is_full(self) -> bool:
+        """Whether another shelf would replace one, or there is room for no other."""
+        return self._bytes >= self._most_bytes
+
+    @property
     def _bytes(self) -> int:
         return sum(shelf.size for shelf in self._shelves.values())
 
@@ -108,38 +112,59 @@ class VectorCache:
 def _reread(
     database: sqlite3.Connection, known: ShelfVectors, revision: int, shelf: int, embedder: str
 ) -> ShelfVectors:
+    """Read the sources that have changed; copy the others."""
     places: dict[int, _Place] = {}
-    positions, vectors, end = [], [], 0
+    end = 0
     for source, of_source in database.execute(
         "SELECT number, revision FROM source"
         " WHERE shelf = ? AND status = 'ENABLED' AND embedder = ? ORDER BY number",
         (shelf, embedder),
     ).fetchall():
-        begin, place = end, known.places.get(source)
+        place = known.places.get(source)
         if place is not None and place.revision == of_source:
-            pieces = [(known.positions[place.rows], known.vectors[place.rows])]
+            count = place.rows.stop - place.rows.start
         else:
-            pieces = list(_stored(database, source))
-        for numbers, piece in pieces:
-            positions.append(numbers)
-            vectors.append(piece)
-            end += len(numbers)
-        places[source] = _Place(of_source, slice(begin, end))
-    if not vectors:
+            count = database.execute(
+                "SELECT count(*) FROM passage_window WHERE source = ?", (source,)
+            ).fetchone()[0]
+        places[source] = _Place(of_source, slice(end, end + count))
+        end += count
+    if not end:
         return replace(_EMPTY, revision=revision)
     counts = [place.rows.stop - place.rows.start for place in places.values()]
     sources = np.repeat(np.fromiter(places, np.int64), counts)
-    return ShelfVectors(
-        revision, places, sources, np.concatenate(positions), np.concatenate(vectors)
-    )
+    # Filled in place, so that memory never holds the vectors a third time.
+    positions = np.empty(end, np.int64)
+    vectors = np.empty((end, _dimensions(database, int(sources[0]))), np.float32)
+    for source, place in places.items():
+        old = known.places.get(source)
+        if old is not None and old.revision == place.revision:
+            positions[place.rows] = known.positions[old.rows]
+            vectors[place.rows] = known.vectors[old.rows]
+        else:
+            _fill(positions[place.rows], vectors[place.rows], database, source)
+    return ShelfVectors(revision, places, sources, positions, vectors)
 
 
-def _stored(
-    database: sqlite3.Connection, source: int
-) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+def _dimensions(database: sqlite3.Connection, source: int) -> int:
+    """Return how many numbers the vectors of a source have."""
+    row = database.execute(
+        "SELECT length(vector) FROM passage_window WHERE source = ? LIMIT 1", (source,)
+    ).fetchone()
+    return int(row[0]) // np.dtype(np.float32).itemsize
+
+
+def _fill(
+    positions: npt.NDArray[np.int64], vectors: Vectors, database: sqlite3.Connection, source: int
+) -> None:
+    """Read the windows of one source."""
     cursor = database.execute(
         "SELECT position, vector FROM passage_window WHERE source = ? ORDER BY number", (source,)
     )
+    begin = 0
     while rows := cursor.fetchmany(PIECE_ROWS):
+        piece = slice(begin, begin + len(rows))
         joined = np.frombuffer(b"".join(row[1] for row in rows), "<f4")
-        yield np.array([row[0] for row in rows], np.int64), joined.reshape(len(rows), -1)
+        positions[piece] = [row[0] for row in rows]
+        vectors[piece] = joined.reshape(len(rows), -1)
+        begin += len(rows)
