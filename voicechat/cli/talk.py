@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import dataclasses
 import secrets
 import sys
 from collections.abc import AsyncIterator
@@ -160,6 +161,8 @@ async def _server(arguments: argparse.Namespace, config: Config) -> AsyncIterato
         yield arguments.url, arguments.key or config.api_key or local_key(config.data_dir)
         return
     key = secrets.token_urlsafe()
+    records = config.records.model_copy(update={"usage": False})
+    config = dataclasses.replace(config, records=records)  # Nothing but the answer is left.
     admitted = Credentials(KeyStore(config.data_dir / KEY_FILE), {"talk": key}, key)
     async with serving(config, build_services(config), admitted, _announce) as server:
         yield server.url, key

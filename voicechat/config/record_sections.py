@@ -32,6 +32,8 @@ class RecordsConfig(ConfigSection):
     """
     keep_days: Annotated[float, Field(gt=0, le=36_500)] = 30.0
     """How long a record is kept."""
+    usage: bool = True
+    """Whether to store what each session used, also without a record."""
     redact: Annotated[str, Field(pattern=_HOOK)] = ""
     """``package.module:function``, called with each line of a record (a dict; see
     [records](records.md)) before anything of it is stored. It returns what is stored,

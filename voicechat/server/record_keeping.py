@@ -138,6 +138,7 @@ class RecordKeeper:
         self._messages = MessageWriter(public_url=config.media.public_url, prices=self.prices)
         self._sender = WebhookSender(config.webhooks, self._queue) if config.webhooks.url else None
         self._redact = load_redaction(records.redact) if records.redact else None
+        self._stores_usage = records.usage
         self._keep_ms = round(records.keep_days * 86_400_000)
         self._records_any = any(agent.record != "none" for agent in config.agents.agents.values())
         self._finishes = finishes
@@ -263,7 +264,7 @@ class RecordKeeper:
         self._writer = RecordWriter(self.root, self.index, redact=self._redact)
 
     def _store_usage(self, recordings: Sequence[SessionRecording]) -> None:
-        if recordings:
+        if recordings and self._stores_usage:
             self._in_usage_thread(lambda: self._put_usage(recordings))
 
     def _put_usage(self, recordings: Sequence[SessionRecording]) -> None:
