@@ -1,9 +1,12 @@
 """``tests/`` is for pytest, and what people run by hand is in ``tools/``."""
 
+import asyncio
 import importlib
 from pathlib import Path
 
 import pytest
+
+from tools.evaluate_conversation import control
 
 ROOT = Path(__file__).parent.parent
 CHILDREN = {
@@ -41,3 +44,12 @@ MODULES = [
 def test_a_tool_can_be_imported_and_says_what_it_is_for(module: str) -> None:
     tool = importlib.import_module(module)
     assert tool.__doc__ or not hasattr(tool, "main")
+
+
+@pytest.mark.long
+@pytest.mark.real_time
+async def test_the_idle_loop_beside_an_evaluation_tells_its_lag_and_ends() -> None:
+    largest: dict[str, float] = {}
+    async with asyncio.timeout(60), control(largest):
+        pass
+    assert largest["control: loop_lag_seconds"] >= 0

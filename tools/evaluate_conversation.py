@@ -299,7 +299,7 @@ async def control(largest: dict[str, float]) -> AsyncIterator[None]:
     try:
         await process.stdout.readline()  # it measures now
         yield
-        answer, _ = await process.communicate()
+        answer, _ = await process.communicate(b"")  # ends its input
         largest["control: loop_lag_seconds"] = float(answer)
     finally:
         if process.returncode is None:
