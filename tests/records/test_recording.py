@@ -87,6 +87,19 @@ async def test_a_conversation_is_recorded_and_repeats_itself(tmp_path: Path) -> 
         assert not (records.folder(row) / SOUND).exists()
 
 
+async def test_a_record_of_text_keeps_no_sound(tmp_path: Path) -> None:
+    with opened(tmp_path) as records:
+        row = new_row(mode="text")
+        async with ScriptedHarness(recording=records.begin(row)) as stage:
+            stage.send_audio(A_TURN)
+            stage.send(CommitTurn())
+            await stage.notice(TurnCompleted)
+        records.writer.close(60)
+        assert "ReplyTextArrived" in {line.get("event") for line in records.parsed(row)}
+        assert not any("audio_from" in line for line in records.parsed(row))
+        assert sorted(path.name for path in records.folder(row).iterdir()) == [EVENTS]
+
+
 async def test_both_voices_are_where_they_were_heard(tmp_path: Path) -> None:
     with opened(tmp_path) as records:
         row = new_row()

@@ -110,11 +110,14 @@ class ConversationRecording:
         self._now_ms = now_ms
         self._add(_Noted(now_ms, event, effects), ENTRY_BYTES)
 
+    @property
+    def takes_audio(self) -> bool:
+        """See ``SessionRecorder.takes_audio``."""
+        return self._with_audio
+
     def heard(self, pcm: bytes, now_ms: int) -> None:
         """See ``SessionRecorder.heard``."""
         self._now_ms = now_ms
-        if not self._with_audio:
-            return
         samples = len(pcm) // 2
         begins = max(0, now_ms * _SAMPLES_PER_MS - samples)
         if self._next_sample is None or begins > self._next_sample + PAUSE_SAMPLES:
@@ -129,8 +132,7 @@ class ConversationRecording:
 
     def spoken(self, reply: int, pcm: bytes, rate_hz: int) -> None:
         """See ``SessionRecorder.spoken``."""
-        if self._with_audio:
-            self._add(ReplySound(reply, rate_hz, pcm), len(pcm))
+        self._add(ReplySound(reply, rate_hz, pcm), len(pcm))
 
     def close(self, now_ms: int) -> None:
         """See ``SessionRecorder.close``."""

@@ -183,7 +183,8 @@ class Conversation:
             detector=services.detector,
             replying=lambda: bool(self._replies),
         )
-        self._audio.recording = recording
+        if recording is not None and recording.takes_audio:
+            self._audio.recording = recording
         self._reader = SocketReader(
             socket,
             dialect,
@@ -371,7 +372,7 @@ class Conversation:
         )
         if self._audio.echo is not None:
             reply.on_speech = self._audio.echo.reply_made
-        if self._recording is not None:
+        if self._recording is not None and self._recording.takes_audio:
             reply.on_sound = self._recording.spoken
         work = reply.run() if effect.scripted else self._preparation.then(reply.run)
         task = self._tasks.spawn(work, f"reply-{effect.reply}")

@@ -12,6 +12,10 @@ class SessionRecorder(Protocol):
     they neither wait nor raise. Times are the session's, in milliseconds.
     """
 
+    @property
+    def takes_audio(self) -> bool:
+        """Whether ``heard`` and ``spoken`` are to be called. It does not change."""
+
     def note(self, event: Event, now_ms: int, effects: Sequence[Effect]) -> None:
         """Take an event of the session, and the effects that it returned."""
 

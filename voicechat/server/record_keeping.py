@@ -94,6 +94,11 @@ class SessionRecording(SessionRecorder):
         if self._inner is not None:
             self._inner.note(event, now_ms, effects)
 
+    @property
+    def takes_audio(self) -> bool:
+        """See ``SessionRecorder.takes_audio``."""
+        return self._inner is not None and self._inner.takes_audio
+
     def heard(self, pcm: bytes, now_ms: int) -> None:
         """See ``SessionRecorder.heard``."""
         if self._inner is not None:

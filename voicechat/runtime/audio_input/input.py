@@ -54,7 +54,7 @@ class AudioInput:
         self._detector = detector
         self._replying = replying
         self.recording: SessionRecorder | None = None
-        """Gets all decoded audio."""
+        """Gets all decoded audio; None: nothing does."""
         self._timeline = RingBuffer()
         self.streams = RecognitionStreams(
             recognizer,
